@@ -1,0 +1,209 @@
+"""From options to a Config, or to every error at once, each with the option that it is about."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+
+from pyproxy.config import values
+from pyproxy.config.schema import Config, Listen
+from pyproxy.ingress.site import Network
+from pyproxy.policy.routing import Limits
+from pyproxy.semantics.fields import Field
+from pyproxy.semantics.forwarding import FieldRules
+from pyproxy.semantics.urls import Target, parse_prefix, parse_target
+from pyproxy.upstream.trust import read_authorities
+
+T = TypeVar("T")
+
+SECRET_OPTIONS = frozenset({"header", "response-header"})
+"""Options whose values are not repeated in an error: a secret may have been written out."""
+
+
+class ConfigError(Exception):
+    """One or more options that cannot be used.  Attributes: ``errors``, a sentence each."""
+
+    def __init__(self, errors: Sequence[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = list(errors)
+
+
+@attrs.define
+class Loader:
+    """Reads options one by one and remembers what was wrong with them.
+
+    Args: options by their long names, repeatable ones as lists; the environment.
+    """
+
+    _options: Mapping[str, object]
+    _environment: Mapping[str, str]
+    _check_listen: Callable[[str], None]
+    _errors: list[str] = attrs.Factory(list)
+
+    def load(self) -> Config:
+        """Return the configuration.  Raises: ConfigError."""
+        target = self._target()
+        request_rules, secrets = self._rules("header", "remove-header")
+        response_rules, _ = self._rules("response-header", "remove-response-header")
+        trusted, trust_unix = self._trusted()
+        limits = Limits(
+            connect=self._seconds("connect-timeout"),
+            first_byte=self._seconds("first-byte-timeout"),
+            idle=self._seconds("idle-timeout"),
+            upload=self._seconds("upload-timeout"),
+            max_content=self._optional("max-body", values.parse_size),
+        )
+        config = Config(
+            target=target,
+            prefix=self._one("prefix", parse_prefix, b""),
+            listen=self._listen(),
+            request_rules=request_rules,
+            response_rules=response_rules,
+            secrets=tuple(secrets),
+            preserve_host=bool(self._options["preserve-host"]),
+            trusted=trusted,
+            trust_unix=trust_unix,
+            limits=limits,
+            client_limit=self._seconds("client-timeout"),
+            authorities=self._optional("upstream-ca", _authorities),
+            insecure=bool(self._options["upstream-insecure"]),
+            stream_hints=not self._options["no-stream-hints"],
+            access_log=not self._options["no-access-log"],
+        )
+        self._guard_secrets(config)
+        if self._errors:
+            raise ConfigError(self._errors)
+        return config
+
+    def _wrong(self, option: str, value: object, why: object) -> None:
+        shown = "" if option in SECRET_OPTIONS else f" {value}"
+        self._errors.append(f"--{option}{shown}: {why}")
+
+    def _one(self, option: str, parse: Callable[[str], T], otherwise: T) -> T:
+        text = str(self._options[option])
+        try:
+            return parse(text)
+        except ValueError as error:
+            self._wrong(option, text, error)
+            return otherwise
+
+    def _optional(self, option: str, parse: Callable[[str], T]) -> T | None:
+        if self._options[option] is None:
+            return None
+        return self._one(option, parse, None)  # type: ignore[arg-type]
+
+    def _seconds(self, option: str) -> float:
+        return self._one(option, values.parse_seconds, 1.0)
+
+    def _list(self, option: str) -> list[str]:
+        listed = self._options[option]
+        return listed if isinstance(listed, list) else []
+
+    def _target(self) -> Target | None:
+        text, demo = self._options["target"], self._options["demo"]
+        if text is None:
+            if not demo:
+                self._errors.append(
+                    "--target is missing: it says where requests go, such as "
+                    "https://api.example.com (or use --demo)"
+                )
+            return None
+        if demo:
+            self._wrong("target", text, "--demo brings its own target; use one of the two")
+        if self._options["upstream-insecure"] and self._options["upstream-ca"] is not None:
+            self._wrong(
+                "upstream-ca",
+                self._options["upstream-ca"],
+                "--upstream-insecure trusts everybody; use one of the two",
+            )
+        return self._optional("target", parse_target)
+
+    def _rules(self, setting: str, removing: str) -> tuple[FieldRules, list[bytes]]:
+        fields: list[Field] = []
+        secrets: list[bytes] = []
+        removed: set[bytes] = set()
+        for text in self._list(setting):
+            try:
+                field, parts = values.parse_field(text, self._environment)
+            except ValueError as error:
+                self._wrong(setting, text, error)
+            else:
+                fields.append(field)
+                secrets += parts
+        for text in self._list(removing):
+            try:
+                removed.add(values.parse_name(text))
+            except ValueError as error:
+                self._wrong(removing, text, error)
+        return FieldRules(tuple(fields), frozenset(removed)), secrets
+
+    def _trusted(self) -> tuple[tuple[Network, ...], bool]:
+        networks: list[Network] = []
+        unix = False
+        for text in self._list("trust-proxy"):
+            if text == "unix":
+                unix = True
+                continue
+            try:
+                networks.append(values.parse_network(text))
+            except ValueError as error:
+                self._wrong("trust-proxy", text, error)
+        return tuple(networks), unix
+
+    def _listen(self) -> tuple[Listen, ...]:
+        listed = self._list("listen")
+        if not listed:
+            port = self._one("port", values.parse_port, 0)
+            interface = self._one("interface", values.parse_interface, "127.0.0.1")
+            if not self._errors:
+                self._check_port(port, interface)
+            return (Listen(None, port, interface),)
+        for option in ("port", "interface"):
+            if self._options[option] != self._options[f"default-{option}"]:
+                self._wrong(
+                    option, self._options[option], "--listen says it all; use one of the two"
+                )
+        for text in listed:
+            try:
+                self._check_listen(text)
+            except Exception as error:  # each kind of endpoint raises what it likes
+                why = "it has to be a Twisted endpoint such as tcp:8000:interface=127.0.0.1"
+                self._wrong("listen", text, f"{why} or unix:/run/pyproxy.sock ({error})")
+        return tuple(Listen(text) for text in listed)
+
+    def _check_port(self, port: int, interface: str) -> None:
+        """Try the port, so that a taken one is told before anything starts."""
+        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((interface, port))
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    self._wrong("interface", interface, "this machine has no such address")
+                else:
+                    why = f"cannot listen there ({os.strerror(error.errno or 0)}); choose another"
+                    self._wrong("port", port, why)
+
+    def _guard_secrets(self, config: Config) -> None:
+        """Keep a proxy that holds a key from being an open proxy by accident."""
+        if not config.secrets or self._options["open"]:
+            return
+        for listen in config.listen:
+            if not listen.loopback:
+                where = listen.description or f"{listen.interface or '0.0.0.0'}:{listen.port}"
+                self._errors.append(
+                    f"listening on {where} would let everybody who reaches it use the credential "
+                    "in --header: listen on 127.0.0.1 behind a server that authenticates, or say "
+                    "--open"
+                )
+
+
+def _authorities(path: str) -> object:
+    return read_authorities(values.read_pem(Path(path)))

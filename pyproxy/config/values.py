@@ -1,0 +1,182 @@
+"""From the text of one value to a fact.
+
+Every function raises ValueError with a sentence that says what would be right, and never quotes a
+secret.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from pyproxy.ingress.site import Network
+from pyproxy.semantics.fields import Field, is_field_value, is_token
+from pyproxy.semantics.forwarding import HOP_BY_HOP
+from pyproxy.semantics.urls import is_authority
+
+MAX_VALUE_FILE_BYTES = 64 * 1024
+"""Octets of a file whose content becomes a field's value."""
+
+_size = re.compile(r"(\d+)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE).fullmatch
+_variable = re.compile(r"\$(\$)?\{([^}]*)\}")
+_interface = re.compile(r"(?:^|:)interface=((?:\\.|[^:\\])*)")
+
+_CREDENTIAL_NAMES = frozenset(
+    {
+        b"api-key",
+        b"authorization",
+        b"cookie",
+        b"ocp-apim-subscription-key",
+        b"proxy-authorization",
+        b"x-api-key",
+        b"x-auth-token",
+        b"x-goog-api-key",
+    }
+)
+
+_UNSETTABLE = HOP_BY_HOP | {b"content-length", b"trailer"}
+
+
+def parse_port(text: str) -> int:
+    """Parse a TCP port; 0 lets the system choose."""
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise ValueError("it has to be a number from 0 to 65535")
+    return int(text)
+
+
+def parse_interface(text: str) -> str:
+    """Parse the address to listen on; empty for every IPv4 interface."""
+    if text:
+        try:
+            ip_address(text)
+        except ValueError:
+            raise ValueError(
+                "it has to be an IP address of this machine, such as 127.0.0.1 or ::"
+            ) from None
+    return text
+
+
+def parse_seconds(text: str) -> float:
+    """Parse a time limit in seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError("it has to be a number of seconds greater than 0")
+    return seconds
+
+
+def parse_size(text: str) -> int:
+    """Parse a number of octets: ``1000``, ``64k``, ``10MiB``; the units are powers of 1024."""
+    match = _size(text.strip())
+    if match is None:
+        raise ValueError("it has to be a number of bytes, such as 1000000, 64k or 10m")
+    unit = (match[2] or "").lower()
+    return int(match[1]) * 1024 ** " kmgt".index(unit or " ")
+
+
+def parse_network(text: str) -> Network:
+    """Parse an address or a CIDR block."""
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(
+            "it has to be an address or CIDR block such as 10.0.0.0/8, or `unix`"
+        ) from None
+
+
+def parse_name(text: str) -> bytes:
+    """Parse a field name; returns it in lower case."""
+    name = text.encode("utf-8")
+    if not is_token(name):
+        raise ValueError("it has to be a field name, such as X-Api-Key")
+    return name.lower()
+
+
+def is_loopback(interface: str) -> bool:
+    """Tell whether an interface can be reached from this machine only."""
+    return bool(interface) and ip_address(interface).is_loopback
+
+
+def listens_on_loopback(description: str) -> bool:
+    """Tell whether an endpoint string listens where only this machine can reach it."""
+    if description.startswith("unix:"):
+        return True
+    match = _interface.search(description)
+    try:
+        return match is not None and is_loopback(match[1].replace("\\", ""))
+    except ValueError:
+        return False
+
+
+def parse_field(text: str, environment: Mapping[str, str]) -> tuple[Field, list[bytes]]:
+    """Parse ``Name: value`` and expand its value.
+
+    ``${NAME}`` is an environment variable (``$${`` stands for ``${``); a value that begins with ``@``
+    names a file whose content it is, without the line end.  So no secret stands in a process list.
+    Returns: the field, and the parts of its value that are secret.
+    """
+    name_text, colon, value_text = text.partition(":")
+    name = name_text.strip().encode("utf-8")
+    if not colon or not is_token(name):
+        raise ValueError("it has to be 'Name: value' with a field name before the colon")
+    lower = name.lower()
+    if lower in _UNSETTABLE:
+        raise ValueError(f"{name_text.strip()} belongs to one connection and cannot be set")
+    value_text = value_text.strip()
+    if value_text.startswith("@"):
+        value = _read_value(Path(value_text[1:]))
+        parts = [value]
+    else:
+        value, parts = _expand(value_text, environment)
+    if not is_field_value(value) or value != value.strip():
+        raise ValueError(f"the value of {name_text.strip()} holds a line end or another control")
+    if lower == b"host" and not is_authority(value):
+        raise ValueError("the value of Host has to be a host with or without a port")
+    if lower in _CREDENTIAL_NAMES:
+        parts.append(value.rpartition(b" ")[2])
+    return (name, value), [part for part in parts if part]
+
+
+def _expand(text: str, environment: Mapping[str, str]) -> tuple[bytes, list[bytes]]:
+    parts: list[bytes] = []
+
+    def replace(match: re.Match[str]) -> str:
+        if match[1]:
+            return "${" + match[2] + "}"
+        try:
+            value = environment[match[2]]
+        except KeyError:
+            raise ValueError(f"the environment variable {match[2]} is not set") from None
+        if not value:
+            raise ValueError(f"the environment variable {match[2]} is empty")
+        parts.append(value.encode("utf-8", "surrogateescape"))
+        return value
+
+    return _variable.sub(replace, text).encode("utf-8", "surrogateescape"), parts
+
+
+def _read_value(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            octets = file.read(MAX_VALUE_FILE_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"the file {path} cannot be read ({error.strerror})") from error
+    if len(octets) > MAX_VALUE_FILE_BYTES:
+        raise ValueError(f"the file {path} has more than {MAX_VALUE_FILE_BYTES} bytes")
+    value = octets.rstrip(b"\r\n")
+    if not value:
+        raise ValueError(f"the file {path} is empty")
+    return value
+
+
+def read_pem(path: Path) -> bytes:
+    """Read a file of certificates."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"the file cannot be read ({error.strerror})") from error

@@ -1,0 +1,112 @@
+"""The demo upstream's map: which path leads where, and the page that lists it."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from importlib.resources import files
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web import http
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+
+from pyproxy.demo.bodies import echo, sink, source, status
+from pyproxy.demo.openai import chat_completions, models
+from pyproxy.demo.places import ANY_METHOD, Branch, Place, text_content
+from pyproxy.demo.request import DemoRequest
+from pyproxy.demo.streams import tick_forever, wait_first
+
+_INDEX = """\
+This is the demo upstream: it speaks the OpenAI wire format, without a model.
+
+A page to chat with:
+  {origin}/chat
+
+Chat, word by word (interval_ms and first_byte_ms change the timing, words the length):
+  curl -N {origin}/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{{"model": "demo", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+Models:
+  curl {origin}/v1/models
+  curl {origin}/v1/models/demo
+
+A clock of server-sent events (count ends it):
+  curl -N '{origin}/sse/clock?interval_ms=500&count=5'
+
+What arrives here, any method, any path below /echo:
+  curl -X PATCH '{origin}/echo/a%2Fb?c' -H 'Authorization: Bearer secret' -d 'body'
+
+An upload that is counted, hashed and thrown away; a download of any size:
+  head -c 100000000 /dev/zero | curl -T - {origin}/upload
+  curl -o /dev/null '{origin}/download?bytes=100000000&chunked=1'
+
+A status; a late first byte:
+  curl -i {origin}/status/429
+  curl -i '{origin}/slow?first_byte_ms=2000'
+"""
+
+_AUTHORITY = re.compile(rb"[A-Za-z0-9.\-_\[\]:]{1,255}")
+
+
+class DemoSite(Site):
+    """The site; it writes no access log, since the proxy in front of it writes one."""
+
+    noisy = False
+
+    def __init__(self, root: Resource, clock: IReactorTime) -> None:
+        Site.__init__(self, root, requestFactory=DemoRequest, reactor=clock)
+
+    def log(self, request: http.Request) -> None:
+        """Write nothing."""
+
+
+def demo_site(clock: IReactorTime) -> Site:
+    """Build the demo upstream.
+
+    Args: clock: what times its streams.
+    """
+    root = Branch()
+    root.putChild(b"", Place(index))
+    page = files("pyproxy.demo").joinpath("chat.html").read_bytes()
+    root.putChild(b"chat", Place(partial(chat_page, page)))
+    root.putChild(b"echo", Place(echo, methods=ANY_METHOD, deep=True))
+    root.putChild(b"upload", Place(sink, methods=ANY_METHOD))
+    root.putChild(b"download", Place(partial(source, clock=clock)))
+    root.putChild(b"status", Place(status, deep=True))
+    root.putChild(b"slow", Place(partial(wait_first, clock=clock)))
+    root.putChild(b"sse", _branch(b"clock", Place(partial(tick_forever, clock=clock))))
+    completions = Place(partial(chat_completions, clock=clock), methods=frozenset({b"POST"}))
+    v1 = _branch(b"models", Place(models, deep=True))
+    v1.putChild(b"chat", _branch(b"completions", completions))
+    root.putChild(b"v1", v1)
+    return DemoSite(root, clock)
+
+
+def index(request: Request) -> bytes:
+    """Answer ``GET /`` with what there is, as lines to paste into a shell."""
+    return text_content(request, _INDEX.format(origin=origin(request)))
+
+
+def origin(request: Request) -> str:
+    """Return the origin under which the client knows this site.
+
+    A host that would not be safe to paste into a shell is not repeated.
+    """
+    scheme: bytes = request.getHeader(b"X-Forwarded-Proto") or b"http"
+    host: bytes = request.getHeader(b"X-Forwarded-Host") or request.getHeader(b"Host") or b""
+    if scheme not in (b"http", b"https") or not _AUTHORITY.fullmatch(host):
+        return "http://localhost"
+    return f"{scheme.decode()}://{host.decode()}"
+
+
+def chat_page(page: bytes, request: Request) -> bytes:
+    """Answer ``GET /chat`` with a page that chats through whatever it was fetched through."""
+    request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
+    return page
+
+
+def _branch(name: bytes, place: Place | Branch) -> Branch:
+    branch = Branch()
+    branch.putChild(name, place)
+    return branch

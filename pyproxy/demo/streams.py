@@ -1,0 +1,184 @@
+"""Contents that are written over time, and the clock of server-sent events among them.
+
+One object writes them all: each piece has its moment, a full socket holds the next piece back, and
+a client that leaves ends the stream at once.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import attrs
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET, Request
+from zope.interface import implementer
+
+from pyproxy.demo.places import text_content, whole_number
+
+TimedPiece = tuple[bytes, float]
+"""Octets, and the seconds to wait after them."""
+
+LONGEST_MS = 3_600_000
+"""The longest wait that a parameter may ask for."""
+
+DEFAULT_TICK_MS = 1000
+
+DEFAULT_SLOW_MS = 3000
+
+_EVENT_ID_DIGITS = 12
+
+ENDLESS = 10**9
+"""Events of a clock that nobody stops: more than thirty years of them."""
+
+
+class Flow(enum.Enum):
+    """Whether a stream may write."""
+
+    OPEN = enum.auto()
+    PAUSED = enum.auto()
+    OVER = enum.auto()
+
+
+@implementer(IPushProducer)
+@attrs.define(eq=False)
+class TimedStream:
+    """Write pieces to a response, each at its moment, then finish it.
+
+    Each moment counts from the moment before, so that they do not drift; after a pause they count
+    from its end.  Pieces without a wait are written until the client's socket is full, which is at
+    most one piece more than the transport's own bound.
+    """
+
+    _request: Request
+    _clock: IReactorTime
+    _pieces: Iterator[TimedPiece]
+    _due: float = attrs.field(default=0.0, init=False)
+    _flow: Flow = attrs.field(default=Flow.OPEN, init=False)
+    _timer: IDelayedCall | None = attrs.field(default=None, init=False)
+
+    def start(self, delay: float) -> None:
+        """Begin after a delay in seconds; the head goes out with the first piece."""
+        self._request.notifyFinish().addErrback(self._client_left)
+        self._request.registerProducer(self, True)
+        self._due = self._clock.seconds() + delay
+        self._advance()
+
+    def pauseProducing(self) -> None:
+        """Hold the next piece back: the client's socket is full."""
+        if self._flow is Flow.OPEN:
+            self._flow = Flow.PAUSED
+            self._cancel_timer()
+
+    def resumeProducing(self) -> None:
+        """Go on; a piece whose moment has passed is written now."""
+        if self._flow is Flow.PAUSED:
+            self._flow = Flow.OPEN
+            self._due = max(self._due, self._clock.seconds())
+            self._advance()
+
+    def stopProducing(self) -> None:
+        """End without finishing the response: there is nobody to read it."""
+        self._flow = Flow.OVER
+        self._cancel_timer()
+
+    def _client_left(self, reason: Failure) -> None:
+        self.stopProducing()
+
+    def _advance(self) -> None:
+        """Write what is due, and wait for what is not."""
+        self._timer = None
+        while self._flow is Flow.OPEN:
+            wait = self._due - self._clock.seconds()
+            if wait > 0:
+                self._timer = self._clock.callLater(wait, self._advance)
+                return
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._finish()
+            else:
+                octets, wait_after = piece
+                self._due += wait_after
+                self._request.write(octets)
+
+    def _finish(self) -> None:
+        self._flow = Flow.OVER
+        self._request.unregisterProducer()
+        self._request.finish()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def stream(
+    request: Request,
+    clock: IReactorTime,
+    pieces: Iterable[TimedPiece],
+    *,
+    delay: float = 0.0,
+) -> int:
+    """Write pieces as the response's content; to ``HEAD``, none of them.
+
+    Args: delay: seconds to the first byte, head included.
+    """
+    if request.method == b"HEAD":
+        request.finish()
+    else:
+        TimedStream(request, clock, iter(pieces)).start(delay)
+    return NOT_DONE_YET
+
+
+def declare_event_stream(request: Request) -> None:
+    """Say in the head that server-sent events follow.
+
+    Spec: WHATWG HTML 9.2.
+    """
+    request.setHeader(b"Content-Type", b"text/event-stream; charset=utf-8")
+    request.setHeader(b"Cache-Control", b"no-cache")
+
+
+def event(data: str, *, event_id: int | None = None) -> bytes:
+    """Return one server-sent event.
+
+    Args: data: a single line.
+    """
+    identified = "" if event_id is None else f"id: {event_id}\n"
+    return f"{identified}data: {data}\n\n".encode()
+
+
+def tick_forever(request: Request, clock: IReactorTime) -> int:
+    """Answer ``GET /sse/clock``: an event each ``interval_ms``, ``count`` of them or endlessly.
+
+    An ``EventSource`` that comes back with ``Last-Event-ID`` goes on counting from there.
+    """
+    interval_ms = whole_number(
+        request, "interval_ms", default=DEFAULT_TICK_MS, least=1, most=LONGEST_MS
+    )
+    count = whole_number(request, "count", default=ENDLESS, least=1, most=ENDLESS)
+    last = request.getHeader(b"Last-Event-ID") or b""
+    first = int(last) + 1 if last.isdigit() and len(last) <= _EVENT_ID_DIGITS else 1
+    declare_event_stream(request)
+    numbers = range(first, first + count)
+    return stream(request, clock, _ticks(clock, numbers, interval_ms / 1000))
+
+
+def _ticks(clock: IReactorTime, numbers: range, interval: float) -> Iterator[TimedPiece]:
+    for number in numbers:
+        now = datetime.fromtimestamp(clock.seconds(), UTC).isoformat(timespec="milliseconds")
+        wait_after = interval if number < numbers[-1] else 0.0
+        yield event(json.dumps({"tick": number, "time": now}), event_id=number), wait_after
+
+
+def wait_first(request: Request, clock: IReactorTime) -> int:
+    """Answer ``GET /slow``: nothing, not even a head, for ``first_byte_ms``; then a sentence."""
+    wait_ms = whole_number(
+        request, "first_byte_ms", default=DEFAULT_SLOW_MS, least=0, most=LONGEST_MS
+    )
+    content = text_content(request, f"This took {wait_ms} ms to its first byte.\n")
+    request.setHeader(b"Content-Length", str(len(content)).encode())
+    return stream(request, clock, [(content, 0.0)], delay=wait_ms / 1000)

@@ -1,0 +1,284 @@
+"""What can go wrong, as a tree of classes.
+
+The class of an error fixes its status, who is to blame and whether the request may be sent again;
+the place that raises it only says what happened.  Texts must never hold a field value, a secret or
+content: they are shown to clients and written to logs.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import ClassVar
+
+
+class Blame(Enum):
+    """Whose fault an error is."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    PROXY = "proxy"
+
+
+class Malformed(Exception):
+    """A message, or a part of one, that two parsers could read differently or not at all.
+
+    Raised by the pure rules, which do not know who sent the message.  The adapter of each side
+    turns it into ``BadRequest`` or ``BadResponse``.
+    """
+
+
+class HeadTooLarge(Malformed):
+    """A head or trailer section with more octets or fields than its bound."""
+
+
+class TargetTooLong(Malformed):
+    """A request target with more octets than its bound."""
+
+
+class UnknownVersion(Malformed):
+    """A start line that names a version other than HTTP/1.0 and HTTP/1.1."""
+
+
+class ProxyError(Exception):
+    """An exchange that the proxy itself has to end.
+
+    Class attributes:
+        status: what the client gets, when no head was sent to it yet.
+        title: the status in words, for the ``title`` of a problem document.
+        error_type: the registered Proxy Error Type.
+        remedy: one sentence that says what to do.
+        retry_safe: the request provably never reached the upstream.
+
+    Spec: RFC 9110 15, RFC 9209 2.3.
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal Server Error"
+    blame: ClassVar[Blame] = Blame.PROXY
+    error_type: ClassVar[str] = "proxy_internal_error"
+    remedy: ClassVar[str] = "Look for the request id in the proxy's log."
+    retry_safe: ClassVar[bool] = False
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InternalError(ProxyError):
+    """A defect of the proxy; the log has its traceback."""
+
+
+# --- the client is to blame -------------------------------------------------------------------
+
+
+class ClientError(ProxyError):
+    """The request cannot be forwarded as it is."""
+
+    blame = Blame.CLIENT
+    error_type = "http_request_error"
+
+
+class BadRequest(ClientError):
+    """A request that is malformed or ambiguous."""
+
+    status = 400
+    title = "Bad Request"
+    remedy = "Send a request that follows RFC 9112; the connection is closed."
+
+
+class TargetClimbs(ClientError):
+    """A target whose decoded form leaves the path that the proxy serves."""
+
+    status = 400
+    title = "Bad Request"
+    error_type = "http_request_denied"
+    remedy = "Ask for a path without dot segments that lead above the target's base path."
+
+
+class RouteNotFound(ClientError):
+    """A target that no route serves."""
+
+    status = 404
+    title = "Not Found"
+    error_type = "destination_not_found"
+    remedy = "Ask for a path under the prefix that the proxy was started with."
+
+
+class MethodRefused(ClientError):
+    """A method that a reverse proxy does not carry."""
+
+    status = 405
+    title = "Method Not Allowed"
+    error_type = "http_request_denied"
+    remedy = "Use one of the methods in Allow."
+
+
+class ClientTimeout(ClientError):
+    """A client that stopped sending."""
+
+    status = 408
+    title = "Request Timeout"
+    remedy = "Send the request again, without a pause in its head or content."
+
+
+class ContentTooLarge(ClientError):
+    """Request content past the configured bound."""
+
+    status = 413
+    title = "Content Too Large"
+    error_type = "http_request_denied"
+    remedy = "Send less content, or have the operator raise --max-body."
+
+
+class UriTooLong(ClientError):
+    """A request target past its bound."""
+
+    status = 414
+    title = "URI Too Long"
+    remedy = "Send a shorter target; put long input in the content of a POST."
+
+
+class FieldsTooLarge(ClientError):
+    """A head with more octets or fields than its bound."""
+
+    status = 431
+    title = "Request Header Fields Too Large"
+    remedy = "Send fewer or shorter fields; large cookies are the usual cause."
+
+
+class VersionUnsupported(ClientError):
+    """A request in a version that is not spoken here."""
+
+    status = 505
+    title = "HTTP Version Not Supported"
+    remedy = "Use HTTP/1.1 or HTTP/1.0."
+
+
+class LoopDetected(ProxyError):
+    """A request that has already passed through this instance."""
+
+    status = 508
+    title = "Loop Detected"
+    error_type = "proxy_loop_detected"
+    remedy = "Have the operator point --target at the backend and not at the proxy."
+
+
+# --- the upstream is to blame -----------------------------------------------------------------
+
+
+class UpstreamError(ProxyError):
+    """No usable response came from the upstream."""
+
+    status = 502
+    title = "Bad Gateway"
+    blame = Blame.UPSTREAM
+    error_type = "http_protocol_error"
+    remedy = "Look at the upstream's own log; try again later."
+
+
+class ConnectFailed(UpstreamError):
+    """No connection to the upstream came about; nothing was sent."""
+
+    error_type = "destination_unavailable"
+    remedy = "Check that the upstream runs and that --target names its address and port."
+    retry_safe = True
+
+
+class ConnectionRefused(ConnectFailed):
+    """The upstream's host answered that nothing listens there."""
+
+    error_type = "connection_refused"
+
+
+class NameNotResolved(ConnectFailed):
+    """The upstream's name has no address."""
+
+    error_type = "dns_error"
+    remedy = "Check the spelling of the host in --target and the proxy's resolver."
+
+
+class CertificateRefused(ConnectFailed):
+    """The upstream's certificate does not prove that it is the target."""
+
+    error_type = "tls_certificate_error"
+    remedy = "Mend the upstream's certificate, or trust its issuer with --upstream-ca."
+
+
+class TLSFailed(ConnectFailed):
+    """The TLS handshake with the upstream failed for another reason than its certificate."""
+
+    error_type = "tls_protocol_error"
+    remedy = "Check that --target speaks TLS on that port, and with which versions."
+
+
+class ConnectTimeout(ConnectFailed):
+    """No connection to the upstream within the limit; nothing was sent."""
+
+    status = 504
+    title = "Gateway Timeout"
+    error_type = "connection_timeout"
+
+
+class ConnectionTerminated(UpstreamError):
+    """The upstream closed the connection before a whole response head."""
+
+    error_type = "connection_terminated"
+
+
+class BadResponse(UpstreamError):
+    """A response that is malformed or ambiguous."""
+
+    error_type = "http_protocol_error"
+    remedy = "Mend the upstream: its response does not follow RFC 9112."
+
+
+class ResponseHeadTooLarge(UpstreamError):
+    """A response head with more octets or fields than its bound."""
+
+    error_type = "http_response_header_section_size"
+    remedy = "Have the upstream send fewer or shorter fields."
+
+
+class ResponseIncomplete(UpstreamError):
+    """The upstream closed the connection in the middle of a response."""
+
+    error_type = "http_response_incomplete"
+
+
+class FirstByteTimeout(UpstreamError):
+    """No response head within the limit."""
+
+    status = 504
+    title = "Gateway Timeout"
+    error_type = "http_response_timeout"
+    remedy = "Try again later, or have the operator raise --first-byte-timeout."
+
+
+class ReadTimeout(UpstreamError):
+    """Nothing moved in the middle of a response within the limit."""
+
+    status = 504
+    title = "Gateway Timeout"
+    error_type = "connection_read_timeout"
+    remedy = "Try again later, or have the operator raise --idle-timeout."
+
+
+class WriteTimeout(UpstreamError):
+    """The upstream did not take the request's content within the limit."""
+
+    status = 504
+    title = "Gateway Timeout"
+    error_type = "connection_write_timeout"
+    remedy = "Try again later, or have the operator raise --upload-timeout."
+
+
+# --- the proxy has to say no ------------------------------------------------------------------
+
+
+class Unavailable(ProxyError):
+    """The proxy is ending."""
+
+    status = 503
+    title = "Service Unavailable"
+    error_type = "connection_limit_reached"
+    remedy = "Try again in a moment."

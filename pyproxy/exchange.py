@@ -1,0 +1,283 @@
+"""One request's story, from its head to the last octet of its response.
+
+Owns the order of events, the lifetime that client and upstream share, and the time limits.  Must not
+know sockets or parsers: the two sides are seams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.web.iweb import IBodyProducer
+
+from pyproxy.errors import (
+    BadRequest,
+    ClientTimeout,
+    ContentTooLarge,
+    FirstByteTimeout,
+    InternalError,
+    LoopDetected,
+    Malformed,
+    ProxyError,
+    ReadTimeout,
+    WriteTimeout,
+)
+from pyproxy.policy.routing import Limits, Route, RoutingTable
+from pyproxy.relay.content import Download, Upload
+from pyproxy.relay.limits import Sweeper
+from pyproxy.semantics.fields import Fields, tokens, values
+from pyproxy.semantics.forwarding import (
+    Hop,
+    connection_options,
+    effective_host,
+    forwardable_trailers,
+)
+from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
+from pyproxy.semantics.messages import RequestHead, ResponseHead
+from pyproxy.semantics.urls import Origin
+
+
+class ClientSide(Protocol):
+    """What an exchange needs of the client's side.
+
+    Attributes:
+        begun: the head of the final response was sent.
+        upload: the request's content, or None without any.
+    """
+
+    head: RequestHead
+    hop: Hop
+    upload: Upload | None
+    begun: bool
+
+    def inform(self, status: int, reason: bytes, fields: Fields) -> None:
+        """Send an interim response."""
+
+    def begin(self, status: int, reason: bytes, fields: Fields, framing: Framing) -> None:
+        """Send the head of the final response."""
+
+    def write_content(self, content: bytes) -> None:
+        """Send octets of content."""
+
+    def finish_content(self, trailers: Fields) -> None:
+        """Send the end of the response."""
+
+    def refuse(self, error: ProxyError) -> None:
+        """Send the response that an error becomes."""
+
+    def abort(self, error: ProxyError) -> None:
+        """Break the response off, so that the client cannot take it for whole."""
+
+    def flow_from(self, source: IPushProducer | None) -> None:
+        """Name who has to pause when the client's transport is full."""
+
+    def unsent(self) -> int:
+        """Return how many octets the client has still to take."""
+
+
+@attrs.define(eq=False)
+class UpstreamRequest:
+    """A request as it goes to the upstream.
+
+    Attributes:
+        origin: whom it is for.
+        content: what follows the head; content of UNKNOWN_LENGTH is sent in chunks.
+        on_interim: called with the head of each interim response.
+        connected: a connection is there, and the head was written to it.
+    """
+
+    origin: Origin
+    method: bytes
+    target: bytes
+    fields: Fields
+    content: IBodyProducer | None = None
+    on_interim: Callable[[ResponseHead], None] | None = None
+    connected: bool = False
+
+
+class ForwardedResponse(Protocol):
+    """What an exchange needs of the upstream's response: treq's response, and the wire's facts."""
+
+    head: ResponseHead
+    framing: Framing
+    options: list[bytes]
+
+    @property
+    def trailers(self) -> Fields:
+        """The trailer section, once the content ended."""
+
+    def deliverBody(self, protocol: Download) -> None:
+        """Let the content flow."""
+
+
+class UpstreamSide(Protocol):
+    """What an exchange needs of the upstream's side."""
+
+    async def send(self, request: UpstreamRequest) -> ForwardedResponse:
+        """Send a request; return the response once its head is there.  Raises: UpstreamError."""
+
+
+@attrs.define(eq=False)
+class Exchange:
+    """A request and its response."""
+
+    _client: ClientSide
+    _upstream: UpstreamSide
+    _table: RoutingTable
+    _sweeper: Sweeper
+    _story: Deferred[None] | None = None
+    _failure: ProxyError | None = None
+    _route: Route = attrs.field(init=False)
+    _limits: Limits = Limits()
+    _interims: int = 0
+    _request: UpstreamRequest | None = None
+    _download: Download | None = None
+    _seen: tuple[object, ...] = ()
+    _since: float = 0.0
+    _log: Logger = Logger()
+
+    def start(self) -> None:
+        """Begin; the story ends by itself, by ``cancel`` or by ``fail``, and always quietly."""
+        self._story = Deferred.fromCoroutine(self._run())
+        self._story.addErrback(self._defect)
+
+    def cancel(self) -> None:
+        """End everything at once: the client is gone."""
+        if self._story is not None:
+            self._story.cancel()
+
+    def fail(self, error: ProxyError) -> None:
+        """End everything because of an error, and say so to the client if that is possible."""
+        self._failure = self._failure or error
+        self.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._forward()
+        except CancelledError:
+            if self._failure is not None:
+                self._end(self._failure)
+        except Malformed as error:
+            self._end(BadRequest(str(error)))
+        except ProxyError as error:
+            self._end(error)
+        except Exception:
+            self._log.failure("an exchange ended by a defect")
+            self._end(InternalError("the proxy could not handle this exchange"))
+        finally:
+            self._sweeper.unwatch(self)
+            if self._client.upload is not None:
+                self._client.upload.fail = None
+
+    async def _forward(self) -> None:
+        client = self._client
+        head, upload = client.head, client.upload
+        routed = self._table.find(head)
+        route = routed.route
+        host = effective_host(head, routed.authority)
+        options = connection_options(head.fields)
+        if route.to_upstream.passed_here(head.fields):
+            raise LoopDetected("this request has already passed through this proxy")
+        framing = NO_CONTENT if upload is None else upload.framing
+        self._admit(upload, route.limits)
+        fields = route.to_upstream.fields(head, options, host, client.hop, framing)
+        self._request = UpstreamRequest(
+            route.target.origin, head.method, routed.target, fields, upload, self._interim
+        )
+        self._route = route
+        self._since = self._sweeper.now
+        self._sweeper.watch(self)
+        response = await self._upstream.send(self._request)
+        answer = response.head
+        client.begin(
+            answer.status,
+            answer.reason,
+            route.to_client.fields(answer.fields, response.options, answer.status, host),
+            response.framing,
+        )
+        self._download = download = Download(client)
+        response.deliverBody(download)
+        await download.done
+        client.finish_content(forwardable_trailers(response.trailers))
+
+    def _interim(self, head: ResponseHead) -> None:
+        """Pass on an interim response.  Spec: RFC 9110 15.2."""
+        self._interims += 1
+        options = connection_options(head.fields)
+        fields = self._route.to_client.fields(head.fields, options, head.status, b"")
+        self._client.inform(head.status, head.reason, fields)
+
+    def _admit(self, upload: Upload | None, limits: Limits) -> None:
+        """Bound the request's content.  Raises: ContentTooLarge."""
+        self._limits = limits
+        if upload is None:
+            return
+        upload.max_content = most = limits.max_content
+        if most is not None and upload.framing.kind is Kind.LENGTH and upload.framing.length > most:
+            raise ContentTooLarge(f"the content has more than {most} bytes")
+        upload.fail = self.fail
+
+    def _end(self, error: ProxyError) -> None:
+        if self._client.begun:
+            self._client.abort(error)
+        else:
+            self._client.refuse(error)
+
+    def _defect(self, failure: object) -> None:
+        self._log.failure("an exchange could not be ended", failure)  # type: ignore[arg-type]
+
+    # time limits
+
+    def check(self, now: float) -> None:
+        """End the exchange when nothing has moved for too long."""
+        request, download, upload = self._request, self._download, self._client.upload
+        if request is None:
+            return
+        sent = 0 if upload is None else upload.count
+        uploading = upload is not None and not upload.complete and not self._awaits_continue(upload)
+        seen = (
+            sent,
+            uploading,
+            request.connected,
+            self._interims,
+            -1 if download is None else download.count,
+            0 if download is None else self._client.unsent(),
+        )
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+            return
+        limit, error = self._limit(request, upload, uploading)
+        if now - self._since >= limit:
+            self.fail(error)
+
+    def _limit(
+        self, request: UpstreamRequest, upload: Upload | None, uploading: bool
+    ) -> tuple[float, ProxyError]:
+        """Return how long the present wait may last, and what it is called when it lasts longer."""
+        limits = self._limits
+        if self._download is not None:
+            return limits.idle, ReadTimeout(f"nothing moved for {limits.idle:g} s in a response")
+        if request.connected and upload is not None and uploading:
+            if upload.paused:
+                return limits.upload, WriteTimeout(
+                    f"the upstream took none of the content for {limits.upload:g} s"
+                )
+            return limits.upload, ClientTimeout(
+                f"no content came from the client for {limits.upload:g} s"
+            )
+        return limits.first_byte, FirstByteTimeout(
+            f"no response came from the upstream within {limits.first_byte:g} s"
+        )
+
+    def _awaits_continue(self, upload: Upload) -> bool:
+        """Whether the client rightly holds its content back.  Spec: RFC 9110 10.1.1."""
+        return (
+            upload.count == 0
+            and self._interims == 0
+            and b"100-continue" in tokens(values(self._client.head.fields, b"expect"))
+        )

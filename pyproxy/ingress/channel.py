@@ -1,0 +1,396 @@
+"""One connection of a client: reads requests strictly, answers them in order.
+
+Begins an exchange at the end of a head, where twisted.web's own channel waits for the whole content,
+folds fields and answers ``Expect`` itself.  Owns what HTTP/1.1 says about a server's connection.
+Spec: RFC 9112.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IPushProducer,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+from zope.interface import implementer
+
+from pyproxy.errors import (
+    BadRequest,
+    ClientError,
+    ClientTimeout,
+    FieldsTooLarge,
+    HeadTooLarge,
+    Malformed,
+    ProxyError,
+    TargetTooLong,
+    UnknownVersion,
+    UriTooLong,
+    VersionUnsupported,
+)
+from pyproxy.ingress.request import ClientRequest
+from pyproxy.ingress.sockets import has_left, unsent
+from pyproxy.relay.content import Upload
+from pyproxy.relay.headers import fields_of
+from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.semantics.forwarding import Hop, connection_options, effective_host, persists
+from pyproxy.semantics.framing import ContentReader, Kind, content_reader, request_framing
+from pyproxy.semantics.messages import HeadReader, RequestHead, parse_request_head, write_head
+
+if TYPE_CHECKING:
+    from pyproxy.ingress.site import ProxySite
+
+MAX_PIPELINED_BYTES = 64 * 1024
+"""Octets of later requests that are read while one is being answered."""
+
+LINGER_SECONDS = 5.0
+"""How long a client that still sends may take to read its last response."""
+
+MAX_LINGER_BYTES = 64 * 1024 * 1024
+"""Octets that are read and dropped during that time."""
+
+GONE_INTERVAL = 0.05
+"""How often a client whose socket is not read is looked at, in seconds."""
+
+
+class State(Enum):
+    """Where a client's connection is."""
+
+    OPEN = "open"
+    LINGERING = "the last response was sent, the client may still be sending"
+    CLOSED = "closed"
+
+
+def _translate(error: Malformed) -> ClientError:
+    """Return what a malformed request becomes."""
+    text = f"the request is malformed: {error}"
+    if isinstance(error, TargetTooLong):
+        return UriTooLong(str(error))
+    if isinstance(error, HeadTooLarge):
+        return FieldsTooLarge(f"the request has {error}")
+    if isinstance(error, UnknownVersion):
+        return VersionUnsupported(text)
+    return BadRequest(text)
+
+
+@implementer(IPushProducer)
+class Channel(Protocol):
+    """A client's connection.
+
+    It is registered once, for its whole life, as the producer that its transport pauses when full:
+    what it produces is the response at hand.
+
+    Attributes:
+        site: whose connection it is.
+        hop: what requests on it are told about the client.
+        persists: whether the client means to send more after the present request.
+    """
+
+    def __init__(self, site: ProxySite) -> None:
+        self.site = site
+        self.persists = False
+        self._state = State.OPEN
+        self._heads = HeadReader()
+        self._reader: ContentReader | None = None
+        self._request: ClientRequest | None = None
+        self._pending = b""
+        self._serving = False
+        self._full = False
+        self._source: IPushProducer | None = None
+        self._since = 0.0
+        self._dropped = 0
+        self._unsent = 0
+        self._look: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Begin to wait for a head."""
+        transport = self.transport
+        if hasattr(transport, "setTcpNoDelay"):
+            # Unix sockets have none.  Without it a relay shows steps of 40 ms.
+            transport.setTcpNoDelay(True)
+        self._flow = Valve(_Reading(self))
+        self.hop = self.site.hop(transport.getPeer(), transport.getHost(), self.isSecure())
+        self._since = self.site.sweeper.now
+        transport.registerProducer(self, True)
+        self.site.opened(self)
+
+    # reading
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read a part of a request."""
+        if self._reader is not None:
+            self._read_content(self._reader, data)
+        elif self._state is not State.OPEN:
+            self._drop(data)
+        else:
+            self._pending = self._pending + data if self._pending else data
+            if self._request is None:
+                self._serve()
+            elif len(self._pending) > MAX_PIPELINED_BYTES:
+                self._flow.hold(Hold.PIPELINE)
+
+    def _serve(self) -> None:
+        """Begin as many of the requests that are here as can be begun, one after the other."""
+        if self._serving:
+            return
+        self._serving = True
+        while self._pending and self._request is None and self._state is State.OPEN:
+            data, self._pending = self._pending, b""
+            self._read_head(data)
+        self._serving = False
+        if len(self._pending) <= MAX_PIPELINED_BYTES:
+            self._flow.release(Hold.PIPELINE)
+
+    def _read_head(self, data: bytes) -> None:
+        waited = not self._heads.empty
+        head = None
+        try:
+            found = self._heads.feed(data)
+            if found is None:
+                if not waited:
+                    self._since = self.site.sweeper.now
+                return
+            octets, rest = found
+            head = parse_request_head(octets)
+            framing = request_framing(head)
+            self.persists = persists(head.minor_version, connection_options(head.fields))
+            effective_host(head, None)
+        except Malformed as error:
+            self._refuse(_translate(error), head)
+            return
+        upload = None
+        if framing.kind is not Kind.NONE and framing.length + (framing.kind is Kind.CHUNKED):
+            upload = Upload(framing, self._flow)
+            self._reader = content_reader(framing)
+        self._request = request = ClientRequest(self, head, upload)
+        request.process()
+        if rest:
+            self.dataReceived(rest)
+
+    def _read_content(self, reader: ContentReader, data: bytes) -> None:
+        request = self._request
+        upload = None if request is None else request.upload
+        try:
+            content = reader.feed(data)
+        except Malformed as error:
+            self._reader = None
+            self._state = State.LINGERING
+            self._linger_from_now()
+            if upload is not None:
+                upload.refuse(_translate(error))
+            return
+        if upload is None:
+            self._drop(data)
+        elif content:
+            upload.write(content)
+        if reader.complete:
+            self._reader = None
+            if upload is not None and self._state is State.OPEN:
+                upload.finish(reader.trailers)
+            if reader.excess:
+                self.dataReceived(reader.excess)
+
+    def _refuse(self, error: ProxyError, head: RequestHead | None = None) -> None:
+        """Answer what is no request, and end the connection."""
+        self.persists = False
+        self._request = request = ClientRequest(self, head, None)
+        request.refuse(error)
+
+    def _drop(self, data: bytes) -> None:
+        self._dropped += len(data)
+        if self._dropped > MAX_LINGER_BYTES:
+            self.transport.abortConnection()
+
+    # answering
+
+    def response_ended(self, request: ClientRequest, keep: bool) -> None:
+        """Go on to the next request, or end the connection when this was the last."""
+        self.site.log(request)
+        self._request = None
+        self._since = self.site.sweeper.now
+        if not keep or self.site.closing:
+            self._end()
+        elif self._pending:
+            self._serve()
+
+    def response_broken(self, request: ClientRequest, flush: bool) -> None:
+        """End the connection inside a response.
+
+        Args: flush to send what was written before; without it the connection is reset, so that a
+            response that ends with the connection is not taken for whole.
+        """
+        self.site.log(request)
+        self._request = None
+        self._state = State.LINGERING
+        self._linger_from_now()
+        if flush:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+        else:
+            self.transport.abortConnection()
+
+    def _end(self) -> None:
+        """Close, but give a client that still sends the time to read its response."""
+        whole = self._reader is None and not self._pending and self._heads.empty
+        whole = whole and self._state is State.OPEN
+        self._reader = None
+        self._pending = b""
+        self._state = State.LINGERING
+        self._linger_from_now()
+        self._flow.release(Hold.FULL | Hold.UNCLAIMED | Hold.PIPELINE)
+        self.transport.unregisterProducer()
+        if whole or self.isSecure():
+            self.transport.loseConnection()
+        else:
+            # Closing now would reset the connection, and the response with it (RFC 9112 9.6).
+            self.transport.loseWriteConnection()
+
+    def _linger_from_now(self) -> None:
+        self._since = self.site.sweeper.now
+
+    # pausing
+
+    def flow_from(self, source: IPushProducer | None) -> None:
+        """Name who has to pause when the client's transport is full."""
+        self._source = source
+        if source is not None and self._full:
+            source.pauseProducing()
+
+    def pauseProducing(self) -> None:
+        """Pause the response: the client's transport is full."""
+        self._full = True
+        if self._source is not None:
+            self._source.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Let the response flow again."""
+        self._full = False
+        if self._source is not None:
+            self._source.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Take note that the transport is lost; ``connectionLost`` follows and does the work."""
+
+    def unsent(self) -> int:
+        """Return how many octets wait in the kernel for the client to take them."""
+        return unsent(self.transport)
+
+    # leaving
+
+    def reading_pauses(self) -> None:
+        """Stop reading, and begin to look whether the client is still there."""
+        self.transport.pauseProducing()
+        if self._look is None:
+            self._look = self.site.reactor.callLater(GONE_INTERVAL, self._look_for_client)
+
+    def _look_for_client(self) -> None:
+        """Notice that a client left although its socket is not read.
+
+        A FIN behind unread octets shows in the socket's state only.
+        """
+        self._look = None
+        if not self._flow.held or self._state is State.CLOSED:
+            return
+        if has_left(self.transport):
+            self.transport.abortConnection()
+        else:
+            self._look = self.site.reactor.callLater(GONE_INTERVAL, self._look_for_client)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """End the exchange at hand: the client is gone."""
+        self._state = State.CLOSED
+        self._pending = b""
+        self._reader = None
+        self._source = None
+        self.site.closed(self)
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        request, self._request = self._request, None
+        if request is not None:
+            request.connectionLost(reason)
+            self.site.log(request)
+
+    def check(self, now: float) -> None:
+        """Keep the limits of a connection that waits for its client.  Spec: RFC 9112 9.5."""
+        if self._state is State.LINGERING:
+            waiting = self.unsent()
+            if waiting != self._unsent:
+                self._unsent, self._since = waiting, now
+            limit = self.site.client_limit if waiting else LINGER_SECONDS
+            if now - self._since >= limit:
+                self.transport.abortConnection()
+        elif self._request is None and now - self._since >= self.site.client_limit:
+            if self._heads.empty:
+                self._end()
+            else:
+                limit = f"{self.site.client_limit:g} s"
+                self._refuse(ClientTimeout(f"the request's head was not complete within {limit}"))
+
+    def shut_down(self) -> None:
+        """End the connection because the proxy ends."""
+        if self._request is None:
+            self._end()
+        else:
+            self.transport.abortConnection()
+
+    # what twisted.web's requests ask of a channel
+
+    def getPeer(self) -> IAddress:
+        """Return the client's address."""
+        return self.transport.getPeer()
+
+    def getHost(self) -> IAddress:
+        """Return the address that the client connected to."""
+        return self.transport.getHost()
+
+    def isSecure(self) -> bool:
+        """Tell whether the client speaks TLS."""
+        return self.site.is_secure(self.transport)
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Send the head of a response that a resource made in twisted.web's way."""
+        fields = fields_of(headers)
+        if not self.persists:
+            fields.append((b"Connection", b"close"))
+        self.transport.write(write_head(b"HTTP/1.1 %b %b" % (code, reason), fields))
+
+    def write(self, data: bytes) -> None:
+        """Send octets."""
+        self.transport.write(data)
+
+    def writeSequence(self, iovec: list[bytes]) -> None:
+        """Send octets."""
+        self.transport.writeSequence(iovec)
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """Let a resource's push producer be paused."""
+        if not streaming:
+            raise ValueError("only push producers can be mounted here")
+        self.flow_from(producer)
+
+    def unregisterProducer(self) -> None:
+        """Forget a resource's producer."""
+        self.flow_from(None)
+
+    def loseConnection(self) -> None:
+        """End the connection after what was written."""
+        self._end()
+
+
+class _Reading:
+    """A channel's transport as its valve sees it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def pauseProducing(self) -> None:
+        self._channel.reading_pauses()
+
+    def resumeProducing(self) -> None:
+        self._channel.transport.resumeProducing()

@@ -1,0 +1,267 @@
+"""One request of a client, as twisted.web's resource tree and as an exchange see it.
+
+Owns how a response is framed towards the client.  Must not know what the response is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.http import parse_qs
+from twisted.web.http_headers import Headers
+from twisted.web.resource import IResource
+
+from pyproxy.errors import BadRequest, ContentTooLarge, ProxyError
+from pyproxy.relay.content import Upload
+from pyproxy.relay.headers import WireHeaders
+from pyproxy.semantics.fields import Fields, values
+from pyproxy.semantics.forwarding import Hop
+from pyproxy.semantics.framing import Framing, Kind, chunk, last_chunk
+from pyproxy.semantics.messages import RequestHead, write_head
+from pyproxy.semantics.problems import problem
+
+if TYPE_CHECKING:
+    from pyproxy.ingress.channel import Channel
+
+MAX_COLLECTED_BYTES = 1024 * 1024
+"""Content that is collected for a mounted resource which does not stream."""
+
+_NO_HEAD = RequestHead(b"", b"", 1, [])
+
+
+class ClientRequest(server.Request):
+    """A request that begins at the end of its head.
+
+    A resource whose ``streams`` is true gets it at once and answers through ``begin``,
+    ``write_content`` and ``finish_content``; any other resource gets it with its content collected
+    and answers as in every twisted.web.
+
+    Attributes:
+        status: what the client was sent, 0 when nothing was.
+        sentLength: octets of content that were written.
+        error: why the proxy itself ended the exchange, if it did.
+        left: called when the client is gone before the end of the response.
+        began_at: seconds of the clock when the head was complete.
+    """
+
+    queued = 0
+
+    def __init__(self, channel: Channel, head: RequestHead | None, upload: Upload | None) -> None:
+        # server.Request's own attributes are made when somebody asks for them: making them all
+        # would cost more than the exchange does.
+        self.channel = channel
+        self.transport = channel.transport
+        self.head = head or _NO_HEAD
+        self.upload = upload
+        self.begun = False
+        self.status = 0
+        self.error: ProxyError | None = None
+        self.left: Callable[[], None] | None = None
+        self.began_at = channel.site.reactor.seconds()
+        self._chunked = False
+        self._without_content = self.head.method == b"HEAD"
+        self._persists = channel.persists
+
+    # what an exchange asks for
+
+    @property
+    def hop(self) -> Hop:
+        """What is known of the connection."""
+        return self.channel.hop
+
+    @cached_property
+    def request_id(self) -> str:
+        """A name for this request, unique to this process's life, in logs and error texts."""
+        return self.channel.site.next_request_id()
+
+    def inform(self, status: int, reason: bytes, fields: Fields) -> None:
+        """Send an interim response; an HTTP/1.0 client would not know it.  Spec: RFC 9110 15.2."""
+        if self.head.minor_version == 1 and not self.begun:
+            self.transport.write(write_head(b"HTTP/1.1 %d %b" % (status, reason), fields))
+
+    def begin(self, status: int, reason: bytes, fields: Fields, framing: Framing) -> None:
+        """Send the head of the final response.
+
+        Args: fields without framing of the connection: Content-Length may be among them, and stays.
+        Spec: RFC 9112 6.1, 6.3, 9.3, 9.6.
+        """
+        self.begun = True
+        self.status = status
+        minor = self.head.minor_version
+        if framing.kind is Kind.CHUNKED or framing.kind is Kind.UNTIL_CLOSE:
+            if minor == 1:
+                self._chunked = True
+                fields.append((b"Transfer-Encoding", b"chunked"))
+            else:
+                self._persists = False
+        elif framing.kind is Kind.NONE:
+            self._without_content = True
+        if self.upload is not None and not self.upload.complete:
+            self._persists = False
+        if not self._persists:
+            fields.append((b"Connection", b"close"))
+        elif minor == 0:
+            fields.append((b"Connection", b"keep-alive"))
+        self.transport.write(write_head(b"HTTP/1.1 %d %b" % (status, reason), fields))
+
+    def write_content(self, content: bytes) -> None:
+        """Send octets of content."""
+        if not self._without_content:
+            self.sentLength += len(content)
+            self.transport.write(chunk(content) if self._chunked else content)
+
+    def finish_content(self, trailers: Fields) -> None:
+        """Send the end of the response."""
+        if self._chunked and not self._without_content:
+            self.transport.write(last_chunk(trailers))
+        self.channel.response_ended(self, self._persists)
+
+    def refuse(self, error: ProxyError) -> None:
+        """Send the response that an error becomes."""
+        self.error = error
+        accept = values(self.head.fields, b"accept")
+        fields, content = problem(error, self.request_id, accept)
+        if isinstance(error, BadRequest):
+            self._persists = False
+        reason = error.title.encode("ascii")
+        self.begin(error.status, reason, fields, Framing(Kind.LENGTH, len(content)))
+        self.write_content(content)
+        self.finish_content([])
+
+    def abort(self, error: ProxyError) -> None:
+        """Break the response off, so that the client cannot take it for whole."""
+        self.error = error
+        delimited = self._chunked or self.head.minor_version == 1
+        self.channel.response_broken(self, flush=delimited)
+
+    def flow_from(self, source: IPushProducer | None) -> None:
+        """Name who has to pause when the client's transport is full."""
+        self.channel.flow_from(source)
+
+    def unsent(self) -> int:
+        """Return how many octets the client has still to take, as far as this machine knows."""
+        return self.channel.unsent()
+
+    # what the resource tree asks for
+
+    def process(self) -> None:
+        """Find the resource and let it answer."""
+        self.site = self.channel.site
+        path = self.path
+        self.prepath = []
+        self.postpath = path[1:].split(b"/")
+        try:
+            resource = self.site.getResourceFor(self)
+            if getattr(resource, "streams", False):
+                resource.render(self)
+            else:
+                self._collect(resource)
+        except Exception:
+            self.processingFailed(Failure())
+
+    def _collect(self, resource: IResource) -> None:
+        """Render a resource that does not stream, once the content is there."""
+        self.content = BytesIO()
+        if self.upload is None:
+            self.render(resource)
+            return
+        self.upload.max_content = MAX_COLLECTED_BYTES
+        self.upload.fail = self.refuse
+        collected = self.upload.startProducing(self.content)
+        collected.addCallback(lambda _: self._rewind_and_render(resource))
+        collected.addErrback(self.processingFailed)
+
+    def _rewind_and_render(self, resource: IResource) -> None:
+        self.content.seek(0)
+        self.render(resource)
+
+    def write(self, data: bytes) -> None:
+        """Send content of a resource that does not stream."""
+        self.begun = True
+        self.status = self.code
+        super().write(data)
+
+    def _cleanup(self) -> None:
+        """End a response that a resource finished in twisted.web's way."""
+        notifications, self.notifications = self.notifications, []
+        self.channel.response_ended(self, self._persists)
+        for waiting in notifications:
+            waiting.callback(None)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Tell whoever asked that the client is gone."""
+        self._disconnected = True
+        if self.left is not None:
+            self.left()
+        notifications, self.notifications = self.notifications, []
+        for waiting in notifications:
+            waiting.errback(reason)
+
+    # twisted.web's names for the head
+
+    @property
+    def method(self) -> bytes:  # type: ignore[override]
+        """The method, as it came."""
+        return self.head.method
+
+    @property
+    def uri(self) -> bytes:  # type: ignore[override]
+        """The target, as it came."""
+        return self.head.target
+
+    @property
+    def path(self) -> bytes:  # type: ignore[override]
+        """The target without its query, as octets."""
+        return self.head.target.partition(b"?")[0]
+
+    @property
+    def clientproto(self) -> bytes:  # type: ignore[override]
+        """The version that the client speaks."""
+        return b"HTTP/1.%d" % self.head.minor_version
+
+    @cached_property
+    def requestHeaders(self) -> Headers:  # type: ignore[override]
+        """The fields, as twisted.web has them."""
+        return WireHeaders(self.head.fields)
+
+    @cached_property
+    def responseHeaders(self) -> Headers:  # type: ignore[override]
+        """The fields of the response of a resource that does not stream."""
+        return Headers()
+
+    @cached_property
+    def notifications(self) -> list[Deferred[None]]:  # type: ignore[override]
+        """Who wants to know of the end of the request."""
+        return []
+
+    @cached_property
+    def cookies(self) -> list[bytes]:  # type: ignore[override]
+        """Set-Cookie values of a resource that does not stream."""
+        return []
+
+    @cached_property
+    def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
+        """The query's parameters; content is not parsed."""
+        return parse_qs(self.head.target.partition(b"?")[2], keep_blank_values=True)
+
+    @cached_property
+    def _adapterCache(self) -> dict[str, object]:
+        """What ``Componentized`` keeps."""
+        return {}
+
+    @property
+    def client(self) -> IAddress:  # type: ignore[override]
+        """The client's address."""
+        return self.channel.getPeer()
+
+    @property
+    def host(self) -> IAddress:  # type: ignore[override]
+        """The address that the client connected to."""
+        return self.channel.getHost()

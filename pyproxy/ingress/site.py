@@ -1,0 +1,107 @@
+"""The factory of the clients' connections, and what they share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport, ITransport
+from twisted.web import server
+from twisted.web.resource import IResource
+
+from pyproxy.ingress.channel import Channel
+from pyproxy.ingress.request import ClientRequest
+from pyproxy.relay.limits import Sweeper
+from pyproxy.semantics.forwarding import Hop
+
+Network = IPv4Network | IPv6Network
+
+
+class ProxySite(server.Site):
+    """A site whose connections begin each request at the end of its head.
+
+    Attributes:
+        sweeper: keeps the time limits of connections.
+        client_limit: seconds that a head may take to arrive, and that an idle connection is kept.
+        closing: no response keeps its connection any more.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        resource: IResource,
+        reactor: IReactorTime,
+        sweeper: Sweeper,
+        client_limit: float,
+        trusted: tuple[Network, ...] = (),
+        trust_unix: bool = False,
+        access_log: Callable[[ClientRequest], None] | None = None,
+    ) -> None:
+        super().__init__(resource, reactor=reactor)
+        self.sweeper = sweeper
+        self.client_limit = client_limit
+        self.closing = False
+        self._trusted = trusted
+        self._trust_unix = trust_unix
+        self._access_log = access_log
+        self._channels: set[Channel] = set()
+        self._instance = os.urandom(4).hex()
+        self._requests = 0
+
+    def buildProtocol(self, addr: IAddress | None) -> Channel:
+        """Make a connection's protocol."""
+        return Channel(self)
+
+    def startFactory(self) -> None:
+        """Begin; twisted.web's own log and its clock are not used."""
+
+    def stopFactory(self) -> None:
+        """End; see ``startFactory``."""
+
+    def opened(self, channel: Channel) -> None:
+        """Take note of a connection."""
+        self._channels.add(channel)
+        self.sweeper.watch(channel)
+
+    def closed(self, channel: Channel) -> None:
+        """Forget a connection."""
+        self._channels.discard(channel)
+        self.sweeper.unwatch(channel)
+
+    def shut_down(self) -> None:
+        """End every connection."""
+        self.closing = True
+        for channel in list(self._channels):
+            channel.shut_down()
+
+    def log(self, request: ClientRequest) -> None:
+        """Write the access log's line for a request that has ended."""
+        if self._access_log is not None:
+            self._access_log(request)
+
+    def next_request_id(self) -> str:
+        """Return a name for a request: this process's random name, and a number."""
+        self._requests += 1
+        return f"{self._instance}-{self._requests:06x}"
+
+    def is_secure(self, transport: ITransport) -> bool:
+        """Tell whether a connection is under TLS."""
+        return bool(ISSLTransport.providedBy(transport))
+
+    def hop(self, peer: IAddress, host: IAddress, secure: bool) -> Hop:
+        """Return what requests of a connection are told about the client."""
+        port = b"%d" % host.port if isinstance(host, IPv4Address | IPv6Address) else b""
+        scheme = b"https" if secure else b"http"
+        if not isinstance(peer, IPv4Address | IPv6Address):
+            unix = isinstance(peer, UNIXAddress)
+            return Hop(b"", scheme, port, unix and self._trust_unix)
+        address = ip_address(peer.host.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        if mapped is not None:
+            # A socket that listens on :: sees IPv4 clients so; nobody else writes them like that.
+            address = mapped
+        trusted = any(address in network for network in self._trusted)
+        return Hop(str(address).encode("ascii"), scheme, port, trusted)

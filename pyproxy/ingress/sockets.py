@@ -1,0 +1,38 @@
+"""What the kernel knows of a client's socket and Twisted does not say."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import select
+import termios
+
+from twisted.internet.interfaces import ITransport
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+POLLRDHUP = getattr(select, "POLLRDHUP", 0)
+"""Linux's sign that the peer sent a FIN; elsewhere only a reset is seen.  Spec: poll(2)."""
+
+
+def _descriptor(transport: ITransport) -> int:
+    """Return the file descriptor below a transport, through TLS."""
+    if isinstance(transport, TLSMemoryBIOProtocol):
+        transport = transport.transport
+    return int(transport.fileno())  # type: ignore[attr-defined]
+
+
+def has_left(transport: ITransport) -> bool:
+    """Tell whether the peer has closed or reset, whatever is still unread."""
+    poll = select.poll()
+    poll.register(_descriptor(transport), POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+def unsent(transport: ITransport) -> int:
+    """Return how many octets written to the kernel the peer has not acknowledged.
+
+    Spec: TIOCOUTQ of tty_ioctl(2), which is SIOCOUTQ of tcp(7).
+    """
+    answer = array.array("i", [0])
+    fcntl.ioctl(_descriptor(transport), termios.TIOCOUTQ, answer)
+    return answer[0]

@@ -1,0 +1,1 @@
+"""Ring 4: who watches: logs, and later metrics."""

@@ -1,0 +1,74 @@
+"""The access log: one line a request, in the combined format, through twisted.logger.
+
+Spec: httpd's mod_log_config, "combined"; the id, the seconds and the error type come after it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.web.http import datetimeToLogString
+
+from pyproxy.errors import ProxyError
+from pyproxy.ingress.request import ClientRequest
+from pyproxy.observe.masking import Mask
+from pyproxy.semantics.fields import values
+
+CLIENT_GONE = 499
+"""The status that is logged when the client left before it was sent any; nginx's custom."""
+
+_unprintable = re.compile(rb"[^ !#-\[\]-~]")
+
+
+class AccessLog:
+    """Writes a line for every request that has ended."""
+
+    _log = Logger("pyproxy.access")
+
+    def __init__(self, clock: IReactorTime, mask: Mask) -> None:
+        self._clock = clock
+        self._mask = mask
+        self._second = -1
+        self._date = ""
+
+    def __call__(self, request: ClientRequest) -> None:
+        """Write the line of a request."""
+        self._log.info("{line}", line=self.line(request))
+
+    def line(self, request: ClientRequest) -> str:
+        """Return the line of a request; it holds no credential and no control character."""
+        head = request.head
+        now = self._clock.seconds()
+        if head.method:
+            request_line = b"%b %b HTTP/1.%d" % (head.method, head.target, head.minor_version)
+        else:
+            request_line = b"-"
+        client = request.hop.address.decode("ascii") or "-"
+        referer = self._shown(b", ".join(values(head.fields, b"referer")) or b"-")
+        agent = self._shown(b", ".join(values(head.fields, b"user-agent")) or b"-")
+        seconds = max(0.0, now - request.began_at)
+        return (
+            f'{client} - - {self._time(now)} "{self._shown(request_line)}" '
+            f'{request.status or CLIENT_GONE} {request.sentLength or "-"} "{referer}" "{agent}" '
+            f"{seconds:.3f}{self._ending(request, request.error)}"
+        )
+
+    def _ending(self, request: ClientRequest, error: ProxyError | None) -> str:
+        if error is None:
+            return ""
+        detail = self._shown(error.detail.encode("utf-8"))
+        return f' {request.request_id} {error.error_type} "{detail}"'
+
+    def _shown(self, octets: bytes) -> str:
+        masked = self._mask.apply(octets)
+        return _unprintable.sub(lambda match: b"\\x%02x" % ord(match[0]), masked).decode("ascii")
+
+    def _time(self, now: float) -> str:
+        """Return the time as the format has it; formatted once a second."""
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._date = datetimeToLogString(now)
+        return self._date

@@ -1,0 +1,1 @@
+"""Ring 1: decisions; they may keep state, and time comes in as an argument."""

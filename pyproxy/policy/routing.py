@@ -1,0 +1,110 @@
+"""Which route serves a request, and what the route asks of it.
+
+A route is an immutable fact that each exchange keeps from its beginning to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from pyproxy.errors import BadRequest, MethodRefused, RouteNotFound
+from pyproxy.semantics.forwarding import RequestForwarding, ResponseForwarding
+from pyproxy.semantics.messages import RequestHead
+from pyproxy.semantics.urls import PathMapping, Target, split_absolute_form
+
+
+@attrs.frozen
+class Limits:
+    """How long each wait of an exchange may last, in seconds, and how large its content may be.
+
+    Attributes:
+        connect: to an open connection, TLS handshake included.
+        first_byte: from the end of the request to the response's head.
+        idle: between two movements of octets in a response.
+        upload: between two movements of octets in a request's content.
+        max_content: octets of a request's content, or None for no bound.
+    """
+
+    connect: float = 5.0
+    first_byte: float = 300.0
+    idle: float = 300.0
+    upload: float = 60.0
+    max_content: int | None = None
+
+
+@attrs.frozen
+class Route:
+    """A prefix, the target behind it, and the rules between the two."""
+
+    target: Target
+    mapping: PathMapping
+    to_upstream: RequestForwarding
+    to_client: ResponseForwarding
+    limits: Limits = Limits()
+
+    @property
+    def injects(self) -> bool:
+        """Whether the route adds secrets that an answer to TRACE would show."""
+        return bool(self.to_client.secrets)
+
+
+@attrs.frozen
+class Routed:
+    """A request on its route.
+
+    Attributes:
+        target: the request target for the upstream.
+        authority: what a target in absolute-form named, else None.
+    """
+
+    route: Route
+    target: bytes
+    authority: bytes | None
+
+
+@attrs.frozen
+class RoutingTable:
+    """The routes of one configuration, the longest prefix first."""
+
+    routes: tuple[Route, ...]
+
+    @classmethod
+    def of(cls, routes: Sequence[Route]) -> RoutingTable:
+        """Make a table whose longest prefix wins."""
+        return cls(tuple(sorted(routes, key=lambda route: -len(route.mapping.prefix))))
+
+    def find(self, head: RequestHead) -> Routed:
+        """Return the request on its route.
+
+        Raises: MethodRefused for CONNECT, and for TRACE where its answer would show a secret;
+            BadRequest for a target in no known form; RouteNotFound; TargetClimbs.
+        Spec: RFC 9112 3.2.
+        """
+        method, target = head.method, head.target
+        if method == b"CONNECT":
+            raise MethodRefused("CONNECT opens tunnels, and this is no tunnel")
+        authority = None
+        if target[:1] != b"/":
+            if target == b"*":
+                return self._asterisk(method)
+            split = split_absolute_form(target)
+            if split is None:
+                raise BadRequest("the request target is neither a path nor an http URL")
+            authority, origin_form = split
+            if method == b"OPTIONS" and target.endswith(b"://" + authority):
+                return Routed(self._asterisk(method).route, b"*", authority)
+            target = origin_form
+        for route in self.routes:
+            if route.mapping.covers(target):
+                if method == b"TRACE" and route.injects:
+                    raise MethodRefused("TRACE would send back what the proxy adds")
+                return Routed(route, route.mapping.to_upstream(target), authority)
+        raise RouteNotFound("no route serves this path")
+
+    def _asterisk(self, method: bytes) -> Routed:
+        """Route ``*``, which asks about the server as a whole.  Spec: RFC 9112 3.2.4."""
+        if method != b"OPTIONS":
+            raise BadRequest("the request target `*` goes with OPTIONS only")
+        return Routed(self.routes[-1], b"*", None)

@@ -1,0 +1,172 @@
+"""The two directions of an exchange's content: counted, bounded, paused and cancelled here.
+
+Neither direction ever holds more than one read of octets: who cannot pass them on stops the socket
+they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.internet.protocol import Protocol as StreamProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from zope.interface import implementer
+
+from pyproxy.errors import ContentTooLarge, ProxyError
+from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.semantics.fields import Fields
+from pyproxy.semantics.framing import Framing, Kind
+
+
+@implementer(IBodyProducer)
+class Upload:
+    """A request's content on its way from the client's connection to the upstream's.
+
+    The client's side pushes octets in as it reads them; until the upstream's side asks for them
+    the client's socket is not read any more, so at most one read waits here.
+
+    Attributes:
+        length: octets, or UNKNOWN_LENGTH for chunked content.
+        count: octets of content that came from the client.
+        complete: the client sent all of it.
+        trailers: the client's trailer section, once complete.
+    """
+
+    def __init__(self, framing: Framing, flow: Valve, max_content: int | None = None) -> None:
+        self.framing = framing
+        self.length = framing.length if framing.kind is Kind.LENGTH else UNKNOWN_LENGTH
+        self.count = 0
+        self.complete = False
+        self.trailers: Fields = []
+        self.max_content = max_content
+        self.fail: Callable[[ProxyError], None] | None = None
+        self._flow = flow
+        self._consumer: IConsumer | None = None
+        self._stopped = False
+        self._waiting: list[bytes] = []
+        self._done: Deferred[None] | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether the upstream, and not the client, keeps the octets from moving."""
+        return self._flow.held
+
+    # the client's side
+
+    def write(self, content: bytes) -> None:
+        """Pass on octets that the client sent."""
+        self.count += len(content)
+        if self.max_content is not None and self.count > self.max_content:
+            self.refuse(ContentTooLarge(f"the content has more than {self.max_content} bytes"))
+        elif self._consumer is not None:
+            self._consumer.write(content)
+        elif not self._stopped:
+            self._waiting.append(content)
+            self._flow.hold(Hold.UNCLAIMED)
+
+    def finish(self, trailers: Fields) -> None:
+        """Note the end of the content."""
+        self.complete = True
+        self.trailers = trailers
+        self._flow.release(Hold.UNCLAIMED)
+        if self._done is not None:
+            done, self._done = self._done, None
+            done.callback(None)
+
+    def refuse(self, error: ProxyError) -> None:
+        """End the exchange because of what the client sent, or did not send."""
+        self.stopProducing()
+        if self.fail is not None:
+            self.fail(error)
+
+    # the upstream's side
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Begin to write content to the upstream's connection.
+
+        Returns: fires when the last octet was written, and never when it is stopped before.
+        """
+        self._consumer = consumer
+        done: Deferred[None] = Deferred(lambda _: self.stopProducing())
+        waiting, self._waiting = self._waiting, []
+        for content in waiting:
+            consumer.write(content)
+        if self.complete:
+            done.callback(None)
+        else:
+            self._done = done
+            self._flow.release(Hold.UNCLAIMED)
+        return done
+
+    def pauseProducing(self) -> None:
+        """Stop reading from the client: the upstream's transport is full."""
+        if not self.complete:
+            self._flow.hold(Hold.FULL)
+
+    def resumeProducing(self) -> None:
+        """Read from the client again."""
+        self._flow.release(Hold.FULL)
+
+    def stopProducing(self) -> None:
+        """Take no more content; what still comes is dropped."""
+        self._stopped = True
+        self._consumer = None
+        self._done = None
+        self._waiting.clear()
+        self._flow.release(Hold.FULL | Hold.UNCLAIMED)
+
+
+class ContentSink(Protocol):
+    """The client's side of a response's content."""
+
+    def write_content(self, content: bytes) -> None:
+        """Send octets of content."""
+
+    def flow_from(self, source: IPushProducer | None) -> None:
+        """Name who has to pause when the client's transport is full; None for nobody."""
+
+
+class Download(StreamProtocol):
+    """A response's content on its way from the upstream's connection to the client's.
+
+    Every read of the upstream is one write to the client.
+
+    Attributes:
+        count: octets of content that came from the upstream.
+        done: fires at the end of the content; fails with a ProxyError when the upstream broke off;
+            cancelling it closes the upstream's connection.
+    """
+
+    def __init__(self, client: ContentSink) -> None:
+        self.count = 0
+        self.done: Deferred[None] = Deferred(self._cancel)
+        self._client = client
+
+    def connectionMade(self) -> None:
+        """Let the client's transport pause the upstream."""
+        self._client.flow_from(self.transport)  # type: ignore[arg-type]
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass on octets as they were read."""
+        self.count += len(data)
+        self._client.write_content(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell how the content ended."""
+        self._client.flow_from(None)
+        if self.done.called:
+            return
+        if reason.check(ResponseDone):
+            self.done.callback(None)
+        else:
+            self.done.errback(reason)
+
+    def _cancel(self, _: Deferred[None]) -> None:
+        if self.transport is not None:
+            self.transport.stopProducing()  # type: ignore[attr-defined]

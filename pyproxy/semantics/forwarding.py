@@ -1,0 +1,399 @@
+"""What a proxy takes out of a head, and what it puts in.
+
+Strip first, then rewrite: fields of one hop go before anything of ours is added, so that no client
+can nominate away what the operator injects.  Must not know sockets, routes or configuration files.
+Spec: RFC 9110 7.6, RFC 7239, RFC 9112 3.2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import attrs
+
+from pyproxy.errors import Malformed
+from pyproxy.semantics.fields import Field, Fields, list_members, tokens, values
+from pyproxy.semantics.framing import CHUNKED, Framing
+from pyproxy.semantics.messages import RequestHead
+from pyproxy.semantics.urls import Origin, PathMapping, is_authority
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"http2-settings",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Fields that belong to one connection, nominated or not.  Spec: RFC 9110 7.6.1, RFC 7540 3.2.1."""
+
+WRITTEN_BY_US = frozenset(
+    {
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+    }
+)
+"""Fields that say who the client is; believed only from a trusted proxy."""
+
+NEVER_NOMINATED = frozenset({b"content-length", b"host", b"transfer-encoding"})
+"""Fields that frame or route a message: nominating one leaves two readings of it."""
+
+FORBIDDEN_TRAILERS = frozenset(
+    {
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"host",
+        b"max-forwards",
+        b"pragma",
+        b"range",
+        b"set-cookie",
+        b"te",
+        b"trailer",
+        b"via",
+    }
+)
+"""Fields for framing, routing and credentials, which nobody may read from trailers.
+
+Spec: RFC 9110 6.5.1.
+"""
+
+REFLECTED_SECRET = b"***"
+"""What stands in a response field where the upstream repeated an injected secret."""
+
+_refresh = re.compile(rb"""(\s*\d*\s*[;,]?\s*url\s*=\s*)(["']?)(.*?)\2\s*""", re.I | re.S).fullmatch
+_url_origin = re.compile(rb"(?:([A-Za-z][A-Za-z0-9+.\-]*):)?//([^/?#\\]*)(.*)", re.S).fullmatch
+
+
+@attrs.frozen
+class FieldRules:
+    """What the operator asked to change in the heads of one direction.
+
+    Attributes:
+        set: fields to write; each replaces every field of its name.
+        remove: names in lower case.
+    """
+
+    set: tuple[Field, ...] = ()
+    remove: frozenset[bytes] = frozenset()
+
+    @property
+    def replaced(self) -> frozenset[bytes]:
+        """Names in lower case that must not pass as they came."""
+        return self.remove | {name.lower() for name, _ in self.set}
+
+
+@attrs.frozen
+class Hop:
+    """What is known of the connection that a request came on.
+
+    Attributes:
+        address: the client's address, empty where it has none (a Unix socket).
+        trusted: whether the peer's own X-Forwarded-* are believed.
+    """
+
+    address: bytes
+    scheme: bytes
+    port: bytes
+    trusted: bool
+
+
+def connection_options(fields: Fields) -> list[bytes]:
+    """Return the connection options in lower case.
+
+    Raises: Malformed when one of them names a field that frames or routes the message.
+    Spec: RFC 9110 7.6.1.
+    """
+    options = tokens(values(fields, b"connection"))
+    if options and not NEVER_NOMINATED.isdisjoint(options):
+        raise Malformed("Connection nominates a field that frames or routes the message")
+    return options
+
+
+def persists(minor_version: int, options: list[bytes]) -> bool:
+    """Tell whether the sender of a head means to use the connection again.  Spec: RFC 9112 9.3."""
+    if b"close" in options:
+        return False
+    return minor_version == 1 or b"keep-alive" in options
+
+
+def effective_host(head: RequestHead, authority: bytes | None) -> bytes:
+    """Return the authority that a client asked for.
+
+    Args: authority of a target in absolute-form, which outranks Host.
+    Returns: empty for an HTTP/1.0 request without either.
+    Raises: Malformed for no Host in HTTP/1.1, for two of them, or for one that is no authority.
+    Spec: RFC 9112 3.2, 3.2.2.
+    """
+    hosts = values(head.fields, b"host")
+    if len(hosts) > 1 or (not hosts and head.minor_version == 1):
+        raise Malformed("not exactly one Host")
+    if hosts and hosts[0] and not is_authority(hosts[0]):
+        raise Malformed("a Host that is no host with or without a port")
+    return authority if authority is not None else (hosts[0] if hosts else b"")
+
+
+@attrs.frozen
+class RequestForwarding:
+    """How request heads are rewritten on their way to one target.
+
+    Attributes:
+        pseudonym: this instance's name in Via.
+        preserve_host: send the Host that the client asked for.
+    """
+
+    origin: Origin
+    pseudonym: bytes
+    rules: FieldRules = FieldRules()
+    preserve_host: bool = False
+    _dropped: frozenset[bytes] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_dropped", HOP_BY_HOP | self.rules.replaced)
+
+    def passed_here(self, fields: Fields) -> bool:
+        """Tell whether a request has already been through this instance.  Spec: RFC 9110 7.6.3."""
+        return any(
+            self.pseudonym in member.split() for member in list_members(values(fields, b"via"))
+        )
+
+    def fields(
+        self, head: RequestHead, options: list[bytes], host: bytes, hop: Hop, framing: Framing
+    ) -> Fields:
+        """Return the fields that go to the upstream, in the client's order, ours at the end.
+
+        Args: connection options and host as ``connection_options`` and ``effective_host`` gave
+            them; host may be empty.
+        """
+        dropped = self._dropped
+        if options:
+            dropped = dropped.union(options)
+        asked = host if self.preserve_host and host else self.origin.authority
+        host_waits = True
+        trailers_welcome = False
+        kept: Fields = []
+        theirs: dict[bytes, list[bytes]] = {}
+        for field in head.fields:
+            name = field[0].lower()
+            if name == b"host":
+                if host_waits and name not in self._dropped:
+                    kept.append((field[0], asked))
+                host_waits = False
+            elif name in WRITTEN_BY_US or (b"_" in name and _alias(name) in self._guarded):
+                theirs.setdefault(name, []).append(field[1])
+            elif name not in dropped:
+                kept.append(field)
+            elif name == b"te":
+                trailers_welcome = trailers_welcome or b"trailers" in tokens([field[1]])
+        if host_waits and b"host" not in self._dropped:
+            kept.insert(0, (b"Host", asked))
+        self._add_ours(kept, head, theirs, host, hop)
+        if trailers_welcome:
+            kept += ((b"TE", b"trailers"), (b"Connection", b"TE"))
+        if framing is CHUNKED:
+            kept.append((b"Transfer-Encoding", b"chunked"))
+        return kept
+
+    @property
+    def _guarded(self) -> frozenset[bytes]:
+        return WRITTEN_BY_US | self.rules.replaced
+
+    def _add_ours(
+        self,
+        kept: Fields,
+        head: RequestHead,
+        theirs: dict[bytes, list[bytes]],
+        host: bytes,
+        hop: Hop,
+    ) -> None:
+        """Append X-Forwarded-*, Via and the operator's fields."""
+        believed = theirs if hop.trusted else {}
+        chain = [*believed.get(b"x-forwarded-for", ()), *([hop.address] if hop.address else ())]
+        ours: Fields = [
+            (b"X-Forwarded-For", b", ".join(chain)),
+            (b"X-Forwarded-Proto", _first(believed, b"x-forwarded-proto", hop.scheme)),
+            (b"X-Forwarded-Host", _first(believed, b"x-forwarded-host", host)),
+            (b"X-Forwarded-Port", _first(believed, b"x-forwarded-port", hop.port)),
+            (b"Forwarded", _forwarded(believed.get(b"forwarded", []), host, hop)),
+            (b"Via", b"1.%d %b" % (head.minor_version, self.pseudonym)),
+        ]
+        replaced = self.rules.replaced
+        for field in ours:
+            if field[1] and (not replaced or field[0].lower() not in replaced):
+                kept.append(field)
+        kept += self.rules.set
+
+
+def _alias(name: bytes) -> bytes:
+    """Return the name that CGI, WSGI and PHP upstreams take a name with ``_`` for."""
+    return name.replace(b"_", b"-")
+
+
+def _first(fields: dict[bytes, list[bytes]], name: bytes, otherwise: bytes) -> bytes:
+    return b", ".join(fields[name]) if name in fields else otherwise
+
+
+def _forwarded(chain: list[bytes], host: bytes, hop: Hop) -> bytes:
+    """Continue a trusted proxy's Forwarded; never begins one.  Spec: RFC 7239 4."""
+    if not chain:
+        return b""
+    node = b'"[%b]"' % hop.address if b":" in hop.address else hop.address or b"unknown"
+    element = b"for=%b;proto=%b" % (node, hop.scheme)
+    if host:
+        element += b';host="%b"' % host
+    return b", ".join([*chain, element])
+
+
+@attrs.frozen
+class ResponseForwarding:
+    """How response heads are rewritten on their way to the client.
+
+    Attributes:
+        secrets: octets that were injected into requests and must not come back.
+        stream_hints: keep the next hop from buffering or transforming event streams.
+    """
+
+    origin: Origin
+    mapping: PathMapping
+    rules: FieldRules = FieldRules()
+    secrets: tuple[bytes, ...] = ()
+    stream_hints: bool = True
+    preserve_host: bool = False
+    _dropped: frozenset[bytes] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_dropped", HOP_BY_HOP | self.rules.replaced)
+
+    def fields(self, fields: Fields, options: list[bytes], status: int, host: bytes) -> Fields:
+        """Return the fields that go to the client, without any framing or connection field.
+
+        Args: host as the client asked for it.
+        """
+        dropped = self._dropped
+        if options:
+            dropped = dropped.union(options)
+        if status == 204 or status < 200:
+            dropped = dropped | {b"content-length"}
+        kept: Fields = []
+        event_stream = False
+        for field in fields:
+            name = field[0].lower()
+            if name in dropped:
+                continue
+            if name in _REWRITTEN:
+                if name == b"content-type":
+                    event_stream = field[1][:17].lower() == b"text/event-stream"
+                else:
+                    field = (field[0], self._rewritten(name, field[1], host))
+            kept.append(field)
+        if event_stream and self.stream_hints:
+            kept += _missing(kept, _STREAM_HINTS)
+        kept += self.rules.set
+        if self.secrets:
+            kept = [self._without_secrets(field) for field in kept]
+        return kept
+
+    def _rewritten(self, name: bytes, value: bytes, host: bytes) -> bytes:
+        if name == b"set-cookie":
+            return self._cookie(value)
+        if name == b"refresh":
+            match = _refresh(value)
+            if match is None:
+                return value
+            return match[1] + match[2] + self._reference(match[3], host) + match[2]
+        return self._reference(value, host)
+
+    def _reference(self, reference: bytes, host: bytes) -> bytes:
+        """Map a URI reference that points at the target to one under the prefix.
+
+        The result is a path, so that it holds whatever origin the client sees.
+        Spec: RFC 9110 10.2.2, RFC 3986 4.2.
+        """
+        match = _url_origin(reference)
+        if match is not None:
+            if not self._is_target(match[1], match[2], host):
+                return reference
+            path = match[3]
+        elif reference.startswith(b"/"):
+            path = reference
+        else:
+            return reference
+        mapped = self.mapping.to_client(path if path[:1] == b"/" else b"/" + path)
+        # A reference that begins with two slashes would name another host (RFC 3986 4.2).
+        return reference if mapped is None or mapped.startswith(b"//") else mapped
+
+    def _is_target(self, scheme: bytes | None, authority: bytes, host: bytes) -> bool:
+        ours = self.origin.scheme.encode("ascii")
+        authority = authority.lower()
+        if self.preserve_host and host and authority == host.lower():
+            return True
+        if scheme is not None and scheme.lower() != ours:
+            return False
+        default = b":80" if self.origin.scheme == "http" else b":443"
+        return authority.removesuffix(default) == self.origin.authority
+
+    def _cookie(self, value: bytes) -> bytes:
+        """Map Path and drop a Domain that is the target's.  Spec: RFC 6265 5.2.3, 5.2.4."""
+        pair, *attributes = value.split(b";")
+        kept = [pair]
+        for attribute in attributes:
+            name, equals, argument = attribute.partition(b"=")
+            key = name.strip().lower()
+            if key == b"domain" and self._covers_target(argument.strip()):
+                continue
+            if key == b"path" and not pair.lstrip().startswith(b"__Host-"):
+                attribute = name + equals + self.mapping.cookie_path(argument.strip())
+            kept.append(attribute)
+        return b";".join(kept)
+
+    def _covers_target(self, domain: bytes) -> bool:
+        domain = domain.removeprefix(b".").lower()
+        host = self.origin.host.encode("ascii")
+        return bool(domain) and (host == domain or host.endswith(b"." + domain))
+
+    def _without_secrets(self, field: Field) -> Field:
+        name, value = field
+        for secret in self.secrets:
+            value = value.replace(secret, REFLECTED_SECRET)
+        return (name, value)
+
+
+_REWRITTEN = frozenset(
+    {b"content-location", b"content-type", b"location", b"refresh", b"set-cookie"}
+)
+
+_STREAM_HINTS: tuple[Field, ...] = (
+    (b"X-Accel-Buffering", b"no"),
+    (b"Cache-Control", b"no-transform"),
+)
+
+
+def _missing(fields: Fields, wanted: Iterable[Field]) -> Fields:
+    names = {name.lower() for name, _ in fields}
+    return [field for field in wanted if field[0].lower() not in names]
+
+
+def forwardable_trailers(trailers: Fields, dropped: frozenset[bytes] = frozenset()) -> Fields:
+    """Return the trailers that may pass: none that frames, routes or authenticates.
+
+    Args: names in lower case that must not pass either.
+    Spec: RFC 9110 6.5.1.
+    """
+    if not trailers:
+        return trailers
+    refused = FORBIDDEN_TRAILERS | HOP_BY_HOP | WRITTEN_BY_US | dropped
+    return [field for field in trailers if field[0].lower() not in refused]

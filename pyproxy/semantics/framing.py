@@ -1,0 +1,296 @@
+"""Framing: where a message's content ends, and how it is written.
+
+Owns Content-Length, Transfer-Encoding and the chunked coding.  Whatever two parsers could read
+differently is refused.  Must not know sockets: readers take octets and give content.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Protocol
+
+import attrs
+
+from pyproxy.errors import HeadTooLarge, Malformed
+from pyproxy.semantics.fields import Fields, parse_section
+from pyproxy.semantics.messages import RequestHead, ResponseHead
+
+MAX_CHUNK_LINE_BYTES = 4096
+"""Octets of one chunk-size line, extensions included."""
+
+MAX_TRAILER_BYTES = 16 * 1024
+"""Octets of one trailer section."""
+
+_is_length = re.compile(rb"\d{1,18}").fullmatch
+_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
+_chunk_line_start = re.compile(
+    rb"[0-9A-Fa-f]{1,15}+(?:(?:;[\t\x20-\x7e\x80-\xff]*+)?\r?)"
+).fullmatch
+
+
+class Kind(Enum):
+    """How the end of the content is known."""
+
+    NONE = "no content"
+    LENGTH = "Content-Length"
+    CHUNKED = "chunked"
+    UNTIL_CLOSE = "until the connection closes"
+
+
+@attrs.frozen
+class Framing:
+    """How a message's content is delimited; ``length`` counts octets for LENGTH only."""
+
+    kind: Kind
+    length: int = 0
+
+
+NO_CONTENT = Framing(Kind.NONE)
+CHUNKED = Framing(Kind.CHUNKED)
+UNTIL_CLOSE = Framing(Kind.UNTIL_CLOSE)
+
+STATUS_WITHOUT_CONTENT = frozenset({204, 304})
+
+
+def request_framing(head: RequestHead) -> Framing:
+    """Return how a request's content is delimited.
+
+    Raises: Malformed for anything but one Content-Length, or one ``Transfer-Encoding: chunked`` in
+        HTTP/1.1, or neither.
+    Spec: RFC 9112 6.1, 6.2, 6.3 (3, 4, 5, 6, 7).
+    """
+    declared = _declared(head.fields, head.minor_version)
+    return NO_CONTENT if declared is None else declared
+
+
+def response_framing(head: ResponseHead, method: bytes) -> Framing:
+    """Return how the content of a response to a request with that method is delimited.
+
+    Raises: Malformed as for requests; ambiguous fields are refused even where no content follows.
+    Spec: RFC 9112 6.3 (1 to 8).
+    """
+    declared = _declared(head.fields, head.minor_version)
+    if method == b"HEAD" or head.status in STATUS_WITHOUT_CONTENT or head.status < 200:
+        return NO_CONTENT
+    return UNTIL_CLOSE if declared is None else declared
+
+
+def _declared(fields: Fields, minor_version: int) -> Framing | None:
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    for name, value in fields:
+        # The two names have 14 and 17 octets; most others are told apart without a copy.
+        size = len(name)
+        if size == 14 and name.lower() == b"content-length":
+            lengths.append(value)
+        elif size == 17 and name.lower() == b"transfer-encoding":
+            codings.append(value)
+    if codings:
+        if lengths:
+            raise Malformed("both Content-Length and Transfer-Encoding")
+        if minor_version == 0:
+            raise Malformed("Transfer-Encoding in an HTTP/1.0 message")
+        if len(codings) > 1 or codings[0].lower() != b"chunked":
+            raise Malformed("a Transfer-Encoding other than one `chunked`")
+        return CHUNKED
+    if not lengths:
+        return None
+    if len(lengths) > 1:
+        raise Malformed("more than one Content-Length")
+    if _is_length(lengths[0]) is None:
+        raise Malformed("a Content-Length that is no decimal number")
+    return Framing(Kind.LENGTH, int(lengths[0]))
+
+
+class ContentReader(Protocol):
+    """Reads one message's content out of a connection's octets.
+
+    Attributes:
+        complete: the end of the content was seen.
+        excess: octets after that end.
+        trailers: the trailer section, once complete.
+    """
+
+    complete: bool
+    excess: bytes
+    trailers: Fields
+
+    def feed(self, data: bytes) -> bytes:
+        """Take octets as read; return the content among them.  Raises: Malformed, HeadTooLarge."""
+
+    def close(self) -> bool:
+        """Tell whether the content is whole when the connection ends now."""
+
+
+@attrs.define(eq=False)
+class LengthReader:
+    """Reads content of a known number of octets.  Spec: RFC 9112 6.2."""
+
+    _remaining: int
+    complete: bool = False
+    excess: bytes = b""
+    trailers: Fields = attrs.Factory(list)
+
+    def __attrs_post_init__(self) -> None:
+        self.complete = self._remaining == 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Take octets; return the content among them."""
+        size = len(data)
+        if size < self._remaining:
+            self._remaining -= size
+            return data
+        self.complete = True
+        if size > self._remaining:
+            data, self.excess = data[: self._remaining], data[self._remaining :]
+        self._remaining = 0
+        return data
+
+    def close(self) -> bool:
+        """Tell whether the content is whole when the connection ends now."""
+        return self.complete
+
+
+@attrs.define(eq=False)
+class UntilCloseReader:
+    """Reads content that ends with the connection.  Spec: RFC 9112 6.3 (8)."""
+
+    complete: bool = False
+    excess: bytes = b""
+    trailers: Fields = attrs.Factory(list)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take octets; all of them are content."""
+        return data
+
+    def close(self) -> bool:
+        """The end of the connection is the end of the content."""
+        self.complete = True
+        return True
+
+
+class _Chunked(Enum):
+    SIZE = "chunk-size line"
+    DATA = "chunk-data"
+    DATA_END = "CRLF after chunk-data"
+    TRAILERS = "trailer section"
+    COMPLETE = "complete"
+
+
+@attrs.define(eq=False)
+class ChunkedReader:
+    """Reads the chunked coding, strictly.
+
+    Sizes are hexadecimal digits and nothing else; extensions are checked, bounded and dropped
+    (they belong to one hop); every line ends in CRLF.
+    Spec: RFC 9112 7.1.
+    """
+
+    complete: bool = False
+    excess: bytes = b""
+    trailers: Fields = attrs.Factory(list)
+    _state: _Chunked = _Chunked.SIZE
+    _remaining: int = 0
+    _kept: bytes = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take octets; return the content among them.
+
+        Raises: Malformed for a wrong size, extension, line end or trailer; HeadTooLarge for a
+            trailer section past its bound.
+        """
+        if self._state is _Chunked.DATA and len(data) < self._remaining:
+            self._remaining -= len(data)
+            return data
+        if self._kept:
+            data, self._kept = self._kept + data, b""
+        pieces: list[bytes] = []
+        position = 0
+        while position >= 0 and not self.complete:
+            position = self._step(data, position, pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _step(self, data: bytes, position: int, pieces: list[bytes]) -> int:
+        """Read one element at a position; return where the next begins, or -1 to wait for more."""
+        if self._state is _Chunked.SIZE:
+            return self._size(data, position)
+        if self._state is _Chunked.DATA:
+            piece = data[position : position + self._remaining]
+            if not piece:
+                return -1
+            pieces.append(piece)
+            self._remaining -= len(piece)
+            if self._remaining:
+                return -1
+            self._state = _Chunked.DATA_END
+            return position + len(piece)
+        if self._state is _Chunked.DATA_END:
+            end = data[position : position + 2]
+            if end == b"\r\n":
+                self._state = _Chunked.SIZE
+                return position + 2
+            if end not in (b"", b"\r"):
+                raise Malformed("no CRLF after a chunk")
+            self._kept = end
+            return -1
+        return self._trailer_section(data, position)
+
+    def _size(self, data: bytes, position: int) -> int:
+        end = data.find(b"\r\n", position)
+        if end < 0:
+            rest = data[position:]
+            if len(rest) > MAX_CHUNK_LINE_BYTES or (rest and _chunk_line_start(rest) is None):
+                raise Malformed("a chunk size that is no hexadecimal number")
+            self._kept = rest
+            return -1
+        match = _chunk_line(data, position, end)
+        if match is None or end - position > MAX_CHUNK_LINE_BYTES:
+            raise Malformed("a chunk size that is no hexadecimal number")
+        self._remaining = int(match[1], 16)
+        self._state = _Chunked.DATA if self._remaining else _Chunked.TRAILERS
+        return end + 2
+
+    def _trailer_section(self, data: bytes, position: int) -> int:
+        if data.startswith(b"\r\n", position):
+            end, section = position + 2, b""
+        else:
+            found = data.find(b"\r\n\r\n", position)
+            end, section = found + 4, data[position : found + 2]
+            if found < 0:
+                if len(data) - position > MAX_TRAILER_BYTES:
+                    raise HeadTooLarge(f"a trailer section of more than {MAX_TRAILER_BYTES} bytes")
+                self._kept = data[position:]
+                return -1
+        if len(section) > MAX_TRAILER_BYTES:
+            raise HeadTooLarge(f"a trailer section of more than {MAX_TRAILER_BYTES} bytes")
+        self.trailers = parse_section(section)
+        self.complete = True
+        self._state = _Chunked.COMPLETE
+        self.excess = data[end:]
+        return -1
+
+    def close(self) -> bool:
+        """Tell whether the content is whole when the connection ends now."""
+        return self.complete
+
+
+def content_reader(framing: Framing) -> ContentReader:
+    """Return a reader for content delimited that way."""
+    if framing.kind is Kind.CHUNKED:
+        return ChunkedReader()
+    if framing.kind is Kind.UNTIL_CLOSE:
+        return UntilCloseReader()
+    return LengthReader(framing.length)
+
+
+def chunk(content: bytes) -> bytes:
+    """Write content as one chunk.  Args: content of at least one octet.  Spec: RFC 9112 7.1."""
+    return b"%x\r\n%b\r\n" % (len(content), content)
+
+
+def last_chunk(trailers: Fields) -> bytes:
+    """Write the end of chunked content with its trailer section.  Spec: RFC 9112 7.1.2."""
+    if not trailers:
+        return b"0\r\n\r\n"
+    return b"0\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % field for field in trailers)

@@ -1,0 +1,79 @@
+"""What a client is told when the proxy itself answers: a problem document, or plain text.
+
+Spec: RFC 9457 (problem documents), RFC 9209 (Proxy-Status), RFC 9110 12.5.1 (Accept).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from pyproxy.errors import MethodRefused, ProxyError
+from pyproxy.semantics.fields import Fields, list_members
+
+PROXY_NAME = "pyproxy"
+
+ALLOWED_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+"""What Allow says beside a 405; extension methods pass too, but cannot be listed."""
+
+_JSON_TYPES = (b"application/json", b"application/problem+json", b"application/*")
+_without_weight = re.compile(rb"q\s*=\s*0(?:\.0*)?").fullmatch
+
+
+def accepts_json(accept: list[bytes]) -> bool:
+    """Tell whether Accept names JSON; ``*/*`` alone, as curl sends it, does not.
+
+    Args: the values of every Accept field.
+    """
+    for member in list_members(accept):
+        media_range, *parameters = (part.strip().lower() for part in member.split(b";"))
+        if media_range in _JSON_TYPES or media_range.endswith(b"+json"):
+            return not any(_without_weight(parameter) for parameter in parameters)
+    return False
+
+
+def problem(error: ProxyError, request_id: str, accept: list[bytes]) -> tuple[Fields, bytes]:
+    """Return the fields and the content of the response that an error becomes.
+
+    Args: the values of every Accept field of the request, empty when there was no whole request.
+    """
+    fields: Fields = []
+    if accepts_json(accept):
+        media_type = b"application/problem+json"
+        document = {
+            "type": "about:blank",
+            "title": error.title,
+            "status": error.status,
+            "detail": f"{_sentence(error.detail)} {error.remedy}",
+            "request_id": request_id,
+            "blame": error.blame.value,
+        }
+        content = json.dumps(document).encode("ascii") + b"\n"
+    else:
+        media_type = b"text/plain; charset=utf-8"
+        content = (
+            f"{error.status} {error.title}\n"
+            f"{_sentence(error.detail)}\n{error.remedy}\n"
+            f"Request id: {request_id}\n"
+        ).encode()
+    fields += (
+        (b"Content-Type", media_type),
+        (b"Content-Length", b"%d" % len(content)),
+        (b"Cache-Control", b"no-store"),
+        (b"X-Content-Type-Options", b"nosniff"),
+        (b"Proxy-Status", proxy_status(error)),
+        (b"X-Request-Id", request_id.encode("ascii")),
+    )
+    if isinstance(error, MethodRefused):
+        fields.append((b"Allow", ALLOWED_METHODS))
+    return fields, content
+
+
+def proxy_status(error: ProxyError) -> bytes:
+    """Return the value of Proxy-Status for an error.  Spec: RFC 9209 2, RFC 8941 3.3.3."""
+    detail = re.sub(r"[^ !#-\[\]-~]", "'", error.detail)
+    return f'{PROXY_NAME}; error={error.error_type}; details="{detail}"'.encode("ascii")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -1,0 +1,221 @@
+"""From the client's request target to the upstream's, and back.
+
+Targets are mapped as raw octets and never re-encoded.  Rules look at decoded copies.
+Spec: RFC 9112 3.2, RFC 3986.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import attrs
+
+from pyproxy.errors import Malformed, TargetClimbs
+
+DECODE_ROUNDS = 3
+"""How often a target is decoded in search of dot segments: some upstreams decode twice."""
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_absolute_form = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)(.*)", re.DOTALL).fullmatch
+_absolute_path = re.compile(r"/[!-~]*").fullmatch
+_authority = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%\x80-\xff]+)(?::\d{0,5})?"
+).fullmatch
+
+
+@attrs.frozen
+class Origin:
+    """Scheme, host and port that a target URL names.
+
+    Attributes:
+        host: without brackets, ASCII, in lower case.
+        authority: as it stands in ``Host``, without the scheme's default port.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    authority: bytes
+
+
+@attrs.frozen
+class Target:
+    """Where requests go: an origin and the base path that is put before each of them."""
+
+    origin: Origin
+    base: bytes
+
+    @property
+    def url(self) -> str:
+        """The target as one URL."""
+        return f"{self.origin.scheme}://{(self.origin.authority + self.base).decode('ascii')}"
+
+
+def parse_target(url: str) -> Target:
+    """Parse the URL of a target.
+
+    Raises: ValueError with a sentence that says what would be right.
+    Spec: RFC 9110 4.2, RFC 3986 3.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"it is no URL ({error})") from error
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        raise ValueError("it has to be http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("credentials do not belong in it; use --header 'Authorization: …'")
+    if "?" in url or "#" in url:
+        raise ValueError("a query or fragment cannot be part of it")
+    if port == 0:
+        raise ValueError("the port has to be between 1 and 65535")
+    if parts.path and (_absolute_path(parts.path) is None or climbs(parts.path.encode("ascii"))):
+        raise ValueError("its path has to be percent-encoded ASCII that does not climb with `..`")
+    host = _ascii_host(parts.hostname)
+    port = port or DEFAULT_PORTS[parts.scheme]
+    shown = f"[{host}]" if ":" in host else host
+    if port != DEFAULT_PORTS[parts.scheme]:
+        shown = f"{shown}:{port}"
+    origin = Origin(parts.scheme, host, port, shown.encode("ascii"))
+    return Target(origin, parts.path.encode("ascii"))
+
+
+def _ascii_host(host: str) -> str:
+    if ":" in host:
+        return host
+    try:
+        ascii_host = host.encode("idna").decode("ascii").lower()
+    except UnicodeError as error:
+        raise ValueError(f"its host is no name or address ({error})") from error
+    if _authority(ascii_host.encode("ascii")) is None:
+        raise ValueError("its host is no name or address")
+    return ascii_host
+
+
+def parse_prefix(path: str) -> bytes:
+    """Parse the path that the proxy serves; returns it without a slash at its end.
+
+    Raises: ValueError with a sentence that says what would be right.
+    """
+    if _absolute_path(path) is None or "?" in path or "#" in path:
+        raise ValueError("it has to begin with `/` and hold percent-encoded ASCII, without a query")
+    if climbs(path.encode("ascii")):
+        raise ValueError("it must not climb with `..`")
+    return path.rstrip("/").encode("ascii")
+
+
+def is_authority(octets: bytes) -> bool:
+    """Tell whether the octets can stand in Host: a host with or without a port.
+
+    Spec: RFC 9110 7.2, RFC 3986 3.2.
+    """
+    return _authority(octets) is not None
+
+
+def split_absolute_form(target: bytes) -> tuple[bytes, bytes] | None:
+    """Split a target in absolute-form into (authority, origin-form); None for other forms.
+
+    Raises: Malformed for a scheme other than http and https, or a bad authority.
+    Spec: RFC 9112 3.2.2.
+    """
+    match = _absolute_form(target)
+    if match is None:
+        return None
+    scheme, authority, rest = match.groups()
+    if scheme.lower() not in (b"http", b"https") or not is_authority(authority):
+        raise Malformed("the target in absolute-form is no http or https URL")
+    return authority, rest if rest.startswith(b"/") else b"/" + rest
+
+
+def climbs(path: bytes) -> bool:
+    """Tell whether a path, decoded as any upstream might, leaves the path it is put under.
+
+    Looks at the path as it stands and after each of DECODE_ROUNDS decodings; takes ``\\`` for
+    ``/``, and ``..;x`` for ``..``, since some servers do; counts neither empty segments nor ``.`` as
+    a step down, since some servers drop them.
+    """
+    if b".." not in path and b"%" not in path:
+        return False
+    for _ in range(DECODE_ROUNDS):
+        if _climbs_as_is(path):
+            return True
+        decoded = unquote_to_bytes(path)
+        if decoded == path:
+            return False
+        path = decoded
+    return _climbs_as_is(path)
+
+
+def _climbs_as_is(path: bytes) -> bool:
+    depth = 0
+    for segment in path.replace(b"\\", b"/").split(b"/"):
+        name = segment.partition(b";")[0]
+        if name == b"..":
+            depth -= 1
+            if depth < 0:
+                return True
+        elif name not in (b"", b"."):
+            depth += 1
+    return False
+
+
+@attrs.frozen
+class PathMapping:
+    """The client's prefix beside the target's base path, for targets, redirects and cookies.
+
+    Attributes:
+        prefix: begins with ``/`` or is empty; never ends with ``/``.
+        base: the target's path as configured: empty, or begins with ``/``.
+    """
+
+    prefix: bytes
+    base: bytes
+    _stem: bytes = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_stem", self.base.rstrip(b"/"))
+
+    def covers(self, target: bytes) -> bool:
+        """Tell whether a target in origin-form lies under the prefix, at a segment's border."""
+        size = len(self.prefix)
+        return target.startswith(self.prefix) and target[size : size + 1] in (b"/", b"?", b"")
+
+    def to_upstream(self, target: bytes) -> bytes:
+        """Map a target in origin-form that the prefix covers; every octet after it is kept.
+
+        Raises: TargetClimbs.
+        """
+        rest = target[len(self.prefix) :]
+        if (b"." in rest or b"%" in rest) and climbs(rest.partition(b"?")[0]):
+            raise TargetClimbs("the target's path leads above the path that is served")
+        if rest[:1] == b"/":
+            return self._stem + rest
+        return (self.base or b"/") + rest
+
+    def to_client(self, path: bytes) -> bytes | None:
+        """Map a path (with what follows it) of the upstream to the client's side.
+
+        Returns: the path under the prefix, or None when it lies outside the base path.
+        """
+        rest = path[len(self._stem) :]
+        if not path.startswith(self._stem) or rest[:1] not in (b"/", b"?", b"#", b""):
+            return None
+        if not rest.startswith(b"/"):
+            return (self.prefix or b"/") + rest
+        return self.prefix + rest
+
+    def cookie_path(self, path: bytes) -> bytes:
+        """Map the Path of a cookie; a path above the base becomes the whole prefix.
+
+        Spec: RFC 6265 5.1.4.
+        """
+        mapped = self.to_client(path)
+        if mapped is not None:
+            return mapped
+        above = path.rstrip(b"/")
+        if path.startswith(b"/") and (self._stem + b"/").startswith(above + b"/"):
+            return self.prefix or b"/"
+        return path

@@ -1,0 +1,162 @@
+"""The wiring: one Config becomes listening ports, a resource tree and an agent."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import (
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from pyproxy.config.schema import Config, Listen
+from pyproxy.demo import demo_site
+from pyproxy.ingress.resource import PrefixResource
+from pyproxy.ingress.site import ProxySite
+from pyproxy.observe.access_log import AccessLog
+from pyproxy.observe.masking import MIN_SECRET_BYTES, Mask
+from pyproxy.policy.routing import Route, RoutingTable
+from pyproxy.relay.limits import Sweeper
+from pyproxy.semantics.forwarding import RequestForwarding, ResponseForwarding
+from pyproxy.semantics.urls import PathMapping, Target, parse_target
+from pyproxy.upstream.agent import ForwardingAgent, Trust
+from pyproxy.upstream.client import ForwardingClient
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted; Twisted's own default of 50 drops bursts."""
+
+
+def route_of(config: Config, target: Target, pseudonym: bytes) -> Route:
+    """Return the one route of a configuration."""
+    mapping = PathMapping(config.prefix, target.base)
+    secrets = tuple(secret for secret in config.secrets if len(secret) >= MIN_SECRET_BYTES)
+    return Route(
+        target,
+        mapping,
+        RequestForwarding(target.origin, pseudonym, config.request_rules, config.preserve_host),
+        ResponseForwarding(
+            target.origin,
+            mapping,
+            config.response_rules,
+            secrets,
+            config.stream_hints,
+            config.preserve_host,
+        ),
+        config.limits,
+    )
+
+
+class ProxyService(Service):
+    """The proxy as twistd starts and stops it."""
+
+    _log = Logger("pyproxy")
+
+    def __init__(self, config: Config, reactor: object) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._ports: list[IListeningPort] = []
+        self._site: ProxySite | None = None
+        self._agent: ForwardingAgent | None = None
+        limits = config.limits
+        self._sweeper = Sweeper.for_limits(
+            reactor, (limits.first_byte, limits.idle, limits.upload, config.client_limit)
+        )
+
+    def privilegedStartService(self) -> None:
+        """Listen, while the process still may bind low ports."""
+        super().privilegedStartService()
+        try:
+            self._listen()
+        except CannotListenError as error:
+            # A traceback would hide the one line that matters.
+            self._log.critical("{error}; nothing was started", error=error)
+            print(f"pyproxy: {error}", file=sys.stderr)
+            raise SystemExit(1) from error
+
+    def _listen(self) -> None:
+        target = self._config.target or self._start_demo()
+        self._site = site = self._make_site(target)
+        for listen in self._config.listen:
+            port = self._listen_on(self._endpoint(listen), site)
+            self._log.info(
+                "Listening on {where} for {target}",
+                where=_shown(port.getHost(), listen),
+                target=target.url,
+            )
+        if self._config.insecure:
+            self._log.warn("the upstream's certificate is not verified (--upstream-insecure)")
+        self._sweeper.start()
+
+    def _make_site(self, target: Target) -> ProxySite:
+        config = self._config
+        pseudonym = b"pyproxy-" + os.urandom(6).hex().encode("ascii")
+        table = RoutingTable.of([route_of(config, target, pseudonym)])
+        trust = Trust(config.authorities, config.insecure)
+        self._agent = ForwardingAgent(self._reactor, self._sweeper, config.limits.connect, trust)
+        resource = PrefixResource(table, ForwardingClient(self._agent), self._sweeper)
+        log = AccessLog(self._reactor, Mask.of(config.secrets)) if config.access_log else None
+        return ProxySite(
+            resource,
+            self._reactor,
+            self._sweeper,
+            config.client_limit,
+            config.trusted,
+            config.trust_unix,
+            log,
+        )
+
+    def _start_demo(self) -> Target:
+        site = demo_site(self._reactor)
+        port = self._listen_on(TCP4ServerEndpoint(self._reactor, 0, interface="127.0.0.1"), site)
+        return parse_target(f"http://127.0.0.1:{port.getHost().port}")
+
+    def _endpoint(self, listen: Listen) -> IStreamServerEndpoint:
+        if listen.description is not None:
+            return serverFromString(self._reactor, listen.description)
+        kind = TCP6ServerEndpoint if ":" in listen.interface else TCP4ServerEndpoint
+        return kind(self._reactor, listen.port, BACKLOG, listen.interface)
+
+    def _listen_on(self, endpoint: IStreamServerEndpoint, factory: object) -> IListeningPort:
+        """Listen; every kind of server endpoint does so at once.  Raises: CannotListenError."""
+        results: list[object] = []
+        endpoint.listen(factory).addBoth(results.append)
+        if not results or isinstance(results[0], Failure):
+            for port in self._ports:
+                port.stopListening()
+            failure = results[0] if results else Failure(RuntimeError("the endpoint is not ready"))
+            failure.raiseException()
+        self._ports.append(results[0])
+        return results[0]
+
+    def stopService(self) -> Deferred[object]:
+        """Stop listening and end every connection."""
+        super().stopService()
+        self._sweeper.stop()
+        ports, self._ports = self._ports, []
+        stopped = [maybeDeferred(port.stopListening) for port in ports]
+        if self._site is not None:
+            self._site.shut_down()
+        if self._agent is not None:
+            self._agent.close()
+        return gatherResults(stopped, consumeErrors=True)
+
+
+def _shown(address: IAddress, listen: Listen) -> str:
+    scheme = "https" if (listen.description or "").startswith(("ssl:", "tls:")) else "http"
+    if isinstance(address, UNIXAddress):
+        name = address.name.decode("utf-8", "replace") if address.name else ""
+        return f"unix:{name}"
+    if isinstance(address, IPv6Address):
+        return f"{scheme}://[{address.host}]:{address.port}"
+    if isinstance(address, IPv4Address):
+        return f"{scheme}://{address.host}:{address.port}"
+    return str(address)

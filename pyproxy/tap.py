@@ -1,0 +1,125 @@
+"""The command line: ``twistd pyproxy`` and its options."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import ClassVar
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from pyproxy import __version__
+from pyproxy.config.loader import ConfigError, Loader
+from pyproxy.config.schema import Config
+
+
+class Options(usage.Options):
+    """The options of ``twistd pyproxy``; ``config`` holds what they say."""
+
+    synopsis = "Usage: twistd [twistd options] pyproxy --target URL [options]"
+
+    optParameters: ClassVar[list[list[object]]] = [
+        ["target", "t", None, "Where requests go: http(s)://HOST[:PORT][/PATH]."],
+        ["port", "p", "8000", "TCP port to listen on; 0 lets the system choose."],
+        ["interface", "i", "127.0.0.1", "Address to listen on; empty for all IPv4 interfaces."],
+        ["prefix", None, "/", "Path that is served; the target's path takes its place."],
+        ["connect-timeout", None, "5", "Seconds to open a connection to the target."],
+        ["first-byte-timeout", None, "300", "Seconds to wait for a response to begin."],
+        ["idle-timeout", None, "300", "Seconds in which nothing moves inside a response."],
+        ["upload-timeout", None, "60", "Seconds in which nothing moves inside an upload."],
+        ["client-timeout", None, "60", "Seconds for a request's head, and for idle connections."],
+        ["max-body", None, None, "Bytes a request's content may have (64k, 10m); off by default."],
+        [
+            "upstream-ca",
+            None,
+            None,
+            "PEM file of the authorities to trust instead of the system's.",
+        ],
+    ]
+
+    optFlags: ClassVar[list[list[object]]] = [
+        ["preserve-host", None, "Send the client's Host to the target instead of the target's."],
+        ["upstream-insecure", None, "Do not verify the target's certificate."],
+        ["demo", None, "Forward to an embedded demo upstream instead of a target."],
+        ["open", None, "Let everybody who reaches the proxy use the credentials it adds."],
+        ["no-stream-hints", None, "Do not ask the next hop to pass event streams on at once."],
+        ["no-access-log", None, "Write no line for each request."],
+    ]
+
+    _repeatable = (
+        "listen",
+        "header",
+        "remove-header",
+        "response-header",
+        "remove-response-header",
+        "trust-proxy",
+    )
+
+    config: Config
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in self._repeatable:
+            self[name] = []
+
+    def opt_listen(self, description: str) -> None:
+        """Twisted endpoint to listen on, instead of port and interface (repeatable)."""
+        self["listen"].append(description)
+
+    def opt_header(self, field: str) -> None:
+        """Field to set in requests, 'Name: value'; ${VARIABLE} and @FILE expand (repeatable)."""
+        self["header"].append(field)
+
+    def opt_remove_header(self, name: str) -> None:
+        """Field to remove from requests (repeatable)."""
+        self["remove-header"].append(name)
+
+    def opt_response_header(self, field: str) -> None:
+        """Field to set in responses, 'Name: value'; ${VARIABLE} and @FILE expand (repeatable)."""
+        self["response-header"].append(field)
+
+    def opt_remove_response_header(self, name: str) -> None:
+        """Field to remove from responses (repeatable)."""
+        self["remove-response-header"].append(name)
+
+    def opt_trust_proxy(self, network: str) -> None:
+        """Address or CIDR block whose X-Forwarded-* are believed, or 'unix' (repeatable)."""
+        self["trust-proxy"].append(network)
+
+    def opt_version(self) -> None:
+        """Show the version and end."""
+        print(f"pyproxy {__version__}")
+        sys.exit(0)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Refuse what is no option."""
+        if arguments:
+            raise usage.UsageError(
+                f"{arguments[0]}: only options are expected; the target goes with --target"
+            )
+
+    def postOptions(self) -> None:
+        """Make the configuration.  Raises: UsageError that names every option that is wrong."""
+        defaults = {f"default-{row[0]}": row[2] for row in self.optParameters}
+        try:
+            self.config = Loader({**self, **defaults}, os.environ, _check_endpoint).load()
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from error
+
+
+def _check_endpoint(description: str) -> None:
+    """Raise when an endpoint string cannot be used."""
+    from twisted.internet import reactor
+    from twisted.internet.endpoints import serverFromString
+
+    serverFromString(reactor, description)
+
+
+def makeService(options: Options) -> IService:
+    """Make the service that the options describe."""
+    from twisted.internet import reactor
+
+    from pyproxy.service import ProxyService
+
+    return ProxyService(options.config, reactor)

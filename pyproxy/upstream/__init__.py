@@ -1,0 +1,1 @@
+"""Ring 4: the upstream's side: its connections, how they are kept, and whom they trust."""

@@ -1,0 +1,171 @@
+"""An IAgent that changes nothing: opens and reuses connections, and sends again only what is safe.
+
+The stock Agent hides interim responses and trailers, orders fields anew and retries on its own; this
+one is what the invariants need.  Spec: RFC 9110 9.2.2, RFC 9112 9.3.1.
+"""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TimeoutError,
+    UserError,
+)
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from pyproxy.errors import (
+    ConnectFailed,
+    ConnectionRefused,
+    ConnectionTerminated,
+    ConnectTimeout,
+    NameNotResolved,
+)
+from pyproxy.exchange import UpstreamRequest
+from pyproxy.relay.headers import fields_of
+from pyproxy.relay.limits import Sweeper
+from pyproxy.semantics.fields import values
+from pyproxy.semantics.urls import Origin, parse_target
+from pyproxy.upstream.connection import Connection, UpstreamResponse
+from pyproxy.upstream.pool import Pool
+from pyproxy.upstream.trust import client_creator, explain_tls
+
+IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
+"""Methods whose request may arrive twice.  Spec: RFC 9110 9.2.2."""
+
+
+@attrs.define(eq=False)
+class Trust:
+    """Whom TLS connections accept.  Attributes: see ``trust.client_creator``."""
+
+    authorities: object | None = None
+    insecure: bool = False
+
+
+@implementer(IAgent)
+@attrs.define(eq=False)
+class ForwardingAgent:
+    """Sends requests as they are, over connections that it keeps per origin."""
+
+    _reactor: object
+    _sweeper: Sweeper
+    _connect_limit: float
+    _trust: Trust = attrs.Factory(Trust)
+    _pools: dict[Origin, Pool] = attrs.Factory(dict)
+    _opened: set[Connection] = attrs.Factory(set)
+
+    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
+        """Send a request; return the response once its head is there.
+
+        A request goes out a second time only when the first went to a kept connection that closed
+        without an octet of reply, the method is idempotent and there is no content.
+        Raises: UpstreamError.
+        """
+        pool = self._pool(request.origin)
+        safe_to_send_again = request.method in IDEMPOTENT and request.content is None
+        connection = pool.take(safe_to_send_again)
+        if connection is not None:
+            try:
+                return await connection.send(request)
+            except ConnectionTerminated:
+                if connection.replied or not safe_to_send_again:
+                    raise
+            request.connected = False
+        connection = await self._connect(request.origin, pool)
+        return await connection.send(request)
+
+    def request(
+        self,
+        method: bytes,
+        uri: bytes,
+        headers: Headers | None = None,
+        bodyProducer: IBodyProducer | None = None,
+    ) -> Deferred[IResponse]:
+        """Send a request that somebody made with twisted.web's or treq's words."""
+        return Deferred.fromCoroutine(self._request(method, uri, headers, bodyProducer))
+
+    async def _request(
+        self, method: bytes, uri: bytes, headers: Headers | None, content: IBodyProducer | None
+    ) -> IResponse:
+        url, _, query = uri.partition(b"#")[0].partition(b"?")
+        target = parse_target(url.decode("ascii"))
+        fields = [] if headers is None else list(fields_of(headers))
+        if not values(fields, b"host"):
+            fields.insert(0, (b"Host", target.origin.authority))
+        if content is not None and content.length == UNKNOWN_LENGTH:
+            fields.append((b"Transfer-Encoding", b"chunked"))
+        elif content is not None:
+            fields.append((b"Content-Length", b"%d" % content.length))
+        path = (target.base or b"/") + (b"?" + query if query else b"")
+        request = UpstreamRequest(target.origin, method, path, fields, content)
+        return await self.send(request)
+
+    def close(self) -> None:
+        """Close every kept connection."""
+        for pool in self._pools.values():
+            self._sweeper.unwatch(pool)
+            pool.close()
+
+    def _pool(self, origin: Origin) -> Pool:
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = Pool(self._sweeper)
+            self._sweeper.watch(pool)
+        return pool
+
+    # opening connections
+
+    async def _connect(self, origin: Origin, pool: Pool) -> Connection:
+        """Open a connection.  Raises: ConnectFailed."""
+        opening = Deferred.fromCoroutine(self._open(origin, pool))
+        opening.addTimeout(self._connect_limit, self._reactor)
+        try:
+            return await opening
+        except (DeferredTimeout, TimeoutError) as error:
+            raise ConnectTimeout(
+                f"no connection to the upstream within {self._connect_limit:g} s"
+            ) from error
+
+    async def _open(self, origin: Origin, pool: Pool) -> Connection:
+        secure = origin.scheme == "https"
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(
+            self._reactor, origin.host, origin.port, timeout=self._connect_limit
+        )
+        if secure:
+            trust = self._trust
+            creator = client_creator(origin.host, trust.authorities, trust.insecure)
+            endpoint = wrapClientTLS(creator, endpoint)
+        factory = Factory.forProtocol(lambda: Connection(secure, pool.put))
+        factory.noisy = False
+        try:
+            connection = await endpoint.connect(factory)
+        except ConnectingCancelledError as error:
+            raise CancelledError from error
+        except ConnectionRefusedError as error:
+            raise ConnectionRefused("the upstream refused the connection") from error
+        except DNSLookupError as error:
+            raise NameNotResolved("the upstream's name has no address") from error
+        except (ConnectError, UserError, OSError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise ConnectFailed(
+                f"the upstream cannot be reached ({type(error).__name__})"
+            ) from error
+        try:
+            return await connection.ready
+        except CancelledError:
+            raise
+        except Exception as error:
+            refusal = getattr(connection.transport, "certificate_refusal", None)
+            raise explain_tls(Failure(error), refusal) from error

@@ -1,0 +1,121 @@
+"""Whom the proxy trusts to be the upstream, and how it says why it does not.
+
+Spec: RFC 9110 4.3.4, RFC 9525.
+"""
+
+from __future__ import annotations
+
+import re
+
+from OpenSSL import SSL, crypto
+from service_identity import VerificationError
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    optionsForClientTLS,
+    platformTrust,
+    trustRootFromCertificates,
+)
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pyproxy.errors import CertificateRefused, ConnectFailed, TLSFailed
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?", re.DOTALL)
+
+_REASONS = {
+    2: "its issuer is not known",
+    9: "it is not valid yet",
+    10: "it has expired",
+    18: "it is self-signed",
+    19: "its chain ends in a self-signed certificate that is not trusted",
+    20: "its issuer is not trusted",
+    21: "its chain is not complete",
+    23: "it has been revoked",
+    24: "an issuer in its chain may not issue certificates",
+    26: "it is not meant for servers",
+}
+"""What OpenSSL's verification error numbers mean.  Spec: openssl/x509_vfy.h."""
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class VerifyingCreator:
+    """Makes TLS connections that accept only the host they are meant for.
+
+    Attributes:
+        refusal: why the last certificate was refused, in words; empty when none was.
+    """
+
+    def __init__(self, host: str, trust_root: object) -> None:
+        self._inner = optionsForClientTLS(host, trustRoot=trust_root)
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Make a connection that notes on its protocol why a certificate was refused."""
+        connection = self._inner.clientConnectionForTLS(tlsProtocol)
+
+        def verify(_: object, certificate: crypto.X509, number: int, depth: int, good: int) -> bool:
+            if not good:
+                reason = _REASONS.get(number, f"OpenSSL's verification error {number}")
+                tlsProtocol.certificate_refusal = reason  # type: ignore[attr-defined]
+            return bool(good)
+
+        connection.set_verify(SSL.VERIFY_PEER, verify)
+        return connection
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class UnverifyingCreator:
+    """Makes TLS connections that accept any certificate; encrypted, and nothing more."""
+
+    def __init__(self, host: str) -> None:
+        self._name = None if ":" in host or host.replace(".", "").isdigit() else host
+        self._context = CertificateOptions(verify=False).getContext()
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """Make a connection that names its host (SNI) and verifies nothing."""
+        connection = SSL.Connection(self._context, None)
+        if self._name is not None:
+            connection.set_tlsext_host_name(self._name.encode("ascii"))
+        return connection
+
+
+def read_authorities(pem: bytes) -> object:
+    """Return a trust root of the certificates in a PEM file.
+
+    Raises: ValueError when there is none, or one that cannot be read.
+    """
+    blocks = _PEM.findall(pem)
+    if not blocks:
+        raise ValueError("it holds no PEM certificate")
+    try:
+        return trustRootFromCertificates([Certificate.loadPEM(block) for block in blocks])
+    except (crypto.Error, ValueError) as error:
+        raise ValueError("a certificate in it cannot be read") from error
+
+
+def client_creator(
+    host: str, authorities: object | None, insecure: bool
+) -> IOpenSSLClientConnectionCreator:
+    """Return what makes TLS connections to a host.
+
+    Args: trusted authorities, or None for the system's; insecure to verify nothing.
+    """
+    if insecure:
+        return UnverifyingCreator(host)
+    return VerifyingCreator(host, platformTrust() if authorities is None else authorities)
+
+
+def explain_tls(failure: Failure, refusal: str | None) -> ConnectFailed:
+    """Translate the end of a TLS handshake.  Args: why the certificate was refused, if it was."""
+    if refusal is not None:
+        return CertificateRefused(f"the upstream's certificate was refused: {refusal}")
+    if failure.check(VerificationError):
+        return CertificateRefused(
+            "the upstream's certificate was refused: it is for another host name"
+        )
+    if failure.check(SSL.Error) and failure.value.args and failure.value.args[0]:
+        reasons = "; ".join(str(entry[-1]) for entry in failure.value.args[0])
+        return TLSFailed(f"the TLS handshake with the upstream failed: {reasons}")
+    return TLSFailed("the upstream closed the connection during the TLS handshake")
