@@ -1,7 +1,7 @@
 """One request's story, from its head to the last octet of its response.
 
-Owns the order of events, the lifetime that client and upstream share, and the time limits.  Must not
-know sockets or parsers: the two sides are seams.
+Owns the order of events, the lifetime that client and upstream share, and the time limits.  Must
+not know sockets or parsers: the two sides are seams.
 """
 
 from __future__ import annotations
@@ -51,9 +51,12 @@ class ClientSide(Protocol):
     """
 
     head: RequestHead
-    hop: Hop
     upload: Upload | None
     begun: bool
+
+    @property
+    def hop(self) -> Hop:
+        """What is known of the connection."""
 
     def inform(self, status: int, reason: bytes, fields: Fields) -> None:
         """Send an interim response."""
@@ -166,7 +169,7 @@ class Exchange:
             self._end(BadRequest(str(error)))
         except ProxyError as error:
             self._end(error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the one place where the unknown is logged
             self._log.failure("an exchange ended by a defect")
             self._end(InternalError("the proxy could not handle this exchange"))
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+from typing import Any, cast
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -26,6 +26,7 @@ from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.masking import MIN_SECRET_BYTES, Mask
 from pyproxy.policy.routing import Route, RoutingTable
 from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.forwarding import RequestForwarding, ResponseForwarding
 from pyproxy.semantics.urls import PathMapping, Target, parse_target
 from pyproxy.upstream.agent import ForwardingAgent, Trust
@@ -60,7 +61,7 @@ class ProxyService(Service):
 
     _log = Logger("pyproxy")
 
-    def __init__(self, config: Config, reactor: object) -> None:
+    def __init__(self, config: Config, reactor: IProxyReactor) -> None:
         self._config = config
         self._reactor = reactor
         self._ports: list[IListeningPort] = []
@@ -73,14 +74,13 @@ class ProxyService(Service):
 
     def privilegedStartService(self) -> None:
         """Listen, while the process still may bind low ports."""
-        super().privilegedStartService()
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
         try:
             self._listen()
         except CannotListenError as error:
             # A traceback would hide the one line that matters.
             self._log.critical("{error}; nothing was started", error=error)
-            print(f"pyproxy: {error}", file=sys.stderr)
-            raise SystemExit(1) from error
+            raise SystemExit(f"pyproxy: {error}") from error
 
     def _listen(self) -> None:
         target = self._config.target or self._start_demo()
@@ -117,29 +117,29 @@ class ProxyService(Service):
     def _start_demo(self) -> Target:
         site = demo_site(self._reactor)
         port = self._listen_on(TCP4ServerEndpoint(self._reactor, 0, interface="127.0.0.1"), site)
-        return parse_target(f"http://127.0.0.1:{port.getHost().port}")
+        return parse_target(f"http://127.0.0.1:{cast(IPv4Address, port.getHost()).port}")
 
     def _endpoint(self, listen: Listen) -> IStreamServerEndpoint:
         if listen.description is not None:
-            return serverFromString(self._reactor, listen.description)
+            return cast(IStreamServerEndpoint, serverFromString(self._reactor, listen.description))
         kind = TCP6ServerEndpoint if ":" in listen.interface else TCP4ServerEndpoint
         return kind(self._reactor, listen.port, BACKLOG, listen.interface)
 
-    def _listen_on(self, endpoint: IStreamServerEndpoint, factory: object) -> IListeningPort:
+    def _listen_on(self, endpoint: IStreamServerEndpoint, factory: Any) -> IListeningPort:
         """Listen; every kind of server endpoint does so at once.  Raises: CannotListenError."""
-        results: list[object] = []
+        results: list[IListeningPort | Failure] = []
         endpoint.listen(factory).addBoth(results.append)
-        if not results or isinstance(results[0], Failure):
+        result = results[0] if results else Failure(RuntimeError("the endpoint is not ready"))
+        if isinstance(result, Failure):
             for port in self._ports:
                 port.stopListening()
-            failure = results[0] if results else Failure(RuntimeError("the endpoint is not ready"))
-            failure.raiseException()
-        self._ports.append(results[0])
-        return results[0]
+            result.raiseException()
+        self._ports.append(result)
+        return result
 
-    def stopService(self) -> Deferred[object]:
+    def stopService(self) -> Deferred[list[None]]:
         """Stop listening and end every connection."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         self._sweeper.stop()
         ports, self._ports = self._ports, []
         stopped = [maybeDeferred(port.stopListening) for port in ports]
@@ -147,7 +147,7 @@ class ProxyService(Service):
             self._site.shut_down()
         if self._agent is not None:
             self._agent.close()
-        return gatherResults(stopped, consumeErrors=True)
+        return cast("Deferred[list[None]]", gatherResults(stopped, consumeErrors=True))
 
 
 def _shown(address: IAddress, listen: Listen) -> str:

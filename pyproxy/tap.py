@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -59,7 +59,7 @@ class Options(usage.Options):
     config: Config
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         for name in self._repeatable:
             self[name] = []
 
@@ -89,7 +89,7 @@ class Options(usage.Options):
 
     def opt_version(self) -> None:
         """Show the version and end."""
-        print(f"pyproxy {__version__}")
+        sys.stdout.write(f"pyproxy {__version__}\n")
         sys.exit(0)
 
     def parseArgs(self, *arguments: str) -> None:
@@ -120,6 +120,7 @@ def makeService(options: Options) -> IService:
     """Make the service that the options describe."""
     from twisted.internet import reactor
 
+    from pyproxy.relay.transports import IProxyReactor
     from pyproxy.service import ProxyService
 
-    return ProxyService(options.config, reactor)
+    return ProxyService(options.config, cast(IProxyReactor, reactor))

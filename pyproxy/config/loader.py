@@ -18,7 +18,7 @@ from pyproxy.policy.routing import Limits
 from pyproxy.semantics.fields import Field
 from pyproxy.semantics.forwarding import FieldRules
 from pyproxy.semantics.urls import Target, parse_prefix, parse_target
-from pyproxy.upstream.trust import read_authorities
+from pyproxy.upstream.trust import TrustRoot, read_authorities
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ class Loader:
     def _optional(self, option: str, parse: Callable[[str], T]) -> T | None:
         if self._options[option] is None:
             return None
-        return self._one(option, parse, None)  # type: ignore[arg-type]
+        return self._one(option, parse, None)
 
     def _seconds(self, option: str) -> float:
         return self._one(option, values.parse_seconds, 1.0)
@@ -172,7 +172,7 @@ class Loader:
         for text in listed:
             try:
                 self._check_listen(text)
-            except Exception as error:  # each kind of endpoint raises what it likes
+            except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
                 why = "it has to be a Twisted endpoint such as tcp:8000:interface=127.0.0.1"
                 self._wrong("listen", text, f"{why} or unix:/run/pyproxy.sock ({error})")
         return tuple(Listen(text) for text in listed)
@@ -205,5 +205,5 @@ class Loader:
                 )
 
 
-def _authorities(path: str) -> object:
+def _authorities(path: str) -> TrustRoot:
     return read_authorities(values.read_pem(Path(path)))

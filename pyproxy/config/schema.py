@@ -8,6 +8,7 @@ from pyproxy.ingress.site import Network
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.forwarding import FieldRules
 from pyproxy.semantics.urls import Target
+from pyproxy.upstream.trust import TrustRoot
 
 
 @attrs.frozen
@@ -55,7 +56,7 @@ class Config:
     trust_unix: bool = False
     limits: Limits = Limits()
     client_limit: float = 60.0
-    authorities: object | None = None
+    authorities: TrustRoot | None = None
     insecure: bool = False
     stream_hints: bool = True
     access_log: bool = True

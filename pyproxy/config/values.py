@@ -76,7 +76,7 @@ def parse_size(text: str) -> int:
     if match is None:
         raise ValueError("it has to be a number of bytes, such as 1000000, 64k or 10m")
     unit = (match[2] or "").lower()
-    return int(match[1]) * 1024 ** " kmgt".index(unit or " ")
+    return int(match[1]) * int(1024 ** " kmgt".index(unit or " "))
 
 
 def parse_network(text: str) -> Network:
@@ -116,8 +116,9 @@ def listens_on_loopback(description: str) -> bool:
 def parse_field(text: str, environment: Mapping[str, str]) -> tuple[Field, list[bytes]]:
     """Parse ``Name: value`` and expand its value.
 
-    ``${NAME}`` is an environment variable (``$${`` stands for ``${``); a value that begins with ``@``
-    names a file whose content it is, without the line end.  So no secret stands in a process list.
+    ``${NAME}`` is an environment variable (``$${`` stands for ``${``); a value that begins with
+    ``@`` names a file whose content it is, without the line end.  So no secret stands in a process
+    list.
     Returns: the field, and the parts of its value that are secret.
     """
     name_text, colon, value_text = text.partition(":")

@@ -1,7 +1,8 @@
 """One connection of a client: reads requests strictly, answers them in order.
 
-Begins an exchange at the end of a head, where twisted.web's own channel waits for the whole content,
-folds fields and answers ``Expect`` itself.  Owns what HTTP/1.1 says about a server's connection.
+Begins an exchange at the end of a head, where twisted.web's own channel waits for the whole
+content, folds fields and answers ``Expect`` itself.  Owns what HTTP/1.1 says about a server's
+connection.
 Spec: RFC 9112.
 """
 
@@ -38,7 +39,8 @@ from pyproxy.ingress.sockets import has_left, unsent
 from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.pausing import Hold, Valve
-from pyproxy.semantics.forwarding import Hop, connection_options, effective_host, persists
+from pyproxy.relay.transports import StreamTransport
+from pyproxy.semantics.forwarding import connection_options, effective_host, persists
 from pyproxy.semantics.framing import ContentReader, Kind, content_reader, request_framing
 from pyproxy.semantics.messages import HeadReader, RequestHead, parse_request_head, write_head
 
@@ -90,6 +92,8 @@ class Channel(Protocol):
         hop: what requests on it are told about the client.
         persists: whether the client means to send more after the present request.
     """
+
+    transport: StreamTransport  # type: ignore[assignment]
 
     def __init__(self, site: ProxySite) -> None:
         self.site = site
@@ -329,8 +333,8 @@ class Channel(Protocol):
             if self._heads.empty:
                 self._end()
             else:
-                limit = f"{self.site.client_limit:g} s"
-                self._refuse(ClientTimeout(f"the request's head was not complete within {limit}"))
+                within = f"within {self.site.client_limit:g} s"
+                self._refuse(ClientTimeout(f"the request's head was not complete {within}"))
 
     def shut_down(self) -> None:
         """End the connection because the proxy ends."""

@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import parse_qs
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 
-from pyproxy.errors import BadRequest, ContentTooLarge, ProxyError
+from pyproxy.errors import BadRequest, ProxyError
 from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import WireHeaders
+from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.fields import Fields, values
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.framing import Framing, Kind, chunk, last_chunk
@@ -51,6 +52,8 @@ class ClientRequest(server.Request):
         began_at: seconds of the clock when the head was complete.
     """
 
+    channel: Channel  # type: ignore[assignment]
+    transport: StreamTransport  # type: ignore[assignment]
     queued = 0
 
     def __init__(self, channel: Channel, head: RequestHead | None, upload: Upload | None) -> None:
@@ -158,35 +161,36 @@ class ClientRequest(server.Request):
         self.prepath = []
         self.postpath = path[1:].split(b"/")
         try:
-            resource = self.site.getResourceFor(self)
+            resource = self.site.getResourceFor(self)  # type: ignore[no-untyped-call]
             if getattr(resource, "streams", False):
                 resource.render(self)
             else:
                 self._collect(resource)
-        except Exception:
-            self.processingFailed(Failure())
+        except Exception:  # noqa: BLE001 - twisted.web logs it and answers 500
+            self.processingFailed(Failure())  # type: ignore[no-untyped-call]
 
     def _collect(self, resource: IResource) -> None:
         """Render a resource that does not stream, once the content is there."""
-        self.content = BytesIO()
+        collected = BytesIO()
+        self.content = collected
         if self.upload is None:
-            self.render(resource)
+            self.render(resource)  # type: ignore[no-untyped-call]
             return
         self.upload.max_content = MAX_COLLECTED_BYTES
         self.upload.fail = self.refuse
-        collected = self.upload.startProducing(self.content)
-        collected.addCallback(lambda _: self._rewind_and_render(resource))
-        collected.addErrback(self.processingFailed)
+        done = self.upload.startProducing(cast(IConsumer, collected))
+        done.addCallback(lambda _: collected.seek(0))
+        done.addCallback(lambda _: self._render(resource))
+        done.addErrback(self.processingFailed)
 
-    def _rewind_and_render(self, resource: IResource) -> None:
-        self.content.seek(0)
-        self.render(resource)
+    def _render(self, resource: IResource) -> None:
+        self.render(resource)  # type: ignore[no-untyped-call]
 
     def write(self, data: bytes) -> None:
         """Send content of a resource that does not stream."""
         self.begun = True
         self.status = self.code
-        super().write(data)
+        super().write(data)  # type: ignore[no-untyped-call]
 
     def _cleanup(self) -> None:
         """End a response that a resource finished in twisted.web's way."""
@@ -249,19 +253,20 @@ class ClientRequest(server.Request):
     @cached_property
     def args(self) -> dict[bytes, list[bytes]]:  # type: ignore[override]
         """The query's parameters; content is not parsed."""
-        return parse_qs(self.head.target.partition(b"?")[2], keep_blank_values=True)
+        query = self.head.target.partition(b"?")[2]
+        return cast(dict[bytes, list[bytes]], parse_qs(query, keep_blank_values=True))
 
     @cached_property
-    def _adapterCache(self) -> dict[str, object]:
+    def _adapterCache(self) -> dict[str, object]:  # type: ignore[override]
         """What ``Componentized`` keeps."""
         return {}
 
     @property
-    def client(self) -> IAddress:  # type: ignore[override]
+    def client(self) -> IAddress:
         """The client's address."""
         return self.channel.getPeer()
 
     @property
-    def host(self) -> IAddress:  # type: ignore[override]
+    def host(self) -> IAddress:
         """The address that the client connected to."""
         return self.channel.getHost()

@@ -24,7 +24,7 @@ class PrefixResource(Resource):
     streams = True
 
     def __init__(self, table: RoutingTable, upstream: UpstreamSide, sweeper: Sweeper) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._table = table
         self._upstream = upstream
         self._sweeper = sweeper
@@ -38,7 +38,7 @@ class PrefixResource(Resource):
         """Return what is mounted at a path, else this resource, which forwards everything else."""
         mounted: IResource | None = self.children.get(path)
         if mounted is None:
-            del request.postpath[:]
+            request.postpath = []
             return self
         return mounted
 
@@ -47,4 +47,4 @@ class PrefixResource(Resource):
         exchange = Exchange(request, self._upstream, self._table, self._sweeper)
         request.left = exchange.cancel
         exchange.start()
-        return NOT_DONE_YET  # type: ignore[no-any-return]
+        return NOT_DONE_YET

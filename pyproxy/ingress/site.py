@@ -7,13 +7,14 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport, ITransport
+from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
 from twisted.web import server
 from twisted.web.resource import IResource
 
 from pyproxy.ingress.channel import Channel
 from pyproxy.ingress.request import ClientRequest
 from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.forwarding import Hop
 
 Network = IPv4Network | IPv6Network
@@ -40,7 +41,7 @@ class ProxySite(server.Site):
         trust_unix: bool = False,
         access_log: Callable[[ClientRequest], None] | None = None,
     ) -> None:
-        super().__init__(resource, reactor=reactor)
+        super().__init__(resource, reactor=reactor)  # type: ignore[no-untyped-call]
         self.sweeper = sweeper
         self.client_limit = client_limit
         self.closing = False
@@ -51,7 +52,7 @@ class ProxySite(server.Site):
         self._instance = os.urandom(4).hex()
         self._requests = 0
 
-    def buildProtocol(self, addr: IAddress | None) -> Channel:
+    def buildProtocol(self, addr: IAddress | None) -> Channel:  # type: ignore[override]
         """Make a connection's protocol."""
         return Channel(self)
 
@@ -77,7 +78,7 @@ class ProxySite(server.Site):
         for channel in list(self._channels):
             channel.shut_down()
 
-    def log(self, request: ClientRequest) -> None:
+    def log(self, request: ClientRequest) -> None:  # type: ignore[override]
         """Write the access log's line for a request that has ended."""
         if self._access_log is not None:
             self._access_log(request)
@@ -87,7 +88,7 @@ class ProxySite(server.Site):
         self._requests += 1
         return f"{self._instance}-{self._requests:06x}"
 
-    def is_secure(self, transport: ITransport) -> bool:
+    def is_secure(self, transport: StreamTransport) -> bool:
         """Tell whether a connection is under TLS."""
         return bool(ISSLTransport.providedBy(transport))
 

@@ -7,28 +7,29 @@ import fcntl
 import select
 import termios
 
-from twisted.internet.interfaces import ITransport
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.internet.interfaces import ISSLTransport
+
+from pyproxy.relay.transports import StreamTransport
 
 POLLRDHUP = getattr(select, "POLLRDHUP", 0)
 """Linux's sign that the peer sent a FIN; elsewhere only a reset is seen.  Spec: poll(2)."""
 
 
-def _descriptor(transport: ITransport) -> int:
+def _descriptor(transport: StreamTransport) -> int:
     """Return the file descriptor below a transport, through TLS."""
-    if isinstance(transport, TLSMemoryBIOProtocol):
+    while ISSLTransport.providedBy(transport):
         transport = transport.transport
-    return int(transport.fileno())  # type: ignore[attr-defined]
+    return transport.fileno()
 
 
-def has_left(transport: ITransport) -> bool:
+def has_left(transport: StreamTransport) -> bool:
     """Tell whether the peer has closed or reset, whatever is still unread."""
     poll = select.poll()
     poll.register(_descriptor(transport), POLLRDHUP)
     return bool(poll.poll(0))
 
 
-def unsent(transport: ITransport) -> int:
+def unsent(transport: StreamTransport) -> int:
     """Return how many octets written to the kernel the peer has not acknowledged.
 
     Spec: TIOCOUTQ of tty_ioctl(2), which is SIOCOUTQ of tcp(7).

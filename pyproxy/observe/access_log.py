@@ -19,13 +19,13 @@ from pyproxy.semantics.fields import values
 CLIENT_GONE = 499
 """The status that is logged when the client left before it was sent any; nginx's custom."""
 
+_log = Logger("pyproxy.access")
+
 _unprintable = re.compile(rb"[^ !#-\[\]-~]")
 
 
 class AccessLog:
     """Writes a line for every request that has ended."""
-
-    _log = Logger("pyproxy.access")
 
     def __init__(self, clock: IReactorTime, mask: Mask) -> None:
         self._clock = clock
@@ -35,7 +35,7 @@ class AccessLog:
 
     def __call__(self, request: ClientRequest) -> None:
         """Write the line of a request."""
-        self._log.info("{line}", line=self.line(request))
+        _log.info("{line}", line=self.line(request))
 
     def line(self, request: ClientRequest) -> str:
         """Return the line of a request; it holds no credential and no control character."""

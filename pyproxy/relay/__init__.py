@@ -1,1 +1,1 @@
-"""Ring 2: octets in motion over twisted.internet's interfaces: pauses, limits, the two directions."""
+"""Ring 2: octets in motion over twisted.internet's interfaces: pauses, limits, directions."""

@@ -74,6 +74,6 @@ class Sweeper:
         for waiting in list(self._waiting):
             try:
                 waiting.check(now)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # One defect must not end every other limit.
                 self._log.failure("a time limit could not be kept")

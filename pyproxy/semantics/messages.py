@@ -1,7 +1,7 @@
 """Heads of messages: from octets to facts and back.
 
-Owns the start lines and the bounds of a head.  Must not know what follows the head (``framing``) nor
-what a proxy changes in it (``forwarding``).
+Owns the start lines and the bounds of a head.  Must not know what follows the head (``framing``)
+nor what a proxy changes in it (``forwarding``).
 """
 
 from __future__ import annotations

@@ -134,8 +134,8 @@ def climbs(path: bytes) -> bool:
     """Tell whether a path, decoded as any upstream might, leaves the path it is put under.
 
     Looks at the path as it stands and after each of DECODE_ROUNDS decodings; takes ``\\`` for
-    ``/``, and ``..;x`` for ``..``, since some servers do; counts neither empty segments nor ``.`` as
-    a step down, since some servers drop them.
+    ``/``, and ``..;x`` for ``..``, since some servers do; counts neither empty segments nor ``.``
+    as a step down, since some servers drop them.
     """
     if b".." not in path and b"%" not in path:
         return False

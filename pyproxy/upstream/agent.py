@@ -1,23 +1,17 @@
 """An IAgent that changes nothing: opens and reuses connections, and sends again only what is safe.
 
-The stock Agent hides interim responses and trailers, orders fields anew and retries on its own; this
-one is what the invariants need.  Spec: RFC 9110 9.2.2, RFC 9112 9.3.1.
+The stock Agent hides interim responses and trailers, orders fields anew and retries on its own;
+this one is what the invariants need.  Spec: RFC 9110 9.2.2, RFC 9112 9.3.1.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 import attrs
+from twisted.internet import defer, error
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import (
-    ConnectError,
-    ConnectingCancelledError,
-    ConnectionRefusedError,
-    DNSLookupError,
-    TimeoutError,
-    UserError,
-)
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -35,11 +29,12 @@ from pyproxy.errors import (
 from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.fields import values
 from pyproxy.semantics.urls import Origin, parse_target
 from pyproxy.upstream.connection import Connection, UpstreamResponse
 from pyproxy.upstream.pool import Pool
-from pyproxy.upstream.trust import client_creator, explain_tls
+from pyproxy.upstream.trust import TrustRoot, client_creator, explain_tls
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """Methods whose request may arrive twice.  Spec: RFC 9110 9.2.2."""
@@ -49,7 +44,7 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 class Trust:
     """Whom TLS connections accept.  Attributes: see ``trust.client_creator``."""
 
-    authorities: object | None = None
+    authorities: TrustRoot | None = None
     insecure: bool = False
 
 
@@ -58,7 +53,7 @@ class Trust:
 class ForwardingAgent:
     """Sends requests as they are, over connections that it keeps per origin."""
 
-    _reactor: object
+    _reactor: IProxyReactor
     _sweeper: Sweeper
     _connect_limit: float
     _trust: Trust = attrs.Factory(Trust)
@@ -132,10 +127,10 @@ class ForwardingAgent:
         opening.addTimeout(self._connect_limit, self._reactor)
         try:
             return await opening
-        except (DeferredTimeout, TimeoutError) as error:
+        except (defer.TimeoutError, error.TimeoutError) as cause:
             raise ConnectTimeout(
                 f"no connection to the upstream within {self._connect_limit:g} s"
-            ) from error
+            ) from cause
 
     async def _open(self, origin: Origin, pool: Pool) -> Connection:
         secure = origin.scheme == "https"
@@ -149,23 +144,23 @@ class ForwardingAgent:
         factory = Factory.forProtocol(lambda: Connection(secure, pool.put))
         factory.noisy = False
         try:
-            connection = await endpoint.connect(factory)
-        except ConnectingCancelledError as error:
-            raise CancelledError from error
-        except ConnectionRefusedError as error:
-            raise ConnectionRefused("the upstream refused the connection") from error
-        except DNSLookupError as error:
-            raise NameNotResolved("the upstream's name has no address") from error
-        except (ConnectError, UserError, OSError) as error:
-            if isinstance(error, TimeoutError):
-                raise
+            connection = cast(Connection, await endpoint.connect(factory))
+        except error.ConnectingCancelledError as cause:
+            raise CancelledError from cause
+        except error.ConnectionRefusedError as cause:
+            raise ConnectionRefused("the upstream refused the connection") from cause
+        except error.DNSLookupError as cause:
+            raise NameNotResolved("the upstream's name has no address") from cause
+        except error.TimeoutError:
+            raise
+        except (error.ConnectError, error.UserError, OSError) as cause:
             raise ConnectFailed(
                 f"the upstream cannot be reached ({type(error).__name__})"
-            ) from error
+            ) from cause
         try:
             return await connection.ready
         except CancelledError:
             raise
-        except Exception as error:
+        except Exception as cause:
             refusal = getattr(connection.transport, "certificate_refusal", None)
-            raise explain_tls(Failure(error), refusal) from error
+            raise explain_tls(Failure(cause), refusal) from cause

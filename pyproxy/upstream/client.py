@@ -1,14 +1,13 @@
 """treq's client seam without treq's conveniences.
 
-``treq.client.HTTPClient`` keeps one cookie jar for all, asks for gzip and decodes it, re-encodes URLs,
-upper-cases methods, follows redirects and buffers.  This client gives treq's response type over an
-agent that does none of that.
+``treq.client.HTTPClient`` keeps one cookie jar for all, asks for gzip and decodes it, re-encodes
+URLs, upper-cases methods, follows redirects and buffers.  This client gives treq's response type
+over an agent that does none of that.
 """
 
 from __future__ import annotations
 
-from http.cookiejar import CookieJar
-
+from treq.cookies import IndexableCookieJar
 from treq.response import _Response
 
 from pyproxy.exchange import UpstreamRequest
@@ -18,15 +17,11 @@ from pyproxy.semantics.messages import ResponseHead
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.connection import UpstreamResponse
 
-
-class _NoCookies(CookieJar):
-    """A jar that nothing is ever put into: what one client is given must not go out with another."""
-
-
-_NO_COOKIES = _NoCookies()
+_NO_COOKIES = IndexableCookieJar()
+"""The jar that treq's response type asks for; nothing is ever put into it."""
 
 
-class ForwardedResponse(_Response):  # type: ignore[misc]
+class ForwardedResponse(_Response):
     """treq's response, with the facts of the wire beside it.
 
     Attributes: see ``upstream.connection.UpstreamResponse``.

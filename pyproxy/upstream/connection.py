@@ -1,6 +1,7 @@
 """One connection to an upstream: writes requests, reads responses, one after the other.
 
-Owns what HTTP/1.1 says about a client's connection.  Must not know how connections are opened or kept.
+Owns what HTTP/1.1 says about a client's connection.  Must not know how connections are opened
+or kept.
 Spec: RFC 9112.
 """
 
@@ -9,10 +10,17 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 from enum import Enum
+from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IConsumer, IHandshakeListener, IProtocol, IPushProducer
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHandshakeListener,
+    IProtocol,
+    IPushProducer,
+    ITransport,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -33,6 +41,7 @@ from pyproxy.errors import (
 from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.forwarding import connection_options, forwardable_trailers, persists
 from pyproxy.semantics.framing import (
@@ -105,7 +114,7 @@ class UpstreamResponse:
     def length(self) -> int:
         """Octets of content, or UNKNOWN_LENGTH."""
         if self.framing.kind in (Kind.CHUNKED, Kind.UNTIL_CLOSE):
-            return UNKNOWN_LENGTH  # type: ignore[no-any-return]
+            return cast(int, UNKNOWN_LENGTH)
         return self.framing.length
 
     def setPreviousResponse(self, response: IResponse) -> None:
@@ -154,6 +163,7 @@ class Connection(Protocol):
         idle_since: when it became idle, in seconds; the pool's to set.
     """
 
+    transport: StreamTransport  # type: ignore[assignment]
     _log = Logger()
 
     def __init__(self, secure: bool, on_idle: Callable[[Connection], None]) -> None:
@@ -209,7 +219,8 @@ class Connection(Protocol):
         self._state = State.AWAITING
         self._request = request
         self.replied = False
-        self._answered = answered = Deferred(lambda _: self.abort())
+        answered: Deferred[UpstreamResponse] = Deferred(lambda _: self.abort())
+        self._answered = answered
         request.connected = True
         self.transport.write(
             write_head(b"%b %b HTTP/1.1" % (request.method, request.target), request.fields)
@@ -317,7 +328,7 @@ class Connection(Protocol):
     def deliver(self, receiver: IProtocol) -> None:
         """Give the response's content, from its first octet, to a receiver."""
         self._receiver = receiver
-        receiver.makeConnection(self._read_flow)
+        receiver.makeConnection(cast(ITransport, self._read_flow))
         if self._undelivered:
             content, self._undelivered = self._undelivered, b""
             receiver.dataReceived(content)
@@ -384,7 +395,7 @@ class Connection(Protocol):
         """
         transport = self.transport.transport if self._secure else self.transport
         poll = select.poll()
-        poll.register(transport.getHandle().fileno(), select.POLLIN)
+        poll.register(transport.fileno(), select.POLLIN)
         return not poll.poll(0)
 
     def close(self) -> None:
@@ -416,7 +427,7 @@ class Connection(Protocol):
             receiver.connectionLost(Failure(error))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell whoever waits; content that ends with the connection ends well only by a clean end."""
+        """Tell whoever waits; only a clean end can be the end of content."""
         opening = self._state is State.OPENING
         closed_here = self._state is State.CLOSED
         reader = self._reader

@@ -6,6 +6,7 @@ Spec: RFC 9110 4.3.4, RFC 9525.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
@@ -22,6 +23,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pyproxy.errors import CertificateRefused, ConnectFailed, TLSFailed
+
+TrustRoot = Any
+"""An IOpenSSLTrustRoot; Twisted keeps the interface's own name private."""
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?", re.DOTALL)
 
@@ -48,7 +52,7 @@ class VerifyingCreator:
         refusal: why the last certificate was refused, in words; empty when none was.
     """
 
-    def __init__(self, host: str, trust_root: object) -> None:
+    def __init__(self, host: str, trust_root: TrustRoot) -> None:
         self._inner = optionsForClientTLS(host, trustRoot=trust_root)
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
@@ -81,7 +85,7 @@ class UnverifyingCreator:
         return connection
 
 
-def read_authorities(pem: bytes) -> object:
+def read_authorities(pem: bytes) -> TrustRoot:
     """Return a trust root of the certificates in a PEM file.
 
     Raises: ValueError when there is none, or one that cannot be read.
@@ -96,7 +100,7 @@ def read_authorities(pem: bytes) -> object:
 
 
 def client_creator(
-    host: str, authorities: object | None, insecure: bool
+    host: str, authorities: TrustRoot | None, insecure: bool
 ) -> IOpenSSLClientConnectionCreator:
     """Return what makes TLS connections to a host.
 
@@ -115,7 +119,8 @@ def explain_tls(failure: Failure, refusal: str | None) -> ConnectFailed:
         return CertificateRefused(
             "the upstream's certificate was refused: it is for another host name"
         )
-    if failure.check(SSL.Error) and failure.value.args and failure.value.args[0]:
-        reasons = "; ".join(str(entry[-1]) for entry in failure.value.args[0])
+    error = failure.value
+    if isinstance(error, SSL.Error) and error.args and error.args[0]:
+        reasons = "; ".join(str(entry[-1]) for entry in error.args[0])
         return TLSFailed(f"the TLS handshake with the upstream failed: {reasons}")
     return TLSFailed("the upstream closed the connection during the TLS handshake")
