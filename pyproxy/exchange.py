@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.web.iweb import IBodyProducer
@@ -135,6 +135,7 @@ class Exchange:
     _sweeper: Sweeper
     _story: Deferred[None] | None = None
     _failure: ProxyError | None = None
+    _left: bool = False
     _route: Route = attrs.field(init=False)
     _limits: Limits = Limits()
     _interims: int = 0
@@ -151,27 +152,21 @@ class Exchange:
 
     def cancel(self) -> None:
         """End everything at once: the client is gone."""
+        self._left = True
         if self._story is not None:
             self._story.cancel()
 
     def fail(self, error: ProxyError) -> None:
         """End everything because of an error, and say so to the client if that is possible."""
         self._failure = self._failure or error
-        self.cancel()
+        if self._story is not None:
+            self._story.cancel()
 
     async def _run(self) -> None:
         try:
             await self._forward()
-        except CancelledError:
-            if self._failure is not None:
-                self._end(self._failure)
-        except Malformed as error:
-            self._end(BadRequest(str(error)))
-        except ProxyError as error:
-            self._end(error)
-        except Exception:  # noqa: BLE001 - the one place where the unknown is logged
-            self._log.failure("an exchange ended by a defect")
-            self._end(InternalError("the proxy could not handle this exchange"))
+        except Exception as cause:  # noqa: BLE001 - the one place where the unknown is logged
+            self._end(cause)
         finally:
             self._sweeper.unwatch(self)
             if self._client.upload is not None:
@@ -225,7 +220,22 @@ class Exchange:
             raise ContentTooLarge(f"the content has more than {most} bytes")
         upload.fail = self.fail
 
-    def _end(self, error: ProxyError) -> None:
+    def _end(self, cause: Exception) -> None:
+        """Say to the client what ended the exchange early, unless it is gone.
+
+        What the exchange was cancelled for outranks what the cancelled parts make of it.
+        """
+        if self._left:
+            return
+        if self._failure is not None:
+            error = self._failure
+        elif isinstance(cause, ProxyError):
+            error = cause
+        elif isinstance(cause, Malformed):
+            error = BadRequest(f"the request is malformed: {cause}")
+        else:
+            self._log.failure("an exchange ended by a defect")
+            error = InternalError("the proxy could not handle this exchange")
         if self._client.begun:
             self._client.abort(error)
         else:

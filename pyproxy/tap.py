@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import ClassVar, cast
 
 from twisted.application.service import IService
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
+from twisted.logger import Logger
 from twisted.python import usage
 
 from pyproxy import __version__
 from pyproxy.config.loader import ConfigError, Loader
 from pyproxy.config.schema import Config
+
+_log = Logger("pyproxy")
 
 
 class Options(usage.Options):
@@ -123,4 +128,16 @@ def makeService(options: Options) -> IService:
     from pyproxy.relay.transports import IProxyReactor
     from pyproxy.service import ProxyService
 
+    # Once the reactor runs its own handlers are in place, and this one can take SIGTERM over.
+    reactor.callWhenRunning(_end_well_on_sigterm, reactor)
     return ProxyService(options.config, cast(IProxyReactor, reactor))
+
+
+def _end_well_on_sigterm(reactor: IReactorCore) -> None:
+    """Make SIGTERM an orderly end with status 0; twistd's own way is to die of the signal."""
+
+    def stop(signal_number: int, frame: object) -> None:
+        _log.info("Received SIGTERM, shutting down.")
+        cast(IReactorFromThreads, reactor).callFromThread(reactor.stop)
+
+    signal.signal(signal.SIGTERM, stop)

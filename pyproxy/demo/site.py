@@ -41,7 +41,7 @@ An upload that is counted, hashed and thrown away; a download of any size:
   head -c 100000000 /dev/zero | curl -T - {origin}/upload
   curl -o /dev/null '{origin}/download?bytes=100000000&chunked=1'
 
-A status; a late first byte:
+A status, any method; a late first byte:
   curl -i {origin}/status/429
   curl -i '{origin}/slow?first_byte_ms=2000'
 """
@@ -73,7 +73,7 @@ def demo_site(clock: IReactorTime) -> Site:
     root.putChild(b"echo", Place(echo, methods=ANY_METHOD, deep=True))
     root.putChild(b"upload", Place(sink, methods=ANY_METHOD))
     root.putChild(b"download", Place(partial(source, clock=clock)))
-    root.putChild(b"status", Place(status, deep=True))
+    root.putChild(b"status", Place(status, methods=ANY_METHOD, deep=True))
     root.putChild(b"slow", Place(partial(wait_first, clock=clock)))
     root.putChild(b"sse", _branch(b"clock", Place(partial(tick_forever, clock=clock))))
     completions = Place(partial(chat_completions, clock=clock), methods=frozenset({b"POST"}))

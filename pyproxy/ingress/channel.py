@@ -9,7 +9,6 @@ Spec: RFC 9112.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import (
     IAddress,
@@ -35,6 +34,7 @@ from pyproxy.errors import (
     VersionUnsupported,
 )
 from pyproxy.ingress.request import ClientRequest
+from pyproxy.ingress.seams import SiteSide
 from pyproxy.ingress.sockets import has_left, unsent
 from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import fields_of
@@ -43,9 +43,6 @@ from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.forwarding import connection_options, effective_host, persists
 from pyproxy.semantics.framing import ContentReader, Kind, content_reader, request_framing
 from pyproxy.semantics.messages import HeadReader, RequestHead, parse_request_head, write_head
-
-if TYPE_CHECKING:
-    from pyproxy.ingress.site import ProxySite
 
 MAX_PIPELINED_BYTES = 64 * 1024
 """Octets of later requests that are read while one is being answered."""
@@ -95,7 +92,7 @@ class Channel(Protocol):
 
     transport: StreamTransport  # type: ignore[assignment]
 
-    def __init__(self, site: ProxySite) -> None:
+    def __init__(self, site: SiteSide) -> None:
         self.site = site
         self.persists = False
         self._state = State.OPEN
@@ -133,22 +130,28 @@ class Channel(Protocol):
             self._drop(data)
         else:
             self._pending = self._pending + data if self._pending else data
-            if self._request is None:
-                self._serve()
-            elif len(self._pending) > MAX_PIPELINED_BYTES:
+            self._serve()
+            if len(self._pending) > MAX_PIPELINED_BYTES:
                 self._flow.hold(Hold.PIPELINE)
 
     def _serve(self) -> None:
-        """Begin as many of the requests that are here as can be begun, one after the other."""
+        """Begin as many of the requests that are here as can be begun, one after the other.
+
+        A client that does not read its responses gets no further ones.
+        """
         if self._serving:
             return
         self._serving = True
-        while self._pending and self._request is None and self._state is State.OPEN:
+        while self._pending and self._request is None and self._may_begin:
             data, self._pending = self._pending, b""
             self._read_head(data)
         self._serving = False
         if len(self._pending) <= MAX_PIPELINED_BYTES:
             self._flow.release(Hold.PIPELINE)
+
+    @property
+    def _may_begin(self) -> bool:
+        return self._state is State.OPEN and not self._full
 
     def _read_head(self, data: bytes) -> None:
         waited = not self._heads.empty
@@ -276,6 +279,8 @@ class Channel(Protocol):
         self._full = False
         if self._source is not None:
             self._source.resumeProducing()
+        if self._pending:
+            self._serve()
 
     def stopProducing(self) -> None:
         """Take note that the transport is lost; ``connectionLost`` follows and does the work."""
@@ -330,7 +335,11 @@ class Channel(Protocol):
             if now - self._since >= limit:
                 self.transport.abortConnection()
         elif self._request is None and now - self._since >= self.site.client_limit:
-            if self._heads.empty:
+            waiting = self.unsent()
+            if waiting != self._unsent:
+                # The client still takes its last response.
+                self._unsent, self._since = waiting, now
+            elif self._heads.empty:
                 self._end()
             else:
                 within = f"within {self.site.client_limit:g} s"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from io import BytesIO
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer
@@ -19,6 +19,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 
 from pyproxy.errors import BadRequest, ProxyError
+from pyproxy.ingress.seams import ChannelSide, SiteSide
 from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.transports import StreamTransport
@@ -27,9 +28,6 @@ from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.framing import Framing, Kind, chunk, last_chunk
 from pyproxy.semantics.messages import RequestHead, write_head
 from pyproxy.semantics.problems import problem
-
-if TYPE_CHECKING:
-    from pyproxy.ingress.channel import Channel
 
 MAX_COLLECTED_BYTES = 1024 * 1024
 """Content that is collected for a mounted resource which does not stream."""
@@ -52,11 +50,14 @@ class ClientRequest(server.Request):
         began_at: seconds of the clock when the head was complete.
     """
 
-    channel: Channel  # type: ignore[assignment]
+    channel: ChannelSide  # type: ignore[assignment]
+    site: SiteSide  # type: ignore[assignment]
     transport: StreamTransport  # type: ignore[assignment]
     queued = 0
 
-    def __init__(self, channel: Channel, head: RequestHead | None, upload: Upload | None) -> None:
+    def __init__(
+        self, channel: ChannelSide, head: RequestHead | None, upload: Upload | None
+    ) -> None:
         # server.Request's own attributes are made when somebody asks for them: making them all
         # would cost more than the exchange does.
         self.channel = channel
@@ -161,7 +162,7 @@ class ClientRequest(server.Request):
         self.prepath = []
         self.postpath = path[1:].split(b"/")
         try:
-            resource = self.site.getResourceFor(self)  # type: ignore[no-untyped-call]
+            resource = self.site.getResourceFor(self)
             if getattr(resource, "streams", False):
                 resource.render(self)
             else:

@@ -16,7 +16,7 @@ POLLRDHUP = getattr(select, "POLLRDHUP", 0)
 
 
 def _descriptor(transport: StreamTransport) -> int:
-    """Return the file descriptor below a transport, through TLS."""
+    """Return the file descriptor below a transport, through TLS; -1 once it is closed."""
     while ISSLTransport.providedBy(transport):
         transport = transport.transport
     return transport.fileno()
@@ -24,8 +24,11 @@ def _descriptor(transport: StreamTransport) -> int:
 
 def has_left(transport: StreamTransport) -> bool:
     """Tell whether the peer has closed or reset, whatever is still unread."""
+    descriptor = _descriptor(transport)
+    if descriptor < 0:
+        return True
     poll = select.poll()
-    poll.register(_descriptor(transport), POLLRDHUP)
+    poll.register(descriptor, POLLRDHUP)
     return bool(poll.poll(0))
 
 
@@ -34,6 +37,8 @@ def unsent(transport: StreamTransport) -> int:
 
     Spec: TIOCOUTQ of tty_ioctl(2), which is SIOCOUTQ of tcp(7).
     """
+    descriptor = _descriptor(transport)
     answer = array.array("i", [0])
-    fcntl.ioctl(_descriptor(transport), termios.TIOCOUTQ, answer)
+    if descriptor >= 0:
+        fcntl.ioctl(descriptor, termios.TIOCOUTQ, answer)
     return answer[0]

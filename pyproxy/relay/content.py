@@ -74,7 +74,8 @@ class Upload:
         """Note the end of the content."""
         self.complete = True
         self.trailers = trailers
-        self._flow.release(Hold.UNCLAIMED)
+        # The upstream's transport may be full for a while; the next request can be read meanwhile.
+        self._flow.release(Hold.FULL | Hold.UNCLAIMED)
         if self._done is not None:
             done, self._done = self._done, None
             done.callback(None)

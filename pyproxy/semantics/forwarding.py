@@ -44,8 +44,8 @@ WRITTEN_BY_US = frozenset(
 )
 """Fields that say who the client is; believed only from a trusted proxy."""
 
-NEVER_NOMINATED = frozenset({b"content-length", b"host", b"transfer-encoding"})
-"""Fields that frame or route a message: nominating one leaves two readings of it."""
+NEVER_NOMINATED = frozenset({b"content-length", b"transfer-encoding"})
+"""Fields that frame a message: nominating one leaves two readings of it."""
 
 FORBIDDEN_TRAILERS = frozenset(
     {
@@ -115,12 +115,12 @@ class Hop:
 def connection_options(fields: Fields) -> list[bytes]:
     """Return the connection options in lower case.
 
-    Raises: Malformed when one of them names a field that frames or routes the message.
+    Raises: Malformed when one of them names a field that frames the message.
     Spec: RFC 9110 7.6.1.
     """
     options = tokens(values(fields, b"connection"))
     if options and not NEVER_NOMINATED.isdisjoint(options):
-        raise Malformed("Connection nominates a field that frames or routes the message")
+        raise Malformed("Connection nominates a field that frames the message")
     return options
 
 

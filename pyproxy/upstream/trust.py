@@ -9,12 +9,14 @@ import re
 from typing import Any
 
 from OpenSSL import SSL, crypto
-from service_identity import VerificationError
+from service_identity import CertificateError, VerificationError
+from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
+from service_identity.pyopenssl import extract_patterns
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
     Certificate,
     CertificateOptions,
-    optionsForClientTLS,
     platformTrust,
     trustRootFromCertificates,
 )
@@ -48,25 +50,43 @@ _REASONS = {
 class VerifyingCreator:
     """Makes TLS connections that accept only the host they are meant for.
 
-    Attributes:
-        refusal: why the last certificate was refused, in words; empty when none was.
+    The whole check is made here, in OpenSSL's callback, and leaves the reason of a refusal on the
+    TLS protocol as ``certificate_refusal``.
     """
 
     def __init__(self, host: str, trust_root: TrustRoot) -> None:
-        self._inner = optionsForClientTLS(host, trustRoot=trust_root)
+        self._host = host
+        self._is_name = not is_address(host)
+        self._identity = DNS_ID(host) if self._is_name else IPAddress_ID(host)
+        options = CertificateOptions(trustRoot=trust_root, acceptableProtocols=[b"http/1.1"])
+        self._context = options.getContext()
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Make a connection that notes on its protocol why a certificate was refused."""
-        connection = self._inner.clientConnectionForTLS(tlsProtocol)
+        """Make a connection that names its host (SNI) and verifies chain and identity."""
+        connection = SSL.Connection(self._context, None)
+        if self._is_name:
+            connection.set_tlsext_host_name(self._host.encode("ascii"))
 
         def verify(_: object, certificate: crypto.X509, number: int, depth: int, good: int) -> bool:
-            if not good:
-                reason = _REASONS.get(number, f"OpenSSL's verification error {number}")
-                tlsProtocol.certificate_refusal = reason  # type: ignore[attr-defined]
-            return bool(good)
+            refusal = self._refusal(certificate, number, depth, bool(good))
+            if refusal is not None:
+                tlsProtocol.certificate_refusal = refusal  # type: ignore[attr-defined]
+            return refusal is None
 
-        connection.set_verify(SSL.VERIFY_PEER, verify)
+        connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
         return connection
+
+    def _refusal(self, certificate: crypto.X509, number: int, depth: int, good: bool) -> str | None:
+        """Return why a certificate of the chain is refused, or None.  Spec: RFC 9525 6."""
+        if not good:
+            return _REASONS.get(number, f"OpenSSL's verification error {number}")
+        if depth > 0:
+            return None
+        try:
+            verify_service_identity(extract_patterns(certificate), [self._identity], [])
+        except (VerificationError, CertificateError):
+            return f"it is not for {self._host}"
+        return None
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -74,8 +94,9 @@ class UnverifyingCreator:
     """Makes TLS connections that accept any certificate; encrypted, and nothing more."""
 
     def __init__(self, host: str) -> None:
-        self._name = None if ":" in host or host.replace(".", "").isdigit() else host
-        self._context = CertificateOptions(verify=False).getContext()
+        self._name = None if is_address(host) else host
+        options = CertificateOptions(verify=False, acceptableProtocols=[b"http/1.1"])
+        self._context = options.getContext()
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make a connection that names its host (SNI) and verifies nothing."""
@@ -83,6 +104,11 @@ class UnverifyingCreator:
         if self._name is not None:
             connection.set_tlsext_host_name(self._name.encode("ascii"))
         return connection
+
+
+def is_address(host: str) -> bool:
+    """Tell whether a host is an IP address and no name."""
+    return bool(isIPAddress(host) or isIPv6Address(host))
 
 
 def read_authorities(pem: bytes) -> TrustRoot:
@@ -115,10 +141,6 @@ def explain_tls(failure: Failure, refusal: str | None) -> ConnectFailed:
     """Translate the end of a TLS handshake.  Args: why the certificate was refused, if it was."""
     if refusal is not None:
         return CertificateRefused(f"the upstream's certificate was refused: {refusal}")
-    if failure.check(VerificationError):
-        return CertificateRefused(
-            "the upstream's certificate was refused: it is for another host name"
-        )
     error = failure.value
     if isinstance(error, SSL.Error) and error.args and error.args[0]:
         reasons = "; ".join(str(entry[-1]) for entry in error.args[0])

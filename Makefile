@@ -1,0 +1,100 @@
+# make run     install into .venv and start the proxy in front of a demo upstream
+# make test    install into .venv and run lint, types, docs and all tests
+#
+# Variables: PYTHON (python3), PORT (8000).
+
+PYTHON ?= python3
+PORT ?= 8000
+SHELL := /bin/sh
+
+VENV := .venv
+LOWEST := .venv-lowest
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+SOURCES := pyproxy tests twisted/plugins $(wildcard benchmarks examples) docs/conf.py
+# twisted/plugins is no package of ours: mypy would take it for a part of Twisted.
+TYPED := pyproxy tests $(wildcard benchmarks examples)
+# Every test but the live ones, which need a process of their own.
+UNIT := $(wildcard tests/test_*.py) $(filter-out tests/live/,$(dir $(wildcard tests/*/__init__.py)))
+
+.PHONY: help run test lint types unit pytest docs bench test-lowest dist clean
+
+help:
+	@sed -n '1,2s/^# *//p' Makefile
+	@echo "others: lint types unit docs bench test-lowest dist clean"
+
+$(VENV)/pyvenv.cfg $(LOWEST)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "pyproxy needs Python 3.11 or newer as '$(PYTHON)'; name another: make PYTHON=python3.11" >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments." >&2; \
+	  echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(@D)
+
+$(VENV)/.installed-run: setup.cfg pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/.installed-run
+
+$(LOWEST)/.installed: setup.cfg pyproject.toml tests/constraints-lowest.txt | $(LOWEST)/pyvenv.cfg
+	$(LOWEST)/bin/python -m pip install --quiet --editable '.[unit]' \
+	  --constraint tests/constraints-lowest.txt
+	@touch $@
+
+run: $(VENV)/.installed-run
+	@echo
+	@echo "pyproxy on http://127.0.0.1:$(PORT), in front of a demo upstream.  Ctrl-C ends it.  Try:"
+	@echo
+	@echo "  curl http://127.0.0.1:$(PORT)/"
+	@echo "  curl http://127.0.0.1:$(PORT)/v1/models"
+	@echo "  curl -N http://127.0.0.1:$(PORT)/v1/chat/completions -H 'Content-Type: application/json' \\"
+	@echo "    -d '{\"model\": \"demo\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
+	@echo
+	@exec $(BIN)/twistd --nodaemon --pidfile= pyproxy --demo --port $(PORT)
+
+# One after the other, also under ``make -j``: two cores and real sockets do not go well together.
+test: $(VENV)/.installed-test
+	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory types
+	$(MAKE) --no-print-directory docs
+	$(MAKE) --no-print-directory unit
+	$(MAKE) --no-print-directory pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy $(TYPED)
+
+# The unit tests under trial, with every branch of the two lowest rings covered.
+unit: $(VENV)/.installed-test
+	$(BIN)/coverage run -m twisted.trial $(UNIT)
+	$(BIN)/coverage report --fail-under=100 --include='pyproxy/semantics/*,pyproxy/policy/*'
+
+# Everything, the live tests too.
+pytest: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests
+
+docs: $(VENV)/.installed-test
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks
+
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest tests --ignore tests/live
+
+dist: $(VENV)/.installed-test
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) $(LOWEST) build dist docs/_build *.egg-info
+	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache _trial_temp* tests.* twisted/plugins/dropin.cache
+	find pyproxy tests twisted -name __pycache__ -type d -prune -exec rm -rf {} +

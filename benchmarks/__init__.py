@@ -1,0 +1,1 @@
+"""Measure the proxy beside its peers; run with ``python -m benchmarks``."""

@@ -1,0 +1,176 @@
+"""Run the measures, system after system, round after round, and print what came out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import attrs
+
+from benchmarks.generators import LoadError, find_wrk
+from benchmarks.measures import MEASURES, Measure, Sizes, Subject, Values
+from benchmarks.processes import Cpus, StartError
+from benchmarks.report import Results, document, table
+from benchmarks.stage import Stage, stage
+from benchmarks.systems import DIRECT, SYSTEMS, System
+from benchmarks.verify import WrongAnswer
+
+DESCRIPTORS = 16384
+
+
+@attrs.frozen
+class Plan:
+    """What to measure, on what, how often."""
+
+    measures: list[Measure]
+    systems: list[System]
+    rounds: int
+    sizes: Sizes
+
+
+def plan(arguments: Sequence[str]) -> tuple[Plan, Path | None]:
+    """Return what the command line asks for, and where to write JSON."""
+    measures = {measure.name: measure for measure in MEASURES}
+    systems = {system.name: system for system in SYSTEMS}
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure pyproxy beside other proxies."
+    )
+    parser.add_argument("--rounds", type=_positive, help="rounds to take medians of (default 3)")
+    parser.add_argument("--seconds", type=_positive, help="time of each measure (default 3)")
+    parser.add_argument("--only", nargs="+", choices=measures, metavar="NAME", default=[*measures])
+    parser.add_argument("--systems", nargs="+", choices=systems, default=[*systems])
+    parser.add_argument("--quick", action="store_true", help="small and short: does it still run?")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there, too")
+    asked = parser.parse_args(arguments)
+    broad = (20, 5, 50) if asked.quick else (200, 50, 500)
+    usual = 1 if asked.quick else 3
+    made = Plan(
+        measures=[measures[name] for name in asked.only],
+        systems=[systems[name] for name in asked.systems],
+        rounds=asked.rounds or usual,
+        sizes=Sizes(asked.seconds or usual, *broad),
+    )
+    return made, asked.json
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def measure_all(the_plan: Plan, on: Stage, results: Results) -> None:
+    """Take every figure of every round."""
+    for number in range(the_plan.rounds):
+        # Another order in each round, so that nobody always runs after the same neighbour.
+        turn = number % len(the_plan.systems)
+        order = the_plan.systems[turn:] + the_plan.systems[:turn]
+        for measure in the_plan.measures:
+            _say(f"round {number + 1}/{the_plan.rounds}: {measure.name}: {measure.title}")
+            direct: Values = {}
+            if measure.with_direct:
+                there = on.direct(measure.upstream)
+                direct = _measured(measure, DIRECT, there, the_plan.sizes, {}, results)
+            for system in order:
+                if system.name not in results.skipped:
+                    _measure_system(measure, system, on, the_plan.sizes, direct, results)
+
+
+def _measure_system(
+    measure: Measure, system: System, on: Stage, sizes: Sizes, direct: Values, results: Results
+) -> None:
+    try:
+        with on.started(system, measure.upstream) as subject:
+            _measured(measure, system.name, subject, sizes, direct, results)
+    except StartError as error:
+        results.skipped[system.name] = f"it did not start: {error}"
+        results.failures.append(f"{system.name} did not start")
+        _say(f"  {system.name}: did not start: {error}")
+
+
+def _measured(
+    measure: Measure, name: str, subject: Subject, sizes: Sizes, direct: Values, results: Results
+) -> Values:
+    try:
+        measure.verify(subject.port)
+        values = measure.run(subject, sizes, direct)
+    except (WrongAnswer, LoadError, OSError) as error:
+        results.failures.append(f"{measure.name}, {name}: {error}")
+        _say(f"  {name}: FAILED: {error}")
+        return {}
+    results.add(measure, name, values)
+    _say(f"  {name}: " + ", ".join(f"{key} {value:.1f}" for key, value in values.items()))
+    return values
+
+
+def notes(cpus: Cpus, the_plan: Plan) -> dict[str, str]:
+    """Return what a reader must know to compare this run with another."""
+    one = "one CPU only: the load takes time from what is measured, so ratios alone mean something"
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "cpus": one if cpus.shared else f"proxy on {cpus.proxy}, everything else on {cpus.load}",
+        "requests": "by wrk" if find_wrk() else "by our own generator: there is no wrk",
+        "rounds": f"{the_plan.rounds}, {the_plan.sizes.seconds:g} s a measure, medians",
+        "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    # Leaves every block on the way out, so that no process of ours stays behind.
+    raise SystemExit(128 + number)
+
+
+def _allow_descriptors() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what the command line asks for.
+
+    Returns: the exit status, 1 when a system did not start or answered wrongly.
+    """
+    the_plan, json_path = plan(arguments)
+    signal.signal(signal.SIGTERM, _terminated)
+    _allow_descriptors()
+    cpus = Cpus.of_this_machine()
+    os.sched_setaffinity(0, {cpus.load})
+    results = Results(notes=notes(cpus, the_plan))
+    for system in the_plan.systems:
+        missing = system.missing()
+        if missing is not None:
+            results.skipped[system.name] = missing
+    try:
+        with stage(cpus) as on:
+            measure_all(the_plan, on, results)
+    except StartError as error:
+        _say(f"the upstream did not start: {error}")
+        return 2
+    measured = {system for _, _, system in results.rounds}
+    names = [s.name for s in the_plan.systems if s.name in measured]
+    names += [DIRECT] if DIRECT in measured else []
+    sys.stdout.write(table(results, the_plan.measures, names) + "\n")
+    if json_path is not None:
+        text = json.dumps(document(results, the_plan.measures, names), indent=2)
+        json_path.write_text(text + "\n")
+    return 1 if results.failures or results.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

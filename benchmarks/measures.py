@@ -1,0 +1,325 @@
+"""The measures: which load each puts on a system, and which figures it takes from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+
+from benchmarks import verify
+from benchmarks.generators import LoadError, Sample, drive, drive_requests, held
+from benchmarks.load import Job
+from benchmarks.payloads import (
+    ANSWER_LENGTH,
+    KIB,
+    MIB,
+    POST_LENGTH,
+    REQUEST_FIELDS,
+    SMALL,
+    TRANSFER_LENGTH,
+)
+from benchmarks.processes import Running
+
+REST = 0.3
+"""Seconds of quiet before memory is read."""
+
+
+@attrs.frozen
+class Figure:
+    """One number that a measure takes."""
+
+    name: str
+    unit: str
+    more_is_better: bool = False
+
+
+@attrs.frozen
+class Sizes:
+    """How long and how broad the measures are."""
+
+    seconds: float
+    streams: int
+    floods: int
+    held_streams: int
+
+
+@attrs.frozen
+class Subject:
+    """A system that runs and waits for load; without a process it is the upstream itself."""
+
+    port: int
+    process: Running | None
+    started_in: float
+    directory: Path
+
+
+Values = dict[str, float]
+"""Figures by name; ``errors`` counts what went wrong while the time ran."""
+
+
+class Measure(Protocol):
+    """One kind of load."""
+
+    @property
+    def name(self) -> str:
+        """Return the name in tables and on the command line."""
+
+    @property
+    def title(self) -> str:
+        """Return what is done, in a line."""
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Return the figures in the order in which they are shown."""
+
+    @property
+    def upstream(self) -> str:
+        """Return which upstream answers: ``fixed`` or ``streams``."""
+
+    @property
+    def with_direct(self) -> bool:
+        """Return whether the upstream itself is measured first, for what a proxy adds to it."""
+
+    def verify(self, port: int) -> None:
+        """Check the answers that will be timed.
+
+        Raises: WrongAnswer.
+        """
+
+    def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
+        """Put the load on and return the figures.
+
+        Args: direct, what the upstream itself gave in this round, empty when it is the subject.
+        """
+
+
+def _cpu(subject: Subject, sample: Sample, units: float) -> Values:
+    if units <= 0:
+        raise LoadError("nothing was answered in the measured time")
+    return {"CPU": sample.cpu_us / units} if subject.process is not None else {}
+
+
+def _added(sample: Sample, direct: Values) -> Values:
+    values = {"median": sample.median_us, "p99": sample.p99_us}
+    if direct:
+        values["added"] = sample.median_us - direct["median"]
+        values["added p99"] = sample.p99_us - direct["p99"]
+    return values
+
+
+DELAYS = (
+    Figure("median", "us"),
+    Figure("added", "us"),
+    Figure("p99", "us"),
+    Figure("added p99", "us"),
+)
+
+
+@attrs.frozen
+class Requests:
+    """Short requests on 32 kept connections."""
+
+    name: str
+    title: str
+    job: Job
+    check: Callable[[int], None]
+    figures: tuple[Figure, ...] = (
+        Figure("rate", "requests/s", more_is_better=True),
+        Figure("CPU", "us/request"),
+    )
+    upstream: str = "fixed"
+    with_direct: bool = False
+
+    def verify(self, port: int) -> None:
+        self.check(port)
+
+    def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
+        job = attrs.evolve(self.job, port=subject.port, seconds=sizes.seconds)
+        sample = drive_requests(job, subject.process, subject.directory)
+        return {
+            "rate": sample.messages / sample.seconds,
+            **_cpu(subject, sample, sample.messages),
+            "errors": sample.errors,
+        }
+
+
+@attrs.frozen
+class Latency:
+    """Requests one after the other on one connection."""
+
+    name: str = "latency"
+    title: str = "GET of 100 bytes, 1 connection, one after the other"
+    figures: tuple[Figure, ...] = DELAYS
+    upstream: str = "fixed"
+    with_direct: bool = True
+
+    def verify(self, port: int) -> None:
+        verify.small(port)
+
+    def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
+        job = Job("transfer", subject.port, 1, "/small", sizes.seconds, answer_length=len(SMALL))
+        sample = drive_requests(job, subject.process, subject.directory)
+        return {**_added(sample, direct), "errors": sample.errors}
+
+
+@attrs.frozen
+class Transfers:
+    """Long contents, one after the other on a few connections."""
+
+    name: str
+    title: str
+    job: Job
+    check: Callable[[int], None]
+    upstream: str
+    figures: tuple[Figure, ...] = (
+        Figure("rate", "MiB/s", more_is_better=True),
+        Figure("CPU", "us/MiB"),
+    )
+    with_direct: bool = False
+
+    def verify(self, port: int) -> None:
+        self.check(port)
+
+    def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
+        job = attrs.evolve(self.job, port=subject.port, seconds=sizes.seconds)
+        sample = drive(job, subject.process)
+        return {
+            "rate": sample.octets / MIB / sample.seconds,
+            **_cpu(subject, sample, sample.octets / MIB),
+            "errors": sample.errors,
+        }
+
+
+@attrs.frozen
+class Events:
+    """Many event streams with the pace of a model that writes."""
+
+    name: str = "events"
+    title: str = "event streams, one event each 20 ms"
+    figures: tuple[Figure, ...] = (Figure("CPU", "us/event"), *DELAYS)
+    upstream: str = "streams"
+    with_direct: bool = True
+    interval_us: int = 20_000
+
+    def verify(self, port: int) -> None:
+        verify.events(port)
+
+    def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
+        job = Job(
+            *("streams", subject.port, sizes.streams, "/events", sizes.seconds),
+            interval_us=self.interval_us,
+        )
+        sample = drive(job, subject.process)
+        return {
+            **_cpu(subject, sample, sample.messages),
+            **_added(sample, direct),
+            "errors": sample.errors,
+        }
+
+
+@attrs.frozen
+class Flood:
+    """Event streams as fast as they are read."""
+
+    name: str = "flood"
+    title: str = "event streams at full speed"
+    figures: tuple[Figure, ...] = (
+        Figure("rate", "events/s", more_is_better=True),
+        Figure("CPU", "us/event"),
+    )
+    upstream: str = "streams"
+    with_direct: bool = False
+
+    def verify(self, port: int) -> None:
+        verify.events(port)
+
+    def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
+        job = Job("flood", subject.port, sizes.floods, "/events", sizes.seconds)
+        sample = drive(job, subject.process)
+        return {
+            "rate": sample.messages / sample.seconds,
+            **_cpu(subject, sample, sample.messages),
+            "errors": sample.errors,
+        }
+
+
+@attrs.frozen
+class Memory:
+    """Event streams that have begun and are silent."""
+
+    name: str = "memory"
+    title: str = "resident memory, idle and for each idle event stream"
+    figures: tuple[Figure, ...] = (Figure("idle", "MiB"), Figure("stream", "KiB"))
+    upstream: str = "streams"
+    with_direct: bool = False
+
+    def verify(self, port: int) -> None:
+        verify.events(port)
+
+    def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
+        if subject.process is None:
+            return {}
+        time.sleep(REST)
+        idle = subject.process.resident()
+        with held(Job("hold", subject.port, sizes.held_streams, "/events")):
+            time.sleep(REST)
+            grown = subject.process.resident() - idle
+        return {"idle": idle / MIB, "stream": grown / KIB / sizes.held_streams, "errors": 0}
+
+
+@attrs.frozen
+class ColdStart:
+    """From the start of the process to its first answer."""
+
+    name: str = "start"
+    title: str = "cold start to the first answer"
+    figures: tuple[Figure, ...] = (Figure("start", "ms"),)
+    upstream: str = "fixed"
+    with_direct: bool = False
+
+    def verify(self, port: int) -> None:
+        verify.small(port)
+
+    def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
+        return {"start": subject.started_in * 1e3, "errors": 0}
+
+
+def _request(target: str, length: int = len(SMALL)) -> Job:
+    return Job("transfer", 0, 32, target, answer_length=length)
+
+
+_POST = attrs.evolve(_request("/post"), method="POST", content_length=POST_LENGTH)
+_FIELDS = attrs.evolve(_request("/fields"), fields=REQUEST_FIELDS)
+_DOWNLOAD = Job("transfer", 0, 4, "/download", answer_length=TRANSFER_LENGTH)
+_UPLOAD = Job("transfer", 0, 4, "/upload", method="POST", content_length=TRANSFER_LENGTH)
+
+MEASURES: tuple[Measure, ...] = (
+    Requests("small", "GET of 100 bytes, 32 connections", _request("/small"), verify.small),
+    Latency(),
+    Requests("fields", "the same with 20 and 12 fields", _FIELDS, verify.fields),
+    Requests("post", "POST of 1 KiB, 32 connections", _POST, verify.post),
+    Requests(
+        *("answer", "GET of 100 KiB, 32 connections"),
+        *(_request("/answer", ANSWER_LENGTH), verify.answer),
+    ),
+    Transfers(
+        "download", "GET of 10 MiB, 4 connections", _DOWNLOAD, verify.download, upstream="fixed"
+    ),
+    Transfers(
+        *("upload", "POST of 10 MiB with its length, 4 connections"),
+        *(_UPLOAD, verify.upload),
+        upstream="streams",
+    ),
+    Transfers(
+        *("upload-chunked", "POST of 10 MiB in chunks, 4 connections"),
+        *(attrs.evolve(_UPLOAD, chunked=True), verify.upload_chunked),
+        upstream="streams",
+    ),
+    Events(),
+    Flood(),
+    Memory(),
+    ColdStart(),
+)

@@ -1,0 +1,1 @@
+"""Proxies to compare with, each a small program of its own."""

@@ -1,0 +1,1 @@
+"""Tests with real sockets and a real ``twistd`` process; nothing here imports a reactor."""

@@ -1,0 +1,224 @@
+"""Upstream connections are kept and reused; nothing is sent twice (invariant 5; FIELD 6, 7)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from tests.live.kit import (
+    LAST_CHUNK,
+    OK,
+    PATIENCE,
+    LiveTestCase,
+    Proxy,
+    Response,
+    Wire,
+    answer,
+    answer_and_close,
+    chunk,
+    eventually,
+    free_port,
+    request,
+)
+
+
+class ReuseTests(LiveTestCase):
+    """One connection for many requests."""
+
+    def setUp(self) -> None:
+        """Begin without kept connections."""
+        super().setUp()
+        self.upstream.drop_connections()
+        time.sleep(0.05)
+        self.upstream.connections = 0
+
+    def test_sequential_requests_share_a_connection(self) -> None:
+        """Requests one after the other use one upstream connection (RFC 9112 9.3)."""
+        body = chunk(b"abc") + LAST_CHUNK
+        with self.proxy.client() as client:
+            for _ in range(5):
+                client.send(request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", body=body))
+                self.assertEqual(client.read_response().body, b"ok")
+        self.assertEqual(self.upstream.connections, 1)
+
+    def test_clients_share_a_connection(self) -> None:
+        """Requests of different clients, one after the other, use one upstream connection."""
+        for _ in range(5):
+            self.assertEqual(self.ask().body, b"ok")
+            self.assertEqual(self.ask(b"HEAD / HTTP/1.1").status, 200)
+            self.assertEqual(
+                self.ask(b"POST / HTTP/1.1", b"Content-Length: 3", body=b"abc").body, b"ok"
+            )
+            time.sleep(0.02)
+        self.assertLessEqual(self.upstream.connections, 2)
+
+    def test_close_is_honoured(self) -> None:
+        """An upstream that says ``Connection: close`` gets no second request (RFC 9112 9.6)."""
+        self.upstream.script = answer(
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+        )
+        for _ in range(3):
+            self.assertEqual(self.ask().body, b"ok")
+        self.assertEqual(self.upstream.connections, 3)
+
+    def test_an_unfinished_upload_ends_the_connection(self) -> None:
+        """A connection whose request did not end is not used again (RFC 9112 9.5)."""
+
+        def script(wire: Wire) -> None:
+            wire.read_head()
+            wire.send(OK)
+            wire.wait_closed()
+            wire.close()
+
+        self.upstream.script = script
+        with self.proxy.client() as client:
+            client.send(request(b"POST / HTTP/1.1", b"Content-Length: 1000", body=b"abc"))
+            self.assertEqual(client.read_response().body, b"ok")
+        self.upstream.script = answer()
+        for _ in range(3):
+            self.assertEqual(self.ask().body, b"ok")
+        self.assertNotIn(b"", self.upstream.bodies[:-3])
+
+    def test_parallel_requests(self) -> None:
+        """Requests at the same time do not wait for one another."""
+        together = threading.Barrier(8)
+
+        def script(wire: Wire) -> None:
+            wire.read_head()
+            together.wait(PATIENCE)
+            wire.send(OK)
+
+        self.upstream.script = script
+        clients = [self.proxy.client() for _ in range(8)]
+        for client in clients:
+            client.send(request())
+        self.assertEqual([client.read_response().body for client in clients], [b"ok"] * 8)
+        for client in clients:
+            client.close()
+
+    def test_closed_while_idle(self) -> None:
+        """A connection that the upstream closed while idle is forgotten, for POST too (FIELD 7)."""
+        self.upstream.script = answer_and_close(OK)
+        for _ in range(3):
+            response = self.ask(b"POST / HTTP/1.1", b"Content-Length: 3", body=b"abc")
+            self.assertEqual((response.status, response.body), (200, b"ok"))
+            time.sleep(0.1)
+        self.assertEqual(len(self.upstream.heads), 3)
+
+
+class SecondTryTests(LiveTestCase):
+    """What happens when a connection dies without an answer."""
+
+    def stale(
+        self, die: Callable[[Wire], None], *request_lines: bytes, body: bytes = b""
+    ) -> Response:
+        """Warm a connection up, let it die under the next request, return that one's response.
+
+        Later connections answer.  What the upstream read after the warming is in ``heads``.
+        """
+        self.upstream.drop_connections()
+        time.sleep(0.05)
+        self.assertEqual(self.ask().body, b"ok")
+        time.sleep(0.05)
+        self.upstream.heads.clear()
+        self.upstream.bodies.clear()
+        self.upstream.connections = 0
+
+        def script(wire: Wire) -> None:
+            wire.read_body(wire.read_head())
+            if self.upstream.connections == 0:
+                die(wire)
+            else:
+                wire.send(OK)
+
+        self.upstream.script = script
+        return self.ask(*request_lines, body=body)
+
+    def test_get_on_a_stale_connection(self) -> None:
+        """A safe request that a reused connection swallowed is sent once more (RFC 9112 9.3.1)."""
+        for name, die in (("FIN", Wire.close), ("RST", Wire.reset)):
+            for line in (b"GET / HTTP/1.1", b"OPTIONS / HTTP/1.1", b"DELETE / HTTP/1.1"):
+                with self.subTest(name, line=line):
+                    self.upstream.script = answer()
+                    response = self.stale(die, line)
+                    self.assertEqual((response.status, response.body), (200, b"ok"))
+                    self.assertEqual(len(self.upstream.heads), 2)
+                    self.assertEqual(self.upstream.heads[0], self.upstream.heads[1])
+
+    def test_post_on_a_stale_connection(self) -> None:
+        """A POST that may have been read is never sent again: 502 (FIELD 6; RFC 9110 9.2.2)."""
+        for name, die in (("FIN", Wire.close), ("RST", Wire.reset)):
+            for lines, body in (
+                ((b"POST / HTTP/1.1", b"Content-Length: 3"), b"abc"),
+                ((b"POST / HTTP/1.1", b"Content-Length: 0"), b""),
+                ((b"PATCH / HTTP/1.1",), b""),
+                ((b"CUSTOM / HTTP/1.1",), b""),
+                ((b"get / HTTP/1.1",), b""),
+            ):
+                with self.subTest(name, lines=lines):
+                    self.upstream.script = answer()
+                    self.assertEqual(self.stale(die, *lines, body=body).status, 502)
+                    time.sleep(0.05)
+                    self.assertEqual(len(self.upstream.heads), 1)
+
+    def test_after_a_byte_of_reply(self) -> None:
+        """One byte of reply proves that the request arrived: it is not sent again."""
+
+        def die(wire: Wire) -> None:
+            wire.send(b"H")
+            time.sleep(0.05)
+            wire.close()
+
+        self.assertEqual(self.stale(die, b"GET / HTTP/1.1").status, 502)
+        self.assertEqual(len(self.upstream.heads), 1)
+
+    def test_only_one_second_try(self) -> None:
+        """The second try is the last."""
+        self.assertEqual(self.ask().body, b"ok")
+        self.upstream.heads.clear()
+
+        def script(wire: Wire) -> None:
+            wire.read_head()
+            wire.close()
+
+        self.upstream.script = script
+        self.assertEqual(self.ask().status, 502)
+        time.sleep(0.05)
+        self.assertLessEqual(len(self.upstream.heads), 2)
+
+    def test_fresh_connection(self) -> None:
+        """A fresh connection that closes without a reply is 502, and nothing is sent again."""
+        for name, die in (("FIN", Wire.close), ("RST", Wire.reset)):
+            with self.subTest(name):
+                self.upstream.drop_connections()
+                time.sleep(0.1)
+                self.upstream.heads.clear()
+
+                def script(wire: Wire, die: Callable[[Wire], None] = die) -> None:
+                    wire.read_head()
+                    die(wire)
+
+                self.upstream.script = script
+                self.assertEqual(self.ask().status, 502)
+                time.sleep(0.05)
+                self.assertEqual(len(self.upstream.heads), 1)
+
+    def test_nobody_listens(self) -> None:
+        """A refused connection is 502, and the proxy serves when the upstream is there."""
+        with Proxy("--target", f"http://127.0.0.1:{free_port()}") as proxy:
+            self.assertEqual(proxy.ask(request()).status, 502)
+            self.assertEqual(
+                proxy.ask(request(b"POST / HTTP/1.1", b"Content-Length: 3", body=b"abc")).status,
+                502,
+            )
+
+    def test_stray_octets_do_not_count(self) -> None:
+        """A 408 that an upstream sends on an idle connection answers nobody (RFC 9112 9.2)."""
+        self.upstream.drop_connections()
+        time.sleep(0.05)
+        self.assertEqual(self.ask().body, b"ok")
+        eventually(lambda: self.upstream.connections)
+        self.upstream.shout(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 5\r\n\r\nstray")
+        time.sleep(0.1)
+        self.assertEqual(self.ask(b"POST / HTTP/1.1", b"Content-Length: 0").body, b"ok")

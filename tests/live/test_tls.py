@@ -1,0 +1,162 @@
+"""The upstream's certificate is checked before anything is said."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+import tempfile
+import unittest
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import trustme
+
+from tests.live.kit import (
+    Closed,
+    Proxy,
+    Response,
+    Script,
+    ScriptedUpstream,
+    answer,
+    answer_and_close,
+    chunk,
+    request,
+)
+
+
+class UpstreamTlsTests(unittest.TestCase):
+    """An ``https`` target."""
+
+    authority: ClassVar[trustme.CA] = trustme.CA()
+
+    def setUp(self) -> None:
+        """Put the authority's certificate where an option can name it."""
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.ca = str(Path(directory.name) / "ca.pem")
+        self.authority.cert_pem.write_to_path(self.ca)
+
+    def context(self, certificate: trustme.LeafCert) -> ssl.SSLContext:
+        """Return a server's side with a certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        return context
+
+    @contextmanager
+    def pair(
+        self,
+        context: ssl.SSLContext,
+        *arguments: str,
+        host: str = "localhost",
+        script: Script | None = None,
+    ) -> Iterator[tuple[ScriptedUpstream, Proxy]]:
+        """Run a TLS upstream and a proxy in front of it."""
+        with (
+            ScriptedUpstream(script, tls=context) as upstream,
+            Proxy("--target", f"https://{host}:{upstream.port}", *arguments) as proxy,
+        ):
+            yield upstream, proxy
+
+    def assert_refused(self, context: ssl.SSLContext, *arguments: str, word: bytes) -> Response:
+        """Check that the upstream is 502 with a reason, and gets no octet of the request."""
+        with self.pair(context, *arguments) as (upstream, proxy):
+            response = proxy.ask(
+                request(
+                    b"POST /private HTTP/1.1",
+                    b"Accept: application/json",
+                    b"Content-Length: 6",
+                    body=b"secret",
+                )
+            )
+            self.assertEqual(response.status, 502)
+            self.assertEqual(upstream.heads, [])
+            self.assertIn(word, response.body.lower())
+            status = b",".join(response.head.values(b"proxy-status"))
+            self.assertIn(b"error=tls_certificate_error", status)
+        return response
+
+    def test_trusted(self) -> None:
+        """``--upstream-ca`` trusts an authority; the name is sent (RFC 9110 4.3.4)."""
+        context = self.context(self.authority.issue_cert("localhost"))
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        names: list[str | None] = []
+
+        def note(sock: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+            names.append(name)
+
+        context.sni_callback = note
+        with self.pair(context, "--upstream-ca", self.ca) as (upstream, proxy):
+            for _ in range(3):
+                self.assertEqual(proxy.ask(request()).body, b"ok")
+            self.assertEqual(upstream.requests[0].value(b"host"), b"localhost:%d" % upstream.port)
+            self.assertEqual(upstream.connections, 1)
+        self.assertEqual(names, ["localhost"])
+
+    def test_address(self) -> None:
+        """A certificate for an address is good for that address (RFC 9110 4.3.4)."""
+        context = self.context(self.authority.issue_cert("127.0.0.1"))
+        with self.pair(context, "--upstream-ca", self.ca, host="127.0.0.1") as (_, proxy):
+            self.assertEqual(proxy.ask(request()).body, b"ok")
+
+    def test_unknown_authority(self) -> None:
+        """A certificate of nobody we trust is 502; nothing was sent."""
+        self.assert_refused(
+            self.context(self.authority.issue_cert("localhost")), word=b"certificate"
+        )
+
+    def test_other_authority(self) -> None:
+        """``--upstream-ca`` trusts that one only."""
+        other = trustme.CA().issue_cert("localhost")
+        self.assert_refused(self.context(other), "--upstream-ca", self.ca, word=b"certificate")
+
+    def test_wrong_name(self) -> None:
+        """A certificate for another name is 502; nothing was sent (RFC 9110 4.3.4)."""
+        context = self.context(self.authority.issue_cert("other.example"))
+        self.assert_refused(context, "--upstream-ca", self.ca, word=b"localhost")
+
+    def test_expired(self) -> None:
+        """An expired certificate is 502 and says so; nothing was sent."""
+        past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+        context = self.context(self.authority.issue_cert("localhost", not_after=past))
+        self.assert_refused(context, "--upstream-ca", self.ca, word=b"expired")
+
+    def test_insecure(self) -> None:
+        """``--upstream-insecure`` takes any certificate."""
+        context = self.context(trustme.CA().issue_cert("other.example"))
+        with self.pair(context, "--upstream-insecure") as (_, proxy):
+            self.assertEqual(proxy.ask(request()).body, b"ok")
+
+    def test_plain_upstream(self) -> None:
+        """An ``https`` target that speaks no TLS is 502."""
+        with (
+            ScriptedUpstream(answer_and_close(b"HTTP/1.1 400 Bad\r\n\r\n")) as upstream,
+            Proxy("--target", f"https://localhost:{upstream.port}") as proxy,
+        ):
+            upstream.script = lambda wire: wire.close()
+            self.assertEqual(proxy.ask(request()).status, 502)
+
+    def test_streaming(self) -> None:
+        """Bodies pass through TLS both ways, piece by piece."""
+        context = self.context(self.authority.issue_cert("localhost"))
+        body = bytes(range(256)) * 4000
+        script = answer(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s0\r\n\r\n" % chunk(body)
+        )
+        with self.pair(context, "--upstream-ca", self.ca, script=script) as (upstream, proxy):
+            response = proxy.ask(
+                request(b"POST / HTTP/1.1", b"Content-Length: %d" % len(body), body=body)
+            )
+            self.assertEqual(response.body, body)
+            self.assertEqual(upstream.bodies, [body])
+
+    def test_truncation(self) -> None:
+        """A body until close that ends without close_notify is cut (RFC 9112 9.8; FIELD 16)."""
+        context = self.context(self.authority.issue_cert("localhost"))
+        script = answer_and_close(b"HTTP/1.1 200 OK\r\n\r\nsome words")
+        with (
+            self.pair(context, "--upstream-ca", self.ca, script=script) as (_, proxy),
+            self.assertRaises(Closed),
+        ):
+            proxy.ask(request())

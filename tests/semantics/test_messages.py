@@ -1,0 +1,360 @@
+"""Heads of messages."""
+
+from __future__ import annotations
+
+import attrs
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from pyproxy.errors import HeadTooLarge, Malformed, TargetTooLong, UnknownVersion
+from pyproxy.semantics.messages import (
+    MAX_HEAD_BYTES,
+    MAX_TARGET_BYTES,
+    HeadReader,
+    parse_request_head,
+    parse_response_head,
+    write_head,
+)
+from tests.semantics import strict
+from tests.semantics.test_fields import near_sections
+
+REQUEST_LINES = (
+    (b"GET / HTTP/1.1", (b"GET", b"/", 1)),
+    (b"GET / HTTP/1.0", (b"GET", b"/", 0)),
+    (b"get /a HTTP/1.1", (b"get", b"/a", 1)),
+    (b"M-SEARCH * HTTP/1.1", (b"M-SEARCH", b"*", 1)),
+    (b"!#$%&'*+-.^_`|~ /a HTTP/1.1", (b"!#$%&'*+-.^_`|~", b"/a", 1)),
+    (b"GET /a%2Fb//c;d?e?f=%25& HTTP/1.1", (b"GET", b"/a%2Fb//c;d?e?f=%25&", 1)),
+    (b"GET /? HTTP/1.1", (b"GET", b"/?", 1)),
+    (b"GET /caf\xc3\xa9 HTTP/1.1", (b"GET", b"/caf\xc3\xa9", 1)),
+    (b'GET /"<>\\^`{|} HTTP/1.1', (b"GET", b'/"<>\\^`{|}', 1)),
+    (b"GET http://h/a HTTP/1.1", (b"GET", b"http://h/a", 1)),
+    (b"CONNECT h:443 HTTP/1.1", (b"CONNECT", b"h:443", 1)),
+)
+
+REFUSED_REQUEST_LINES = (
+    b"",
+    b"GET",
+    b"GET /",
+    b"GET / ",
+    b"GET  / HTTP/1.1",
+    b"GET /  HTTP/1.1",
+    b"GET / HTTP/1.1 ",
+    b" GET / HTTP/1.1",
+    b"GET\t/ HTTP/1.1",
+    b"GET /\tHTTP/1.1",
+    b"GET /a\tb HTTP/1.1",
+    b"GET /a b HTTP/1.1",
+    b"GET /a#b HTTP/1.1",
+    b"GET # HTTP/1.1",
+    b"GET /\0 HTTP/1.1",
+    b"GET /\x7f HTTP/1.1",
+    b"GET /\r HTTP/1.1",
+    b"GET /\n HTTP/1.1",
+    b"GET / HTTP/1.1\n",
+    b"GET / HTTP/1.1\r",
+    b"G\xc3\xa9T / HTTP/1.1",
+    b"GET: / HTTP/1.1",
+    b"(GET) / HTTP/1.1",
+    b"GET / http/1.1",
+    b"GET / Http/1.1",
+    b"GET / HTTP/1",
+    b"GET / HTTP/1.",
+    b"GET / HTTP/1.10",
+    b"GET / HTTP/01.1",
+    b"GET / HTTP/+1.1",
+    b"GET / HTTP/1,1",
+    b"GET / HTTPS/1.1",
+    b"GET / ICY/1.1",
+    b"HTTP/1.1 200 OK",
+)
+
+STATUS_LINES = (
+    (b"HTTP/1.1 200 OK", (200, b"OK", 1)),
+    (b"HTTP/1.0 404 Not Found", (404, b"Not Found", 0)),
+    (b"HTTP/1.1 200 ", (200, b"", 1)),
+    (b"HTTP/1.1 200", (200, b"", 1)),
+    (b"HTTP/1.1 599 caf\xc3\xa9\t!", (599, b"caf\xc3\xa9\t!", 1)),
+    (b"HTTP/1.1 100 Continue", (100, b"Continue", 1)),
+)
+
+REFUSED_STATUS_LINES = (
+    b"",
+    b"HTTP/1.1",
+    b"HTTP/1.1 ",
+    b"HTTP/1.1  200 OK",
+    b"HTTP/1.1 20 OK",
+    b"HTTP/1.1 2000 OK",
+    b"HTTP/1.1 099 OK",
+    b"HTTP/1.1 +20 OK",
+    b"HTTP/1.1 2OO OK",
+    b"HTTP/1.1 200\tOK",
+    b"HTTP/1.1 200 O\0K",
+    b"HTTP/1.1 200 O\rK",
+    b"HTTP/1.1 200 O\nK",
+    b"HTTP/1.1 200 OK\n",
+    b"HTTP/1.1 200 \x7f",
+    b"HTTP/2.0 200 OK",
+    b"HTTP/1.2 200 OK",
+    b"http/1.1 200 OK",
+    b"ICY 200 OK",
+    b" HTTP/1.1 200 OK",
+)
+
+
+class RequestHeadTests(SynchronousTestCase):
+    """The head of a request."""
+
+    def test_kept(self) -> None:
+        """Method and target are kept as they came.  RFC 9112 3.1, 3.2; RFC 9110 9.1."""
+        for line, expected in REQUEST_LINES:
+            head = parse_request_head(line + b"\r\nHost: h\r\n")
+            self.assertEqual((*expected, [(b"Host", b"h")]), attrs.astuple(head), line)
+
+    def test_refused(self) -> None:
+        """Only ``method SP target SP HTTP/1.x`` is a request line, with single spaces.
+
+        RFC 9112 3: a lenient reading is an option that ends in smuggling, so it is not taken.
+        """
+        for line in REFUSED_REQUEST_LINES:
+            error = strict.refusal(lambda o=line + b"\r\nHost: h\r\n": parse_request_head(o))
+            self.assertIs(Malformed, type(error), line)
+
+    def test_other_versions(self) -> None:
+        """A well-formed version that is not spoken is told apart, for a 505.  RFC 9110 15.6.6."""
+        for version in (b"HTTP/1.2", b"HTTP/1.9", b"HTTP/2.0", b"HTTP/0.9", b"HTTP/3.0"):
+            octets = b"GET / " + version + b"\r\n"
+            self.assertRaises(UnknownVersion, parse_request_head, octets)
+        self.assertRaises(UnknownVersion, parse_request_head, b"PRI * HTTP/2.0\r\n")
+
+    def test_other_version_of_a_bad_line(self) -> None:
+        """A request line that is wrong in more than its version is malformed."""
+        for line in (b"GET  / HTTP/2.0", b"GET / x HTTP/2.0", b"GET / HTTP/2"):
+            error = strict.refusal(lambda o=line + b"\r\n": parse_request_head(o))
+            self.assertIs(Malformed, type(error), line)
+
+    def test_length_of_target(self) -> None:
+        """A target of MAX_TARGET_BYTES passes, a longer one is for a 414.  RFC 9112 3."""
+        target = b"/" + b"a" * (MAX_TARGET_BYTES - 1)
+        self.assertEqual(target, parse_request_head(b"GET %b HTTP/1.1\r\n" % target).target)
+        with self.assertRaises(TargetTooLong):
+            parse_request_head(b"GET %ba HTTP/1.1\r\n" % target)
+
+    def test_no_text_repeats_the_line(self) -> None:
+        """The text of a refusal never quotes the target: keys stand in queries."""
+        for line in (b"GET /?key=sekret x HTTP/1.1", b"GET /?key=sekret HTTP/2.0"):
+            with self.assertRaises(Malformed) as caught:
+                parse_request_head(line + b"\r\n")
+            self.assertNotIn("sekret", str(caught.exception))
+
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    b"GET",
+                    b"p",
+                    b" ",
+                    b"\t",
+                    b"/",
+                    b"*",
+                    b"#",
+                    b"\x80",
+                    b"HTTP/1.1",
+                    b"HTTP/1.0",
+                    b"HTTP/2.0",
+                    b"\r",
+                    b"\n",
+                    b"\0",
+                ]
+            ),
+            max_size=8,
+        ).map(b"".join)
+        | st.just(b"GET / HTTP/1.1"),
+        near_sections,
+    )
+    def test_agrees_with_strict_parser(self, line: bytes, section: bytes) -> None:
+        """Exactly the heads that RFC 9112 allows are accepted, and read as it says."""
+        octets = line + b"\r\n" + section
+        expected = strict.request_head(octets)
+        if expected is None:
+            self.assertRaises(Malformed, parse_request_head, octets)
+        else:
+            self.assertEqual(expected, attrs.astuple(parse_request_head(octets)))
+
+    def test_round_trip(self) -> None:
+        """A head that is written again has the octets that it came with.  RFC 9112 2.1."""
+        octets = b"POST /a?%2F HTTP/1.1\r\nHOST: h\r\nx: 1\r\nX: \xff\r\nE: \r\n"
+        head = parse_request_head(octets)
+        line = b"%b %b HTTP/1.%d" % (head.method, head.target, head.minor_version)
+        self.assertEqual(octets + b"\r\n", write_head(line, head.fields))
+        self.assertEqual(b"GET / HTTP/1.1\r\n\r\n", write_head(b"GET / HTTP/1.1", []))
+
+
+class ResponseHeadTests(SynchronousTestCase):
+    """The head of a response."""
+
+    def test_kept(self) -> None:
+        """Status and reason phrase are kept; the phrase may be missing.  RFC 9112 4."""
+        for line, expected in STATUS_LINES:
+            head = parse_response_head(line + b"\r\nA: b\r\n")
+            self.assertEqual((*expected, [(b"A", b"b")]), attrs.astuple(head), line)
+
+    def test_refused(self) -> None:
+        """Any other first line is no status line.  RFC 9112 4."""
+        for line in REFUSED_STATUS_LINES:
+            strict.refusal(lambda o=line + b"\r\n": parse_response_head(o))
+
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    b"HTTP/1.1",
+                    b"HTTP/1.0",
+                    b" ",
+                    b"200",
+                    b"2",
+                    b"OK",
+                    b"\t",
+                    b"\r",
+                    b"\n",
+                    b"\xff",
+                    b"\0",
+                ]
+            ),
+            max_size=6,
+        ).map(b"".join)
+        | st.just(b"HTTP/1.1 200 OK"),
+        near_sections,
+    )
+    def test_agrees_with_strict_parser(self, line: bytes, section: bytes) -> None:
+        """Exactly the heads that RFC 9112 allows are accepted, and read as it says."""
+        octets = line + b"\r\n" + section
+        expected = strict.response_head(octets)
+        if expected is None:
+            self.assertRaises(Malformed, parse_response_head, octets)
+        else:
+            self.assertEqual(expected, attrs.astuple(parse_response_head(octets)))
+
+
+Found = tuple[bytes, bytes]
+
+
+def read_parts(parts: list[bytes], prefix: bytes = b"") -> Found | str:
+    """Return (head, what follows), or what else came of feeding parts to a reader."""
+    reader = HeadReader(prefix)
+    for number, part in enumerate(parts):
+        try:
+            found = reader.feed(part)
+        except Malformed:
+            return "refused"
+        if found is not None:
+            return found[0], found[1] + b"".join(parts[number + 1 :])
+    return "not yet"
+
+
+class HeadReaderTests(SynchronousTestCase):
+    """A head is collected octet by octet, bounded, and given up as soon as it is hopeless."""
+
+    def test_whole_head(self) -> None:
+        """The head ends at its empty line; what follows is given back.  RFC 9112 2.1."""
+        self.assertEqual(
+            (b"GET / HTTP/1.1\r\nHost: h\r\n", b"rest"),
+            HeadReader().feed(b"GET / HTTP/1.1\r\nHost: h\r\n\r\nrest"),
+        )
+
+    def test_empty(self) -> None:
+        """The reader knows whether a head has begun; empty lines are none.  RFC 9112 2.2."""
+        reader = HeadReader()
+        self.assertTrue(reader.empty)
+        reader.feed(b"\r\n")
+        self.assertTrue(reader.empty)
+        reader.feed(b"G")
+        self.assertFalse(reader.empty)
+        self.assertEqual((b"GET /\r\n", b""), reader.feed(b"ET /\r\n\r\n"))
+        self.assertTrue(reader.empty)
+
+    def test_empty_lines_before(self) -> None:
+        """Empty lines before a start line are skipped.  RFC 9112 2.2."""
+        for octets in (b"\r\nGET /\r\n\r\n", b"\r\n\r\n\r\nGET /\r\n\r\nx"):
+            whole = read_parts([octets])
+            self.assertEqual(b"GET /\r\n", whole[0])
+            for parts in strict.splits(octets):
+                self.assertEqual(whole, read_parts(parts), parts)
+
+    def test_many_empty_lines_are_linear(self) -> None:
+        """Empty lines cost no more than their octets, however many come at once."""
+        octets = b"\r\n" * (8 * strict.CROWD)
+        taken = strict.cpu_seconds(lambda: HeadReader().feed(octets))
+        self.assertLess(taken, strict.CPU_BUDGET)
+
+    def test_hopeless_at_once(self) -> None:
+        """A bare CR, a bare LF or a NUL is refused as soon as it is seen.  RFC 9112 2.2, 5.5."""
+        for octets in (b"GET / HTTP/1.1\n", b"GET /\rx", b"\n", b"\rx", b"GET /\0", b"A\r\nb\n"):
+            for parts in strict.splits(octets):
+                self.assertEqual("refused", read_parts(parts), parts)
+
+    def test_prefix(self) -> None:
+        """What cannot become a response is refused at its first wrong octet."""
+        self.assertEqual("refused", read_parts([b"I"], b"HTTP/"))
+        self.assertEqual("refused", read_parts([b"HTTQ"], b"HTTP/"))
+        self.assertEqual("not yet", read_parts([b"HTT"], b"HTTP/"))
+        self.assertEqual("not yet", read_parts([b"H", b"TTP/1.1 2"], b"HTTP/"))
+
+    def test_bound_of_head(self) -> None:
+        """A head of MAX_HEAD_BYTES passes in any packets, a longer one is too large.
+
+        RFC 9110 5.4.
+        """
+        start = b"GET / HTTP/1.1\r\nA: "
+        fitting = start + b"a" * (MAX_HEAD_BYTES - len(start) - 4) + b"\r\n\r\n"
+        for cut in (1, 2, 3, 4, 5, MAX_HEAD_BYTES // 2):
+            found = read_parts([fitting[:-cut], fitting[-cut:]])
+            self.assertEqual((fitting[:-2], b""), found)
+        long = fitting.replace(b"A: ", b"A: aaaa")
+        self.assertRaises(HeadTooLarge, HeadReader().feed, long)
+        self.assertRaises(HeadTooLarge, HeadReader().feed, long[:-3])
+
+    def test_bound_of_target(self) -> None:
+        """A start line without an end is given up past the bound of a target.  RFC 9112 3."""
+        self.assertRaises(TargetTooLong, HeadReader().feed, b"GET /" + b"a" * MAX_TARGET_BYTES * 2)
+
+    def test_longest_target_in_packets(self) -> None:
+        """The longest allowed target passes however the network cut its request line."""
+        target = b"/" + b"a" * (MAX_TARGET_BYTES - 1)
+        octets = b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % target
+        whole = read_parts([octets])
+        self.assertEqual(octets[:-2], whole[0])
+        for cut in (MAX_TARGET_BYTES, MAX_TARGET_BYTES + 5, MAX_TARGET_BYTES + 13):
+            self.assertEqual(whole, read_parts([octets[:cut], octets[cut:]]), cut)
+
+    def test_empty_lines_before_a_response(self) -> None:
+        """Whether an empty line before a status line is skipped does not depend on its packets."""
+        octets = b"\r\nHTTP/1.1 200 OK\r\n\r\n"
+        whole = read_parts([octets], b"HTTP/")
+        for parts in strict.splits(octets):
+            self.assertEqual(whole, read_parts(parts, b"HTTP/"), parts)
+
+    @given(
+        st.lists(
+            st.sampled_from(
+                [b"GET / HTTP/1.1\r\n", b"A: b\r\n", b"\r\n", b"\r", b"\n", b"\0", b"x"]
+            ),
+            max_size=8,
+        ).map(b"".join)
+    )
+    @example(b"GET / HTTP/1.1\r\nA: b\r\n\r\nGET")
+    def test_split_anywhere(self, octets: bytes) -> None:
+        """However the octets are cut, the same head comes out, or the same refusal."""
+
+        def parsed(result: Found | str) -> object:
+            if isinstance(result, str):
+                return result
+            try:
+                return attrs.astuple(parse_request_head(result[0])), result[1]
+            except Malformed:
+                return "refused"
+
+        whole = parsed(read_parts([octets]))
+        for parts in strict.splits(octets):
+            self.assertEqual(whole, parsed(read_parts(parts)), parts)

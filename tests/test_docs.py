@@ -1,0 +1,142 @@
+"""The documents tell the truth: options exist and are described, examples are accepted."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import trustme
+from twisted.python.usage import UsageError
+from twisted.trial.unittest import SynchronousTestCase
+
+from pyproxy.tap import Options
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.rst"
+DOCS = ROOT / "docs"
+
+ENVIRONMENT = {"OPENAI_API_KEY": "sk-example"}
+"""The variables that examples refer to."""
+
+FILES: Mapping[str, bytes] = {
+    "key.txt": b"Bearer sk-example\n",
+    "backend-ca.pem": trustme.CA().cert_pem.bytes(),
+}
+"""The files that examples refer to."""
+
+
+def documented_options(text: str) -> set[str]:
+    """Return the long options that head a row of a list-table."""
+    return set(re.findall(r"^   \* - ``--([a-z-]+)", text, re.MULTILINE))
+
+
+def shell_lines(text: str) -> Iterator[str]:
+    """Yield the commands of each ``sh`` block and literal block, continued lines joined."""
+    blocks = re.findall(r"(?:code-block:: sh|::)\n\n((?: {4}.*\n|\n)+)", text)
+    for block in blocks:
+        yield from (line.strip() for line in block.replace("\\\n", " ").splitlines())
+
+
+def proxy_commands(text: str) -> list[list[str]]:
+    """Return the words after ``pyproxy`` of each twistd command in a text."""
+    found = []
+    for line in shell_lines(text):
+        if re.match(r"(\S*/)?twistd ", line) and " pyproxy " in line and "[" not in line:
+            words = shlex.split(line)
+            found.append(words[words.index("pyproxy", 1) + 1 :])
+    return found
+
+
+class OptionTests(SynchronousTestCase):
+    """The tables of options and the options agree."""
+
+    def setUp(self) -> None:
+        """Ask the parser what it knows; ``--help`` every command has."""
+        self.actual = {name.removesuffix("=") for name in Options().longOpt} - {"help"}
+
+    def test_readme_lists_every_option(self) -> None:
+        """README.rst has each option, and none that does not exist."""
+        documented = documented_options(README.read_text("utf-8"))
+        self.assertEqual(sorted(self.actual), sorted(documented - {"help"}))
+
+    def test_reference_lists_every_option(self) -> None:
+        """docs/options.rst has each option, and none that does not exist."""
+        documented = documented_options((DOCS / "options.rst").read_text("utf-8"))
+        self.assertEqual(sorted(self.actual), sorted(documented - {"help"}))
+
+    def test_mentioned_options_exist(self) -> None:
+        """An option of the proxy that a text about errors names exists."""
+        text = (DOCS / "errors.rst").read_text("utf-8")
+        mentioned = set(re.findall(r"``--([a-z-]+)", text))
+        self.assertEqual(set(), mentioned - self.actual)
+
+
+class ExampleTests(SynchronousTestCase):
+    """Commands in the documents are accepted as they stand."""
+
+    def setUp(self) -> None:
+        """Provide the variables and files that the examples name."""
+        directory = Path(tempfile.mkdtemp(prefix="docs-"))
+        self.addCleanup(shutil.rmtree, directory)
+        for name, content in FILES.items():
+            (directory / name).write_bytes(content)
+        self.addCleanup(os.chdir, Path.cwd())
+        os.chdir(directory)
+        for name, value in ENVIRONMENT.items():
+            self.patch(os, "environ", {**os.environ, name: value})
+
+    def check(self, path: Path, at_least: int) -> None:
+        """Parse each command of a document with the real options."""
+        commands = proxy_commands(path.read_text("utf-8"))
+        self.assertGreaterEqual(len(commands), at_least)
+        for words in commands:
+            self.accept(path.name, words)
+
+    def accept(self, where: str, words: list[str]) -> None:
+        """Parse one command with the real options."""
+        # The options try the port, and somebody may well sit on 8000.
+        free = ["0" if before == "--port" else word for before, word in pairwise(["", *words])]
+        try:
+            Options().parseOptions(free)
+        except UsageError as error:
+            self.fail(f"{where}: {shlex.join(words)}: {error}")
+
+    def test_readme(self) -> None:
+        """Every ``twistd … pyproxy …`` in README.rst parses."""
+        self.check(README, at_least=6)
+
+    def test_quickstart(self) -> None:
+        """Every ``twistd … pyproxy …`` in docs/quickstart.rst parses."""
+        self.check(DOCS / "quickstart.rst", at_least=2)
+
+    def test_systemd_unit(self) -> None:
+        """The unit's command parses; ``$$`` is systemd's way to write ``$``."""
+        unit = (ROOT / "deploy" / "pyproxy.service").read_text("utf-8")
+        found = re.search(r"^ExecStart=((?:.*\\\n)*.*)$", unit, re.MULTILINE)
+        assert found is not None
+        words = shlex.split(found[1].replace("\\\n", " ").replace("$$", "$"))
+        self.accept("pyproxy.service", words[words.index("pyproxy", 1) + 1 :])
+
+
+class CheckerTests(SynchronousTestCase):
+    """The reading of documents works, so that the tests above can fail."""
+
+    def test_options_are_found(self) -> None:
+        """Rows of tables count, mentions in prose do not."""
+        text = "See ``--prose``.\n\n   * - ``--target URL``\n     - x\n   * - ``--demo``\n"
+        self.assertEqual({"target", "demo"}, documented_options(text))
+
+    def test_commands_are_found(self) -> None:
+        """Continued lines are one command; twistd's own options are left out."""
+        text = (
+            "Text.\n\n.. code-block:: sh\n\n    twistd --pidfile x \\\n"
+            "        pyproxy --port 1 --header 'A: ${B}'\n\n"
+            "Use::\n\n    bin/twistd -n pyproxy --demo\n"
+        )
+        self.assertEqual([["--port", "1", "--header", "A: ${B}"], ["--demo"]], proxy_commands(text))
