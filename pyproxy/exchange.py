@@ -23,6 +23,7 @@ from pyproxy.errors import (
     InternalError,
     LoopDetected,
     Malformed,
+    MethodRefused,
     ProxyError,
     ReadTimeout,
     WriteTimeout,
@@ -32,13 +33,17 @@ from pyproxy.relay.content import Download, Upload
 from pyproxy.relay.limits import Sweeper
 from pyproxy.semantics.fields import Fields, tokens, values
 from pyproxy.semantics.forwarding import (
+    HOP_BOUNDED,
     Hop,
     connection_options,
     effective_host,
     forwardable_trailers,
+    hops_left,
+    one_hop_less,
 )
 from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
 from pyproxy.semantics.messages import RequestHead, ResponseHead
+from pyproxy.semantics.problems import ALLOWED_METHODS
 from pyproxy.semantics.urls import Origin
 
 
@@ -184,6 +189,11 @@ class Exchange:
         framing = NO_CONTENT if upload is None else upload.framing
         self._admit(upload, route.limits)
         fields = route.to_upstream.fields(head, options, host, client.hop, framing)
+        if head.method in HOP_BOUNDED and (left := hops_left(fields)) is not None:
+            if left == 0:
+                self._answer_as_final_recipient(head.method)
+                return
+            fields = one_hop_less(fields)
         self._request = UpstreamRequest(
             route.target.origin, head.method, routed.target, fields, upload, self._interim
         )
@@ -209,6 +219,13 @@ class Exchange:
         options = connection_options(head.fields)
         fields = self._route.to_client.fields(head.fields, options, head.status, b"")
         self._client.inform(head.status, head.reason, fields)
+
+    def _answer_as_final_recipient(self, method: bytes) -> None:
+        """Answer a request that may be forwarded no further.  Spec: RFC 9110 7.6.2, 9.3.7."""
+        if method == b"TRACE":
+            raise MethodRefused("this proxy does not answer TRACE itself")
+        self._client.begin(204, b"No Content", [(b"Allow", ALLOWED_METHODS)], NO_CONTENT)
+        self._client.finish_content([])
 
     def _admit(self, upload: Upload | None, limits: Limits) -> None:
         """Bound the request's content.  Raises: ContentTooLarge."""

@@ -137,6 +137,8 @@ def _end_well_on_sigterm(reactor: IReactorCore) -> None:
     """Make SIGTERM an orderly end with status 0; twistd's own way is to die of the signal."""
 
     def stop(signal_number: int, frame: object) -> None:
+        # A second signal finds the end already under way.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _log.info("Received SIGTERM, shutting down.")
         cast(IReactorFromThreads, reactor).callFromThread(reactor.stop)
 

@@ -44,6 +44,9 @@ WRITTEN_BY_US = frozenset(
 )
 """Fields that say who the client is; believed only from a trusted proxy."""
 
+HOP_BOUNDED = frozenset({b"OPTIONS", b"TRACE"})
+"""Methods for which Max-Forwards counts.  Spec: RFC 9110 7.6.2."""
+
 NEVER_NOMINATED = frozenset({b"content-length", b"transfer-encoding"})
 """Fields that frame a message: nominating one leaves two readings of it."""
 
@@ -385,6 +388,28 @@ _STREAM_HINTS: tuple[Field, ...] = (
 def _missing(fields: Fields, wanted: Iterable[Field]) -> Fields:
     names = {name.lower() for name, _ in fields}
     return [field for field in wanted if field[0].lower() not in names]
+
+
+def hops_left(fields: Fields) -> int | None:
+    """Return how often an OPTIONS or TRACE may still be forwarded; None for no bound.
+
+    Raises: Malformed for a Max-Forwards that is no decimal number, or more than one.
+    Spec: RFC 9110 7.6.2.
+    """
+    bounds = values(fields, b"max-forwards")
+    if not bounds:
+        return None
+    if len(bounds) > 1 or not bounds[0].isdigit() or len(bounds[0]) > 9:
+        raise Malformed("a Max-Forwards that is no decimal number")
+    return int(bounds[0])
+
+
+def one_hop_less(fields: Fields) -> Fields:
+    """Return fields with Max-Forwards lowered by one.  Spec: RFC 9110 7.6.2."""
+    return [
+        (name, b"%d" % (int(value) - 1)) if name.lower() == b"max-forwards" else (name, value)
+        for name, value in fields
+    ]
 
 
 def forwardable_trailers(trailers: Fields, dropped: frozenset[bytes] = frozenset()) -> Fields:
