@@ -97,6 +97,7 @@ class UpstreamRequest:
         content: what follows the head; content of UNKNOWN_LENGTH is sent in chunks.
         on_interim: called with the head of each interim response.
         connected: a connection is there, and the head was written to it.
+        source: what to pause for a client that does not take interim responses; set with it.
     """
 
     origin: Origin
@@ -106,6 +107,7 @@ class UpstreamRequest:
     content: IBodyProducer | None = None
     on_interim: Callable[[ResponseHead], None] | None = None
     connected: bool = False
+    source: IPushProducer | None = None
 
 
 class ForwardedResponse(Protocol):
@@ -218,6 +220,8 @@ class Exchange:
         self._interims += 1
         options = connection_options(head.fields)
         fields = self._route.to_client.fields(head.fields, options, head.status, b"")
+        if self._request is not None:
+            self._client.flow_from(self._request.source)
         self._client.inform(head.status, head.reason, fields)
 
     def _answer_as_final_recipient(self, method: bytes) -> None:

@@ -23,11 +23,12 @@ from pyproxy.demo import demo_site
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.site import ProxySite
 from pyproxy.observe.access_log import AccessLog
-from pyproxy.observe.masking import MIN_SECRET_BYTES, Mask
+from pyproxy.observe.masking import Mask
 from pyproxy.policy.routing import Route, RoutingTable
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.forwarding import RequestForwarding, ResponseForwarding
+from pyproxy.semantics.secrets import SecretMask
 from pyproxy.semantics.urls import PathMapping, Target, parse_target
 from pyproxy.upstream.agent import ForwardingAgent, Trust
 from pyproxy.upstream.client import ForwardingClient
@@ -39,7 +40,6 @@ BACKLOG = 1024
 def route_of(config: Config, target: Target, pseudonym: bytes) -> Route:
     """Return the one route of a configuration."""
     mapping = PathMapping(config.prefix, target.base)
-    secrets = tuple(secret for secret in config.secrets if len(secret) >= MIN_SECRET_BYTES)
     return Route(
         target,
         mapping,
@@ -48,7 +48,7 @@ def route_of(config: Config, target: Target, pseudonym: bytes) -> Route:
             target.origin,
             mapping,
             config.response_rules,
-            secrets,
+            SecretMask(config.secrets),
             config.stream_hints,
             config.preserve_host,
         ),

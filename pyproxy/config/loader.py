@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,8 +23,13 @@ from pyproxy.upstream.trust import TrustRoot, read_authorities
 
 T = TypeVar("T")
 
-SECRET_OPTIONS = frozenset({"header", "response-header"})
-"""Options whose values are not repeated in an error: a secret may have been written out."""
+SETTING_OPTIONS = frozenset({"header", "response-header"})
+"""Options whose values no error repeats: a secret may have been written out in them."""
+
+REMOVING_OPTIONS = frozenset({"remove-header", "remove-response-header"})
+"""Options of whose values an error repeats what stands before a colon."""
+
+_has_no_secret = re.compile(r"(?:[A-Za-z0-9+.-]*://)?[^/?#@:]*(?::\d*)?(?:/(?!/)[^?#@]*)?").fullmatch
 
 
 class ConfigError(Exception):
@@ -82,7 +88,13 @@ class Loader:
         return config
 
     def _wrong(self, option: str, value: object, why: object) -> None:
-        shown = "" if option in SECRET_OPTIONS else f" {value}"
+        shown = f" {value}"
+        if option in SETTING_OPTIONS:
+            shown = ""
+        elif option in REMOVING_OPTIONS:
+            shown = shown.partition(":")[0]
+        elif option == "target" and _has_no_secret(str(value)) is None:
+            shown = ""
         self._errors.append(f"--{option}{shown}: {why}")
 
     def _one(self, option: str, parse: Callable[[str], T], otherwise: T) -> T:
@@ -107,6 +119,10 @@ class Loader:
 
     def _target(self) -> Target | None:
         text, demo = self._options["target"], self._options["demo"]
+        authorities = self._options["upstream-ca"]
+        if self._options["upstream-insecure"] and authorities is not None:
+            why = "--upstream-insecure trusts everybody; use one of the two"
+            self._wrong("upstream-ca", authorities, why)
         if text is None:
             if not demo:
                 self._errors.append(
@@ -116,12 +132,6 @@ class Loader:
             return None
         if demo:
             self._wrong("target", text, "--demo brings its own target; use one of the two")
-        if self._options["upstream-insecure"] and self._options["upstream-ca"] is not None:
-            self._wrong(
-                "upstream-ca",
-                self._options["upstream-ca"],
-                "--upstream-insecure trusts everybody; use one of the two",
-            )
         return self._optional("target", parse_target)
 
     def _rules(self, setting: str, removing: str) -> tuple[FieldRules, list[bytes]]:

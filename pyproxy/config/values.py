@@ -21,7 +21,8 @@ MAX_VALUE_FILE_BYTES = 64 * 1024
 """Octets of a file whose content becomes a field's value."""
 
 _size = re.compile(r"(\d+)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE).fullmatch
-_variable = re.compile(r"\$(\$)?\{([^}]*)\}")
+_variable = re.compile(r"\$(\$)\{|\$\{([^}]*)\}")
+_is_variable_name = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 _interface = re.compile(r"(?:^|:)interface=((?:\\.|[^:\\])*)")
 
 _CREDENTIAL_NAMES = frozenset(
@@ -36,6 +37,8 @@ _CREDENTIAL_NAMES = frozenset(
         b"x-goog-api-key",
     }
 )
+
+_UNREMOVABLE = frozenset({b"content-length", b"host", b"transfer-encoding"})
 
 _UNSETTABLE = HOP_BY_HOP | {b"content-length", b"trailer"}
 
@@ -94,6 +97,8 @@ def parse_name(text: str) -> bytes:
     name = text.encode("utf-8")
     if not is_token(name):
         raise ValueError("it has to be a field name, such as X-Api-Key")
+    if name.lower() in _UNREMOVABLE:
+        raise ValueError("a field that frames or routes a message cannot be removed")
     return name.lower()
 
 
@@ -106,9 +111,10 @@ def listens_on_loopback(description: str) -> bool:
     """Tell whether an endpoint string listens where only this machine can reach it."""
     if description.startswith("unix:"):
         return True
-    match = _interface.search(description)
+    found = _interface.findall(description)
     try:
-        return match is not None and is_loopback(match[1].replace("\\", ""))
+        # Of an argument that is given twice Twisted takes the last.
+        return bool(found) and is_loopback(found[-1].replace("\\", ""))
     except ValueError:
         return False
 
@@ -139,8 +145,22 @@ def parse_field(text: str, environment: Mapping[str, str]) -> tuple[Field, list[
     if lower == b"host" and not is_authority(value):
         raise ValueError("the value of Host has to be a host with or without a port")
     if lower in _CREDENTIAL_NAMES:
-        parts.append(value.rpartition(b" ")[2])
+        parts += _credentials(value)
     return (name, value), [part for part in parts if part]
+
+
+def _credentials(value: bytes) -> list[bytes]:
+    """Return every part of a credential that could be the secret one.
+
+    Spec: RFC 9110 11.4 (a scheme, then a token or parameters), RFC 6265 4.2 (cookie pairs).
+    """
+    scheme, _, rest = value.partition(b" ")
+    parts = [rest or scheme]
+    for pair in re.split(rb"[;,]\s*", value):
+        _, equals, argument = pair.partition(b"=")
+        if equals and argument.strip(b"= "):
+            parts.append(argument.strip(b' "'))
+    return parts
 
 
 def _expand(text: str, environment: Mapping[str, str]) -> tuple[bytes, list[bytes]]:
@@ -148,13 +168,14 @@ def _expand(text: str, environment: Mapping[str, str]) -> tuple[bytes, list[byte
 
     def replace(match: re.Match[str]) -> str:
         if match[1]:
-            return "${" + match[2] + "}"
-        try:
-            value = environment[match[2]]
-        except KeyError:
-            raise ValueError(f"the environment variable {match[2]} is not set") from None
+            return "${"
+        name = match[2]
+        if _is_variable_name(name) is None:
+            raise ValueError("what stands in ${…} has to be the name of an environment variable")
+        value = environment.get(name)
         if not value:
-            raise ValueError(f"the environment variable {match[2]} is empty")
+            why = "is not set" if value is None else "is empty"
+            raise ValueError(f"the environment variable {name} {why}")
         parts.append(value.encode("utf-8", "surrogateescape"))
         return value
 

@@ -219,6 +219,7 @@ class Channel(Protocol):
         """Go on to the next request, or end the connection when this was the last."""
         self.site.log(request)
         self._request = None
+        self._source = None
         self._since = self.site.sweeper.now
         if not keep or self.site.closing:
             self._end()

@@ -92,10 +92,12 @@ class RoutingTable:
             split = split_absolute_form(target)
             if split is None:
                 raise BadRequest("the request target is neither a path nor an http URL")
-            authority, origin_form = split
-            if method == b"OPTIONS" and target.endswith(b"://" + authority):
+            authority, target = split
+            if method == b"OPTIONS" and not target:
+                # The last proxy on the way has to write it so.  Spec: RFC 9112 3.2.4.
                 return Routed(self._asterisk(method).route, b"*", authority)
-            target = origin_form
+            if target[:1] != b"/":
+                target = b"/" + target
         for route in self.routes:
             if route.mapping.covers(target):
                 if method == b"TRACE" and route.injects:

@@ -23,7 +23,8 @@ _is_token = re.compile(_TOKEN).fullmatch
 _is_value = re.compile(_VALUE).fullmatch
 _is_section = re.compile(rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+").fullmatch
 _split_section = re.compile(rb"([^:\r\n]+):[\t ]*([^\r\n]*)\r\n").findall
-_list_member = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.)*+")++')
+# A quoted string without its end reaches to the end: looking for it again would be quadratic.
+_list_member = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.?)*+(?:"|\Z))++', re.DOTALL)
 
 
 def is_token(octets: bytes) -> bool:

@@ -8,7 +8,6 @@ Spec: RFC 9110 7.6, RFC 7239, RFC 9112 3.2.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 import attrs
 
@@ -16,6 +15,7 @@ from pyproxy.errors import Malformed
 from pyproxy.semantics.fields import Field, Fields, list_members, tokens, values
 from pyproxy.semantics.framing import CHUNKED, Framing
 from pyproxy.semantics.messages import RequestHead
+from pyproxy.semantics.secrets import SecretMask
 from pyproxy.semantics.urls import Origin, PathMapping, is_authority
 
 HOP_BY_HOP = frozenset(
@@ -75,10 +75,9 @@ FORBIDDEN_TRAILERS = frozenset(
 Spec: RFC 9110 6.5.1.
 """
 
-REFLECTED_SECRET = b"***"
-"""What stands in a response field where the upstream repeated an injected secret."""
-
-_refresh = re.compile(rb"""(\s*\d*\s*[;,]?\s*url\s*=\s*)(["']?)(.*?)\2\s*""", re.I | re.S).fullmatch
+_refresh = re.compile(
+    rb"""([\d.]*+[ \t]*+[;,]?[ \t]*+url[ \t]*+=[ \t]*+)(["']?)(.*)""", re.I | re.S
+).fullmatch
 _url_origin = re.compile(rb"(?:([A-Za-z][A-Za-z0-9+.\-]*):)?//([^/?#\\]*)(.*)", re.S).fullmatch
 
 
@@ -205,7 +204,7 @@ class RequestForwarding:
         if host_waits and b"host" not in self._dropped:
             kept.insert(0, (b"Host", asked))
         self._add_ours(kept, head, theirs, host, hop)
-        if trailers_welcome:
+        if trailers_welcome and b"te" not in self.rules.replaced:
             kept += ((b"TE", b"trailers"), (b"Connection", b"TE"))
         if framing is CHUNKED:
             kept.append((b"Transfer-Encoding", b"chunked"))
@@ -266,14 +265,14 @@ class ResponseForwarding:
     """How response heads are rewritten on their way to the client.
 
     Attributes:
-        secrets: octets that were injected into requests and must not come back.
+        secrets: what was injected into requests and must not come back.
         stream_hints: keep the next hop from buffering or transforming event streams.
     """
 
     origin: Origin
     mapping: PathMapping
     rules: FieldRules = FieldRules()
-    secrets: tuple[bytes, ...] = ()
+    secrets: SecretMask = attrs.Factory(SecretMask)
     stream_hints: bool = True
     preserve_host: bool = False
     _dropped: frozenset[bytes] = attrs.field(init=False)
@@ -299,16 +298,25 @@ class ResponseForwarding:
                 continue
             if name in _REWRITTEN:
                 if name == b"content-type":
-                    event_stream = field[1][:17].lower() == b"text/event-stream"
+                    media_type = field[1].partition(b";")[0]
+                    event_stream = media_type.rstrip().lower() == b"text/event-stream"
                 else:
                     field = (field[0], self._rewritten(name, field[1], host))
             kept.append(field)
         if event_stream and self.stream_hints:
-            kept += _missing(kept, _STREAM_HINTS)
+            names = {name.lower() for name, _ in kept} | self.rules.replaced
+            kept += [hint for hint in _STREAM_HINTS if hint[0].lower() not in names]
         kept += self.rules.set
         if self.secrets:
-            kept = [self._without_secrets(field) for field in kept]
+            kept = self.without_secrets(kept)
         return kept
+
+    def without_secrets(self, fields: Fields) -> Fields:
+        """Return fields in which no injected secret is repeated; framing is left alone."""
+        return [
+            (name, value if name.lower() == b"content-length" else self.secrets.apply(value))
+            for name, value in fields
+        ]
 
     def _rewritten(self, name: bytes, value: bytes, host: bytes) -> bytes:
         if name == b"set-cookie":
@@ -317,7 +325,11 @@ class ResponseForwarding:
             match = _refresh(value)
             if match is None:
                 return value
-            return match[1] + match[2] + self._reference(match[3], host) + match[2]
+            prefix, quote, reference = match.groups()
+            if quote:
+                reference, quote, rest = reference.partition(quote)
+                return prefix + quote + self._reference(reference, host) + quote + rest
+            return prefix + self._reference(reference, host)
         return self._reference(value, host)
 
     def _reference(self, reference: bytes, host: bytes) -> bytes:
@@ -336,8 +348,11 @@ class ResponseForwarding:
         else:
             return reference
         mapped = self.mapping.to_client(path if path[:1] == b"/" else b"/" + path)
-        # A reference that begins with two slashes would name another host (RFC 3986 4.2).
-        return reference if mapped is None or mapped.startswith(b"//") else mapped
+        if mapped is None or mapped.replace(b"\t", b"")[1:2] in (b"/", b"\\"):
+            # Two slashes at the beginning would name another host (RFC 3986 4.2); browsers take a
+            # backslash for a slash and drop tabs (WHATWG URL 4.4).
+            return reference
+        return mapped
 
     def _is_target(self, scheme: bytes | None, authority: bytes, host: bytes) -> bool:
         ours = self.origin.scheme.encode("ascii")
@@ -358,8 +373,10 @@ class ResponseForwarding:
             key = name.strip().lower()
             if key == b"domain" and self._covers_target(argument.strip()):
                 continue
-            if key == b"path" and not pair.lstrip().startswith(b"__Host-"):
-                attribute = name + equals + self.mapping.cookie_path(argument.strip())
+            if key == b"path" and pair.lstrip()[:7].lower() != b"__host-":
+                path = argument.strip()
+                if path.startswith(b"/"):
+                    attribute = name + equals + self.mapping.cookie_path(path)
             kept.append(attribute)
         return b";".join(kept)
 
@@ -367,12 +384,6 @@ class ResponseForwarding:
         domain = domain.removeprefix(b".").lower()
         host = self.origin.host.encode("ascii")
         return bool(domain) and (host == domain or host.endswith(b"." + domain))
-
-    def _without_secrets(self, field: Field) -> Field:
-        name, value = field
-        for secret in self.secrets:
-            value = value.replace(secret, REFLECTED_SECRET)
-        return (name, value)
 
 
 _REWRITTEN = frozenset(
@@ -383,11 +394,6 @@ _STREAM_HINTS: tuple[Field, ...] = (
     (b"X-Accel-Buffering", b"no"),
     (b"Cache-Control", b"no-transform"),
 )
-
-
-def _missing(fields: Fields, wanted: Iterable[Field]) -> Fields:
-    names = {name.lower() for name, _ in fields}
-    return [field for field in wanted if field[0].lower() not in names]
 
 
 def hops_left(fields: Fields) -> int | None:

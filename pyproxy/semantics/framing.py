@@ -240,7 +240,8 @@ class ChunkedReader:
         end = data.find(b"\r\n", position)
         if end < 0:
             rest = data[position:]
-            if len(rest) > MAX_CHUNK_LINE_BYTES or (rest and _chunk_line_start(rest) is None):
+            # The CR of the line's end may be here already.
+            if len(rest) > MAX_CHUNK_LINE_BYTES + 1 or (rest and _chunk_line_start(rest) is None):
                 raise Malformed("a chunk size that is no hexadecimal number")
             self._kept = rest
             return -1
@@ -258,7 +259,7 @@ class ChunkedReader:
             found = data.find(b"\r\n\r\n", position)
             end, section = found + 4, data[position : found + 2]
             if found < 0:
-                if len(data) - position > MAX_TRAILER_BYTES:
+                if len(data) - position > MAX_TRAILER_BYTES + 1:
                     raise HeadTooLarge(f"a trailer section of more than {MAX_TRAILER_BYTES} bytes")
                 self._kept = data[position:]
                 return -1

@@ -19,11 +19,17 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_TARGET_BYTES = 32 * 1024
 """Octets in one request target."""
 
+MAX_METHOD_BYTES = 128
+"""Octets in one method; the longest registered one has 17 (UPDATEREDIRECTREF)."""
+
+MAX_START_LINE_BYTES = MAX_METHOD_BYTES + MAX_TARGET_BYTES + len("  HTTP/1.1\r")
+
 _request_line = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++) ([\x21\x22\x24-\x7e\x80-\xff]++) HTTP/1\.([01])"
 ).fullmatch
 _status_line = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*+))?").fullmatch
 _any_version = re.compile(rb"[^ ]+ [^ ]+ HTTP/\d\.\d").fullmatch
+_after_empty_lines = re.compile(rb"\A(?:\r\n)++")
 _stray_octet = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0").search
 
 
@@ -62,6 +68,8 @@ def parse_request_head(octets: bytes) -> RequestHead:
                 raise UnknownVersion("the request line names a version that is not HTTP/1.x")
         raise Malformed("the request line is not `method SP target SP HTTP/1.x`")
     method, target, minor = match.groups()
+    if len(method) > MAX_METHOD_BYTES:
+        raise Malformed(f"the method is longer than {MAX_METHOD_BYTES} bytes")
     if len(target) > MAX_TARGET_BYTES:
         raise TargetTooLong(f"the request target is longer than {MAX_TARGET_BYTES} bytes")
     return RequestHead(method, target, 1 if minor == b"1" else 0, parse_section(section))
@@ -111,7 +119,7 @@ class HeadReader:
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """Take octets; return (head without its empty line, what follows), or None for "not yet".
 
-        Empty lines before a start line are skipped (RFC 9112 2.2).
+        Empty lines before a request line are skipped (RFC 9112 2.2).
         Raises: HeadTooLarge, TargetTooLong, Malformed.
         """
         if self._kept:
@@ -119,8 +127,10 @@ class HeadReader:
             data = self._kept + data
         else:
             start = 0
-        if data[:1] == b"\r":
-            data, start = _skip_empty_lines(data), 0
+        if data[:1] == b"\r" and not self._prefix:
+            data, start = _after_empty_lines.sub(b"", data), 0
+        if self._prefix and not data.startswith(self._prefix[: len(data)]):
+            raise Malformed(f"it does not begin with {self._prefix.decode('ascii')}")
         end = data.find(b"\r\n\r\n", start)
         if end >= 0:
             if end + 4 > MAX_HEAD_BYTES:
@@ -134,15 +144,7 @@ class HeadReader:
     def _refuse_hopeless(self, data: bytes, start: int) -> None:
         if _stray_octet(data, start):
             raise Malformed("a bare CR, a bare LF or a NUL in a head")
-        if not data.startswith(self._prefix[: len(data)]):
-            raise Malformed(f"it does not begin with {self._prefix.decode('ascii')}")
-        if len(data) > MAX_TARGET_BYTES and b"\r\n" not in data:
-            raise TargetTooLong(f"no end of the start line within {MAX_TARGET_BYTES} bytes")
+        if len(data) > MAX_START_LINE_BYTES and b"\r\n" not in data:
+            raise TargetTooLong(f"no end of the start line within {MAX_START_LINE_BYTES} bytes")
         if len(data) > MAX_HEAD_BYTES:
             raise HeadTooLarge(f"a head of more than {MAX_HEAD_BYTES} bytes")
-
-
-def _skip_empty_lines(data: bytes) -> bytes:
-    while data.startswith(b"\r\n"):
-        data = data[2:]
-    return data

@@ -16,7 +16,6 @@ PROXY_NAME = "pyproxy"
 ALLOWED_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 """What Allow says beside a 405; extension methods pass too, but cannot be listed."""
 
-_JSON_TYPES = (b"application/json", b"application/problem+json", b"application/*")
 _without_weight = re.compile(rb"q\s*=\s*0(?:\.0*)?").fullmatch
 
 
@@ -25,11 +24,15 @@ def accepts_json(accept: list[bytes]) -> bool:
 
     Args: the values of every Accept field.
     """
+    by_type = by_range = None
     for member in list_members(accept):
         media_range, *parameters = (part.strip().lower() for part in member.split(b";"))
-        if media_range in _JSON_TYPES or media_range.endswith(b"+json"):
-            return not any(_without_weight(parameter) for parameter in parameters)
-    return False
+        wanted = not any(_without_weight(parameter) for parameter in parameters)
+        if media_range == b"application/json" or media_range.endswith(b"+json"):
+            by_type = by_type or wanted
+        elif media_range == b"application/*":
+            by_range = wanted
+    return bool(by_range if by_type is None else by_type)
 
 
 def problem(error: ProxyError, request_id: str, accept: list[bytes]) -> tuple[Fields, bytes]:

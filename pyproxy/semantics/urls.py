@@ -63,7 +63,7 @@ def parse_target(url: str) -> Target:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ValueError(f"it is no URL ({error})") from error
+        raise ValueError("it is no URL") from error
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise ValueError("it has to be http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
     if parts.username is not None or parts.password is not None:
@@ -89,7 +89,7 @@ def _ascii_host(host: str) -> str:
     try:
         ascii_host = host.encode("idna").decode("ascii").lower()
     except UnicodeError as error:
-        raise ValueError(f"its host is no name or address ({error})") from error
+        raise ValueError("its host is no name or address") from error
     if _authority(ascii_host.encode("ascii")) is None:
         raise ValueError("its host is no name or address")
     return ascii_host
@@ -116,7 +116,9 @@ def is_authority(octets: bytes) -> bool:
 
 
 def split_absolute_form(target: bytes) -> tuple[bytes, bytes] | None:
-    """Split a target in absolute-form into (authority, origin-form); None for other forms.
+    """Split a target in absolute-form into (authority, rest); None for other forms.
+
+    The rest is a target in origin-form, or empty, or begins with the query.
 
     Raises: Malformed for a scheme other than http and https, or a bad authority.
     Spec: RFC 9112 3.2.2.
@@ -127,7 +129,7 @@ def split_absolute_form(target: bytes) -> tuple[bytes, bytes] | None:
     scheme, authority, rest = match.groups()
     if scheme.lower() not in (b"http", b"https") or not is_authority(authority):
         raise Malformed("the target in absolute-form is no http or https URL")
-    return authority, rest if rest.startswith(b"/") else b"/" + rest
+    return authority, rest
 
 
 def climbs(path: bytes) -> bool:
@@ -160,6 +162,11 @@ def _climbs_as_is(path: bytes) -> bool:
         elif name not in (b"", b"."):
             depth += 1
     return False
+
+
+def _path_of(reference: bytes) -> bytes:
+    """Return a reference without its query and fragment."""
+    return reference.partition(b"#")[0].partition(b"?")[0]
 
 
 @attrs.frozen
@@ -202,6 +209,8 @@ class PathMapping:
         """
         rest = path[len(self._stem) :]
         if not path.startswith(self._stem) or rest[:1] not in (b"/", b"?", b"#", b""):
+            return None
+        if climbs(_path_of(rest)):
             return None
         if not rest.startswith(b"/"):
             return (self.prefix or b"/") + rest

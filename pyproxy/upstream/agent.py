@@ -155,7 +155,7 @@ class ForwardingAgent:
             raise
         except (error.ConnectError, error.UserError, OSError) as cause:
             raise ConnectFailed(
-                f"the upstream cannot be reached ({type(error).__name__})"
+                f"the upstream cannot be reached ({type(cause).__name__})"
             ) from cause
         try:
             return await connection.ready

@@ -222,6 +222,7 @@ class Connection(Protocol):
         answered: Deferred[UpstreamResponse] = Deferred(lambda _: self.abort())
         self._answered = answered
         request.connected = True
+        request.source = self._read_flow
         self.transport.write(
             write_head(b"%b %b HTTP/1.1" % (request.method, request.target), request.fields)
         )

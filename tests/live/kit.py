@@ -11,6 +11,7 @@ import os
 import queue
 import re
 import select
+import shutil
 import signal
 import socket
 import ssl
@@ -592,13 +593,13 @@ class Proxy:
         self._tracebacks = tracebacks
         self._lines: list[str] = []
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._directory = ""
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
 
     def start(self) -> Self:
         """Start the process and wait until it listens."""
-        self._directory = tempfile.TemporaryDirectory(prefix="live-")
+        self._directory = tempfile.mkdtemp(prefix="live-")
         twistd = Path(sys.executable).with_name("twistd")
         self._process = subprocess.Popen(
             [
@@ -609,7 +610,7 @@ class Proxy:
                 "pyproxy",
                 *self._arguments,
             ],
-            cwd=self._directory.name,
+            cwd=self._directory,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -688,7 +689,7 @@ class Proxy:
 
     def stop(self) -> int:
         """End the process by SIGTERM, by SIGKILL after a limit; return its status."""
-        if self._process is None or self._directory is None:
+        if self._process is None:
             raise RuntimeError("not started")
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
@@ -698,7 +699,7 @@ class Proxy:
             self._process.kill()
             status = self._process.wait()
         eventually(lambda: self._log_ended, 2)
-        self._directory.cleanup()
+        shutil.rmtree(self._directory, ignore_errors=True)
         return status
 
     def check_log(self, since: int = 0) -> None:

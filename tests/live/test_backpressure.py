@@ -115,6 +115,25 @@ class BackpressureTests(LiveTestCase):
         self.assertLess(sent, SIZE // 4)
         self.assert_bounded()
 
+    def test_interim_responses(self) -> None:
+        """Interim responses without end do not pile up (RFC 9110 15.2)."""
+        hint = b"HTTP/1.1 103 Early Hints\r\nLink: </%s>\r\n\r\n" % (b"a" * 4000)
+        done = threading.Event()
+
+        def script(wire: Wire) -> None:
+            wire.read_head()
+            try:
+                wire.send_until_blocked(hint * 16, 64 * MIB, PAUSE)
+            finally:
+                done.set()
+                wire.close()
+
+        self.upstream.script = script
+        with self.proxy.client(receive_buffer=65536) as client:
+            client.send(request())
+            self.assertTrue(done.wait(PATIENCE * 3))
+            self.assert_bounded()
+
     def test_others_are_not_stopped(self) -> None:
         """One slow client does not slow another."""
         body = b"x" * MIB

@@ -398,3 +398,36 @@ class ProxyStopsTests(LiveTestCase):
             with self.assertRaises(Closed):
                 client.read_chunks()
         proxy.check_log()
+
+    def test_sigterm_in_every_state(self) -> None:
+        """SIGTERM finds exchanges in every state and leaves no traceback and no clean half."""
+        ready = threading.Semaphore(0)
+
+        def script(wire: Wire) -> None:
+            target = wire.read_head().target
+            if target == b"/begun":
+                wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"x"))
+            elif target == b"/full":
+                wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+                wire.send_until_blocked(bytes(MIB), 256 * MIB)
+            ready.release()
+            wire.wait_hangup()
+            wire.close()
+
+        self.upstream.script = script
+        proxy = Proxy("--target", self.upstream.url).start()
+        clients = [proxy.client(receive_buffer=65536) for _ in range(6)]
+        clients[0].send(request(b"GET /waits HTTP/1.1") * 2)
+        clients[1].send(request(b"GET /begun HTTP/1.1"))
+        clients[2].send(request(b"GET /full HTTP/1.1"))
+        clients[3].send(request(b"POST /uploads HTTP/1.1", b"Content-Length: 1000000000"))
+        clients[3].send_until_blocked(bytes(MIB), 256 * MIB)
+        clients[4].send(request()[:20])
+        for _ in range(4):
+            self.assertTrue(ready.acquire(timeout=PATIENCE))
+        self.assertEqual(proxy.stop(), 0, proxy.log())
+        proxy.check_log()
+        with self.assertRaises(Closed):
+            clients[1].read_response()
+        for client in clients:
+            client.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import string
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from pyproxy.errors import Malformed
 
@@ -20,23 +21,36 @@ CROWD = 16 * 1024
 _TCHAR = frozenset(b"!#$%&'*+-.^_`|~" + (string.digits + string.ascii_letters).encode())
 _HEX = frozenset(string.hexdigits.encode())
 
+E = TypeVar("E", bound=Exception)
 Fields = list[tuple[bytes, bytes]]
 
 
-def cpu_seconds(call: Callable[[], object]) -> float:
+def cpu_seconds(call: Callable[..., object], *arguments: object) -> float:
     """Return the CPU seconds of this process that a call takes, however busy the machine is."""
     began = time.process_time()
-    call()
+    call(*arguments)
     return time.process_time() - began
 
 
-def refusal(call: Callable[[], object]) -> Malformed:
-    """Return what a call raises because of malformed input.  Raises: AssertionError if nothing."""
+def refusal(call: Callable[..., object], *arguments: object, **named: object) -> Malformed:
+    """Return the error with which a rule refuses octets.  Raises: AssertionError if it does not."""
+    return _raised(Malformed, call, *arguments, **named)
+
+
+def complaint(call: Callable[..., object], *arguments: object) -> str:
+    """Return the sentence of the ValueError with which a call refuses a text.
+
+    Raises: AssertionError if it does not.
+    """
+    return str(_raised(ValueError, call, *arguments))
+
+
+def _raised(kind: type[E], call: Callable[..., object], *arguments: object, **named: object) -> E:
     try:
-        result = call()
-    except Malformed as error:
+        result = call(*arguments, **named)
+    except kind as error:
         return error
-    raise AssertionError(f"accepted as {result!r}")
+    raise AssertionError(f"accepted {arguments!r} as {result!r}")
 
 
 def splits(octets: bytes) -> Iterator[list[bytes]]:

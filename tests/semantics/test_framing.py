@@ -126,16 +126,16 @@ class HeadFramingTests(SynchronousTestCase):
     def test_ambiguous(self) -> None:
         """Whatever two parsers could read differently is refused.  RFC 9112 6.1, 6.3 (3, 4, 5)."""
         for fields in AMBIGUOUS:
-            error = strict.refusal(lambda f=fields: request(f))
+            error = strict.refusal(request, fields)
             for _, value in fields:
                 self.assertNotIn(repr(value), str(error))
-            strict.refusal(lambda f=fields: response(f))
+            strict.refusal(response, fields)
 
     def test_coding_in_old_version(self) -> None:
         """HTTP/1.0 knows no Transfer-Encoding; one in it is faulty framing.  RFC 9112 6.1."""
         fields = [(CODING, b"chunked")]
-        strict.refusal(lambda: request(fields, 0))
-        strict.refusal(lambda: response(fields, minor_version=0))
+        strict.refusal(request, fields, 0)
+        strict.refusal(response, fields, minor_version=0)
 
     def test_old_version(self) -> None:
         """A length counts in HTTP/1.0 as in HTTP/1.1.  RFC 9112 6.3 (6)."""
@@ -160,8 +160,8 @@ class HeadFramingTests(SynchronousTestCase):
     def test_ambiguous_response_without_content(self) -> None:
         """Ambiguous fields are refused also where no content follows: the connection is reused."""
         for fields in AMBIGUOUS:
-            strict.refusal(lambda f=fields: response(f, 304))
-            strict.refusal(lambda f=fields: response(f, 200, b"HEAD"))
+            strict.refusal(response, fields, 304)
+            strict.refusal(response, fields, 200, b"HEAD")
 
     @given(st.lists(st.sampled_from([*b"0159+-x_,. \t\n\x0b\xb2"]), max_size=22).map(bytes))
     @example(b"1" * 18)
@@ -169,7 +169,7 @@ class HeadFramingTests(SynchronousTestCase):
         """A length is 1*DIGIT within bounds, and nothing else is.  RFC 9110 8.6."""
         expected = strict.content_length(value)
         if expected is None:
-            strict.refusal(lambda: request([(LENGTH, value)]))
+            strict.refusal(request, [(LENGTH, value)])
         else:
             self.assertEqual(Framing(Kind.LENGTH, expected), request([(LENGTH, value)]))
 
@@ -236,7 +236,7 @@ class UntilCloseTests(SynchronousTestCase):
         self.assertTrue(reader.complete)
 
 
-CHUNKED_CONTENT = (
+CHUNKED_CONTENT: tuple[tuple[bytes, bytes, Fields, bytes], ...] = (
     (b"0\r\n\r\n", b"", [], b""),
     (b"000\r\n\r\n", b"", [], b""),
     (b"5\r\nhello\r\n0\r\n\r\n", b"hello", [], b""),
@@ -409,7 +409,7 @@ class ChunkedTests(SynchronousTestCase):
     def test_many_chunks_are_linear(self) -> None:
         """Many small chunks in one read cost no more than their octets."""
         octets = b"1\r\na\r\n" * (strict.CROWD // 6)
-        taken = strict.cpu_seconds(lambda: ChunkedReader().feed(octets))
+        taken = strict.cpu_seconds(ChunkedReader().feed, octets)
         self.assertLess(taken, strict.CPU_BUDGET)
 
     @given(

@@ -80,7 +80,8 @@ class ProblemTests(SynchronousTestCase):
         """Everybody else gets the same in words."""
         fields, content = problem(self.error, "id-1", [b"*/*"])
         self.assertEqual(
-            f"404 Not Found\nNo route serves this path.\n{RouteNotFound.remedy}\nRequest id: id-1\n",
+            f"404 Not Found\nNo route serves this path.\n{RouteNotFound.remedy}\n"
+            "Request id: id-1\n",
             content.decode(),
         )
         self.assertEqual(b"text/plain; charset=utf-8", dict(fields)[b"Content-Type"])

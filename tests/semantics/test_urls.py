@@ -179,16 +179,6 @@ SEGMENTS = st.lists(
 ).map(b"".join)
 
 
-def refusal(call: object, *arguments: object) -> str:
-    """Return the sentence of the ValueError that a call raises."""
-    assert callable(call)
-    try:
-        result = call(*arguments)
-    except ValueError as error:
-        return str(error)
-    raise AssertionError(f"accepted {arguments!r} as {result!r}")
-
-
 class TargetTests(SynchronousTestCase):
     """The URL of a target."""
 
@@ -200,7 +190,7 @@ class TargetTests(SynchronousTestCase):
     def test_wrong(self) -> None:
         """A URL that cannot be a target is told in a sentence that says what would be right."""
         for url, why in WRONG_TARGETS:
-            self.assertIn(why, refusal(parse_target, url), url)
+            self.assertIn(why, strict.complaint(parse_target, url), url)
 
     def test_no_error_repeats_credentials(self) -> None:
         """A password that was put into the URL does not come back in the error's text."""
@@ -210,7 +200,7 @@ class TargetTests(SynchronousTestCase):
             "http://u:sekret",
             "http://h/?key=sekret",
         ):
-            self.assertNotIn("sekret", refusal(parse_target, url), url)
+            self.assertNotIn("sekret", strict.complaint(parse_target, url), url)
 
     def test_url(self) -> None:
         """A target is shown as one URL, without the scheme's default port."""
@@ -249,7 +239,7 @@ class PrefixTests(SynchronousTestCase):
             ("/..", "climb"),
             ("/%2e%2e/a", "climb"),
         ):
-            self.assertIn(why, refusal(parse_prefix, path), path)
+            self.assertIn(why, strict.complaint(parse_prefix, path), path)
 
 
 class AuthorityTests(SynchronousTestCase):
@@ -301,8 +291,8 @@ class AbsoluteFormTests(SynchronousTestCase):
         """Authority and origin-form are told apart, each octet kept.  RFC 9112 3.2.2."""
         for target, expected in (
             (b"http://h/a?b", (b"h", b"/a?b")),
-            (b"HTTP://H:80", (b"H:80", b"/")),
-            (b"https://h?", (b"h", b"/?")),
+            (b"HTTP://H:80", (b"H:80", b"")),
+            (b"https://h?", (b"h", b"?")),
             (b"http://h//a%2F", (b"h", b"//a%2F")),
             (b"http://[::1]:80/", (b"[::1]:80", b"/")),
             (b"/a", None),
@@ -317,13 +307,11 @@ class AbsoluteFormTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """Only http and https URLs with a plain authority are served.  RFC 9110 4.2.4."""
         for target in (b"ftp://h/", b"file:///etc", b"http:///a", b"http://u:p@h/", b"http://h:x/"):
-            strict.refusal(lambda t=target: split_absolute_form(t))
+            strict.refusal(split_absolute_form, target)
 
     def test_no_error_repeats_the_url(self) -> None:
         """The text of a refusal does not quote the user information."""
-        self.assertNotIn(
-            "sekret", str(strict.refusal(lambda: split_absolute_form(b"http://u:sekret@h/")))
-        )
+        self.assertNotIn("sekret", str(strict.refusal(split_absolute_form, b"http://u:sekret@h/")))
         self.assertRaises(Malformed, split_absolute_form, b"ftp://h")
 
 
@@ -346,7 +334,7 @@ class ClimbingTests(SynchronousTestCase):
     def test_hostile_path_is_linear(self) -> None:
         """No path makes the search slow."""
         for path in (b"/%2e" * (strict.CROWD // 4), b"/%25" * (strict.CROWD // 4), b"/a.." * 4096):
-            self.assertLess(strict.cpu_seconds(lambda p=path: climbs(p)), strict.CPU_BUDGET)
+            self.assertLess(strict.cpu_seconds(climbs, path), strict.CPU_BUDGET)
 
     @given(SEGMENTS)
     def test_what_climbs_once_climbs_under_anything(self, path: bytes) -> None:

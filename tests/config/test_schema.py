@@ -1,0 +1,31 @@
+"""The configuration as facts."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from pyproxy.config.schema import Config, Listen
+
+
+class SchemaTests(SynchronousTestCase):
+    """What a configuration says of itself."""
+
+    def test_loopback(self) -> None:
+        """A place to listen knows whether only this machine reaches it."""
+        for listen, expected in (
+            (Listen(), True),
+            (Listen(interface="::1"), True),
+            (Listen(interface=""), False),
+            (Listen(interface="0.0.0.0"), False),
+            (Listen("unix:/tmp/s"), True),
+            (Listen("tcp:1:interface=127.0.0.1"), True),
+            (Listen("tcp:1"), False),
+        ):
+            self.assertEqual(expected, listen.loopback, listen)
+
+    def test_frozen(self) -> None:
+        """A configuration is a fact: a running exchange never sees it change."""
+        config = Config(None, b"", (Listen(),))
+        with self.assertRaises(attrs.exceptions.FrozenInstanceError):
+            config.prefix = b"/x"  # type: ignore[misc]

@@ -1,0 +1,392 @@
+"""A network without sockets: real agents, connections and sites with only the wire faked.
+
+The transports keep what real ones promise (a full one pauses its producer, a close waits for the
+producer to be forgotten, a loss comes in a later turn); the clock is set by hand.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import attrs
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IConnector,
+    IConsumer,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IReactorTime,
+    ITransport,
+)
+from twisted.internet.protocol import ClientFactory
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import IResource
+from zope.interface import implementer
+
+from pyproxy.config.schema import Config, Listen
+from pyproxy.ingress.request import ClientRequest
+from pyproxy.ingress.resource import PrefixResource
+from pyproxy.ingress.site import ProxySite
+from pyproxy.policy.routing import RoutingTable
+from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.transports import IProxyReactor
+from pyproxy.semantics.urls import parse_target
+from pyproxy.service import route_of
+from pyproxy.upstream.agent import ForwardingAgent
+from pyproxy.upstream.client import ForwardingClient
+
+ROOM = 64 * 1024
+"""Octets that wait in a transport before its producer is paused, as in Twisted's own."""
+
+MOST_TURNS = 200
+"""Turns of the reactor in which everything has to come to rest."""
+
+UPSTREAM_PORT = 9000
+CLIENT = IPv4Address("TCP", "192.0.2.1", 50000)
+PROXY = IPv4Address("TCP", "192.0.2.9", 8000)
+UPSTREAM = IPv4Address("TCP", "127.0.0.1", UPSTREAM_PORT)
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@implementer(ITransport, IConsumer, IPushProducer)
+class MemoryTransport(StringTransport):
+    """One end of a TCP connection; the test is the other end.
+
+    Attributes:
+        no_delay: Nagle's algorithm is off.
+        half_closed: a FIN was sent, and reading goes on.
+        lost: why the connection is no more, None while it is.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, host: IAddress, peer: IAddress, room: int = ROOM
+    ) -> None:
+        super().__init__(host, peer, lenient=True)
+        self.no_delay = False
+        self.half_closed = False
+        self.lost: Failure | None = None
+        self._clock = clock
+        self._room = room
+        self._full = False
+        self._protocol: IProtocol | None = None
+        self._kernel: tuple[socket.socket, socket.socket] | None = None
+
+    # the test's end
+
+    def join(self, protocol: IProtocol) -> None:
+        """Connect a protocol."""
+        self._protocol = protocol
+        protocol.makeConnection(self)
+
+    @property
+    def paused(self) -> bool:
+        """Whether this end's protocol does not read."""
+        return bool(self.producerState == "paused")
+
+    def deliver(self, octets: bytes) -> None:
+        """Let octets arrive; a connection that is no more drops them."""
+        if self._protocol is not None and not self.disconnecting_at_once:
+            self._protocol.dataReceived(octets)
+
+    @property
+    def disconnecting_at_once(self) -> bool:
+        """Whether nothing is read any more."""
+        return self.lost is not None or self.disconnected
+
+    def take(self) -> bytes:
+        """Take what was written, as the other end's kernel does."""
+        octets: bytes = self.value()
+        self.clear()
+        producer = self.producer
+        if self._full:
+            self._full = False
+            if producer is not None:
+                producer.resumeProducing()
+        return octets
+
+    def lose(self, reason: type[Exception] = ConnectionDone) -> None:
+        """End the connection: in order, or for another reason."""
+        if self.lost is None:
+            self.lost = Failure(reason())
+            self.connected = False
+            if self._protocol is not None:
+                self._protocol.connectionLost(self.lost)
+
+    @property
+    def kernel(self) -> tuple[socket.socket, socket.socket]:
+        """What the kernel knows: this end's socket, and the other end's."""
+        if self._kernel is None:
+            self._kernel = socket.socketpair()
+        return self._kernel
+
+    def close_kernel(self) -> None:
+        """Close the sockets that stand for the kernel's knowledge."""
+        for end in self._kernel or ():
+            end.close()
+
+    # what the proxy calls
+
+    def write(self, data: bytes) -> None:
+        """Take octets; past the room the producer is paused."""
+        if self.lost is not None or self.disconnecting:
+            return
+        super().write(data)
+        if not self._full and self.producer is not None and len(self.value()) > self._room:
+            self._full = True
+            self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Take octets."""
+        self.write(b"".join(data))
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer, and close if only that was waited for."""
+        self.producer = None
+        if self.disconnecting:
+            self.loseConnection()
+
+    def loseConnection(self) -> None:
+        """Close in a later turn, once there is no producer."""
+        self.disconnecting = True
+        if self.producer is None:
+            self._clock.callLater(0, self.lose)
+
+    def loseWriteConnection(self) -> None:
+        """Send a FIN."""
+        self.half_closed = True
+
+    def abortConnection(self) -> None:
+        """Reset, in a later turn."""
+        if not self.disconnected:
+            self.disconnected = self.disconnecting = True
+            self._clock.callLater(0, self.lose, ConnectionAborted)
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Take note."""
+        self.no_delay = enabled
+
+    def fileno(self) -> int:
+        """Return the descriptor that the kernel is asked about."""
+        return -1 if self.lost is not None else self.kernel[0].fileno()
+
+
+@attrs.define(eq=False)
+class Link:
+    """Two transports, each the other's other end."""
+
+    one: MemoryTransport
+    other: MemoryTransport
+
+    def pump(self) -> bool:
+        """Carry octets and ends across once; tell whether anything moved."""
+        return self._carry(self.one, self.other) | self._carry(self.other, self.one)
+
+    @staticmethod
+    def _carry(source: MemoryTransport, sink: MemoryTransport) -> bool:
+        if sink.lost is not None or sink.paused:
+            return False
+        octets = source.take()
+        if octets:
+            sink.deliver(octets)
+            return True
+        if source.lost is not None:
+            sink.lose(ConnectionLost if source.disconnected else ConnectionDone)
+            return True
+        return False
+
+
+class Network(MemoryReactorClock):
+    """A reactor whose connections end in this process.
+
+    Attributes:
+        listening: by port, who answers: a factory, an exception as the refusal, or None for the
+            test itself.  Nothing at all answers on other ports.
+        opened: the proxy's ends of the connections to ports where the test answers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listening: dict[int, IProtocolFactory | Exception | None] = {UPSTREAM_PORT: None}
+        self.opened: list[MemoryTransport] = []
+        self.room = ROOM
+        self._links: list[Link] = []
+        self._transports: list[MemoryTransport] = []
+
+    def transport(self, host: IAddress, peer: IAddress, room: int = ROOM) -> MemoryTransport:
+        """Make an end of a connection."""
+        transport = MemoryTransport(self, host, peer, room)
+        self._transports.append(transport)
+        return transport
+
+    def connectTCP(
+        self,
+        host: str,
+        port: int,
+        factory: ClientFactory,
+        timeout: float = 30,
+        bindAddress: tuple[str, int] | None = None,
+    ) -> IConnector:
+        """Connect in a later turn, or never."""
+        connector: IConnector = super().connectTCP(host, port, factory, timeout, bindAddress)
+        if port in self.listening:
+            self.callLater(0, self._connect, port, factory, connector)
+        return connector
+
+    def _connect(self, port: int, factory: ClientFactory, connector: IConnector) -> None:
+        server = self.listening[port]
+        if isinstance(server, Exception):
+            factory.clientConnectionFailed(connector, Failure(server))
+            return
+        address = IPv4Address("TCP", "127.0.0.1", port)
+        transport = self.transport(CLIENT, address, self.room)
+        self.opened.append(transport)
+        protocol = factory.buildProtocol(address)
+        if protocol is None:
+            return
+        transport.join(protocol)
+        if server is not None:
+            self.link(transport, server)
+
+    def link(self, one: MemoryTransport, server: IProtocolFactory) -> None:
+        """Let a server be the other end."""
+        other = self.transport(UPSTREAM, CLIENT)
+        protocol = server.buildProtocol(CLIENT)
+        if protocol is not None:
+            other.join(protocol)
+        self._links.append(Link(one, other))
+
+    def settle(self) -> None:
+        """Turn the reactor until nothing moves at this moment of the clock."""
+        for _ in range(MOST_TURNS):
+            self.advance(0)
+            moved = [link.pump() for link in self._links]
+            due = [call for call in self.getDelayedCalls() if call.getTime() <= self.seconds()]
+            if not any(moved) and not due:
+                return
+        raise AssertionError("the network does not come to rest")
+
+    def pass_time(self, seconds: float, step: float = 0.05) -> None:
+        """Let time go by in small steps."""
+        for _ in range(round(seconds / step)):
+            self.advance(step)
+            self.settle()
+
+    def close(self) -> None:
+        """Give back what the kernel lent."""
+        for transport in self._transports:
+            transport.close_kernel()
+
+
+class Stage:
+    """A whole proxy between a client and an upstream that the test plays.
+
+    Attributes:
+        root: the proxy's resource; more can be mounted on it.
+        logged: every request whose line would be in the access log.
+    """
+
+    def __init__(self, client_limit: float = 60.0, **settings: Any) -> None:
+        self.network = Network()
+        config = Config(
+            target=settings.pop("target", parse_target(f"http://127.0.0.1:{UPSTREAM_PORT}")),
+            prefix=settings.pop("prefix", b""),
+            listen=(Listen(),),
+            client_limit=client_limit,
+            **settings,
+        )
+        limits = config.limits
+        reactor = cast(IProxyReactor, self.network)
+        self.sweeper = Sweeper.for_limits(
+            self.network, (limits.first_byte, limits.idle, limits.upload, client_limit)
+        )
+        self.sweeper.start()
+        self.agent = ForwardingAgent(reactor, self.sweeper, limits.connect)
+        assert config.target is not None
+        route = route_of(config, config.target, b"pyproxy-test")
+        self.root: IResource = PrefixResource(
+            RoutingTable.of([route]), ForwardingClient(self.agent), self.sweeper
+        )
+        self.logged: list[ClientRequest] = []
+        self.site = ProxySite(
+            self.root,
+            self.network,
+            self.sweeper,
+            client_limit,
+            config.trusted,
+            config.trust_unix,
+            self.logged.append,
+        )
+
+    def client(
+        self, octets: bytes = b"", *, room: int = ROOM, peer: IAddress = CLIENT
+    ) -> MemoryTransport:
+        """Connect a client that sends octets; returns the proxy's end of its connection."""
+        transport = self.network.transport(PROXY, peer, room)
+        transport.join(self.site.buildProtocol(peer))
+        if octets:
+            transport.deliver(octets)
+        self.network.settle()
+        return transport
+
+    @property
+    def upstream(self) -> MemoryTransport:
+        """The proxy's end of the newest connection to the upstream."""
+        return self.network.opened[-1]
+
+    def answer(self, octets: bytes = OK) -> bytes:
+        """Answer on the newest connection to the upstream; returns what had been asked."""
+        asked = self.upstream.take()
+        self.upstream.deliver(octets)
+        self.network.settle()
+        return asked
+
+    def close(self) -> None:
+        """Stop what runs."""
+        self.sweeper.stop()
+        self.network.close()
+
+
+class StageTestCase(SynchronousTestCase):
+    """A case with stages that are closed at its end."""
+
+    def stage(self, **settings: Any) -> Stage:
+        """Set up a proxy; arguments as ``Config`` has them."""
+        stage = Stage(**settings)
+        self.addCleanup(stage.close)
+        return stage
+
+
+def request(start_line: bytes = b"GET / HTTP/1.1", *fields: bytes, content: bytes = b"") -> bytes:
+    """Return the octets of a request."""
+    return b"\r\n".join([start_line, b"Host: front.test", *fields, b"", b""]) + content
+
+
+def response(
+    *fields: bytes, status_line: bytes = b"HTTP/1.1 200 OK", content: bytes = b""
+) -> bytes:
+    """Return the octets of a response."""
+    return b"\r\n".join([status_line, *fields, b"", b""]) + content
+
+
+def splits(octets: bytes) -> list[tuple[bytes, ...]]:
+    """Return every way to cut octets in two, and the one that cuts between each two of them."""
+    pairs: list[tuple[bytes, ...]] = [
+        (octets[:place], octets[place:]) for place in range(1, len(octets))
+    ]
+    return [*pairs, tuple(octets[place : place + 1] for place in range(len(octets)))]
+
+
+def status_of(octets: bytes) -> int:
+    """Return the status of the first response in octets; 0 without any."""
+    return int(octets.split(b" ", 2)[1]) if octets.startswith(b"HTTP/1.") else 0
+
+
+Act = Callable[[], object]

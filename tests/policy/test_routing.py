@@ -1,0 +1,127 @@
+"""Which route serves a request."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from pyproxy.errors import BadRequest, Malformed, MethodRefused, RouteNotFound, TargetClimbs
+from pyproxy.policy.routing import Limits, Route, Routed, RoutingTable
+from pyproxy.semantics.forwarding import RequestForwarding, ResponseForwarding
+from pyproxy.semantics.messages import RequestHead
+from pyproxy.semantics.secrets import SecretMask
+from pyproxy.semantics.urls import PathMapping, parse_target
+
+
+def route(prefix: bytes, url: str, secrets: tuple[bytes, ...] = ()) -> Route:
+    """Return a route from a prefix to a target."""
+    target = parse_target(url)
+    mapping = PathMapping(prefix, target.base)
+    return Route(
+        target,
+        mapping,
+        RequestForwarding(target.origin, b"pyproxy-1"),
+        ResponseForwarding(target.origin, mapping, secrets=SecretMask(secrets)),
+    )
+
+
+ROOT = route(b"", "http://root")
+DEFM = route(b"/defm", "http://h/base/")
+DEEP = route(b"/defm/deep", "http://deep/x", (b"sk-key",))
+TABLE = RoutingTable.of([ROOT, DEFM, DEEP])
+
+
+def find(target: bytes, method: bytes = b"GET", table: RoutingTable = TABLE) -> Routed:
+    """Return a request on its route."""
+    return table.find(RequestHead(method, target, 1, []))
+
+
+class RoutingTests(SynchronousTestCase):
+    """A request finds its route by its target."""
+
+    def test_longest_prefix(self) -> None:
+        """The longest prefix that ends at a segment's border wins, in whatever order they came."""
+        for table in (TABLE, RoutingTable.of([DEEP, DEFM, ROOT])):
+            for target, expected in (
+                (b"/", Routed(ROOT, b"/", None)),
+                (b"/defmx", Routed(ROOT, b"/defmx", None)),
+                (b"/defm", Routed(DEFM, b"/base/", None)),
+                (b"/defm/a?b", Routed(DEFM, b"/base/a?b", None)),
+                (b"/defm/deeper", Routed(DEFM, b"/base/deeper", None)),
+                (b"/defm/deep/a", Routed(DEEP, b"/x/a", None)),
+                (b"//defm/a", Routed(ROOT, b"//defm/a", None)),
+            ):
+                self.assertEqual(expected, find(target, table=table), target)
+
+    def test_no_route(self) -> None:
+        """A path under no prefix is 404.  RFC 9110 15.5.5."""
+        for target in (b"/", b"/defmx", b"/other", b"//defm", b"http://h/defmx"):
+            self.assertRaises(RouteNotFound, find, target, table=RoutingTable.of([DEFM]))
+
+    def test_climbing(self) -> None:
+        """A target that climbs out of its route is refused, also in absolute-form."""
+        for target in (b"/defm/..", b"/defm/%2e%2e/a", b"http://h/defm/../a", b"/.."):
+            self.assertRaises(TargetClimbs, find, target)
+
+    def test_absolute_form(self) -> None:
+        """A whole URL goes to the configured target; its authority is told.  RFC 9112 3.2.2."""
+        self.assertEqual(Routed(DEFM, b"/base/a", b"any:80"), find(b"http://any:80/defm/a"))
+        self.assertEqual(Routed(ROOT, b"/", b"any"), find(b"HTTPS://any"))
+        self.assertEqual(Routed(ROOT, b"/?a", b"any"), find(b"http://any?a", b"OPTIONS"))
+
+    def test_wrong_form(self) -> None:
+        """A target in no form that a server knows is refused.  RFC 9112 3.2."""
+        for target in (b"a", b"h:443", b"mailto:a@b", b"?a", b"**", b"*/", b"\\"):
+            self.assertRaises(BadRequest, find, target)
+        for target in (b"ftp://h/", b"http:///a", b"http://u:p@h/"):
+            self.assertRaises(Malformed, find, target)
+
+    def test_connect(self) -> None:
+        """CONNECT is refused whatever its target, and only in these letters.  RFC 9110 9.3.6."""
+        for target in (b"h:443", b"/defm", b"*", b"http://h/"):
+            self.assertRaises(MethodRefused, find, target, b"CONNECT")
+        self.assertEqual(DEFM, find(b"/defm", b"connect").route)
+
+    def test_trace(self) -> None:
+        """TRACE would show what the proxy adds; without a secret it passes.  RFC 9110 9.3.8."""
+        self.assertRaises(MethodRefused, find, b"/defm/deep", b"TRACE")
+        self.assertEqual(Routed(DEFM, b"/base/a", None), find(b"/defm/a", b"TRACE"))
+        self.assertTrue(DEEP.injects)
+        self.assertFalse(DEFM.injects)
+
+    def test_extension_methods(self) -> None:
+        """Any other method passes.  RFC 9110 16.1."""
+        for method in (b"GET", b"get", b"PURGE", b"M-SEARCH", b"OPTIONS"):
+            self.assertEqual(Routed(DEFM, b"/base/a", None), find(b"/defm/a", method))
+
+
+class AsteriskTests(SynchronousTestCase):
+    """Requests about the server as a whole."""
+
+    def test_options(self) -> None:
+        """``OPTIONS *`` goes to the shortest prefix's target as it is.  RFC 9112 3.2.4."""
+        self.assertEqual(Routed(ROOT, b"*", None), find(b"*", b"OPTIONS"))
+
+    def test_options_in_absolute_form(self) -> None:
+        """OPTIONS of a URL without path and query is ``OPTIONS *``.  RFC 9112 3.2.4."""
+        self.assertEqual(Routed(ROOT, b"*", b"any:80"), find(b"http://any:80", b"OPTIONS"))
+        self.assertEqual(Routed(ROOT, b"/", b"any"), find(b"http://any/", b"OPTIONS"))
+
+    def test_url_that_ends_like_its_authority(self) -> None:
+        """A path that ends in ``://`` and the authority is a path.  RFC 9112 3.2.4."""
+        self.assertEqual(Routed(ROOT, b"/a://h", b"h"), find(b"http://h/a://h", b"OPTIONS"))
+
+    def test_other_methods(self) -> None:
+        """``*`` goes with OPTIONS only.  RFC 9112 3.2.4."""
+        for method in (b"GET", b"options", b"POST"):
+            self.assertRaises(BadRequest, find, b"*", method)
+
+
+class LimitTests(SynchronousTestCase):
+    """How long each wait may last."""
+
+    def test_defaults(self) -> None:
+        """No limit is on the whole of an exchange; a long think is no error."""
+        limits = Limits()
+        found = (limits.connect, limits.first_byte, limits.idle, limits.upload)
+        self.assertEqual((5.0, 300.0, 300.0, 60.0), found)
+        self.assertIsNone(limits.max_content)

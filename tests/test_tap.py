@@ -1,0 +1,441 @@
+"""The command line: every option, good and bad."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from ipaddress import ip_network
+from pathlib import Path
+from unittest import TestCase
+
+import trustme
+from twisted.application.service import IService
+from twisted.plugin import getPlugins
+from twisted.python import usage
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from pyproxy import __version__
+from pyproxy.config.schema import Config
+from pyproxy.config.values import MAX_VALUE_FILE_BYTES
+from pyproxy.service import ProxyService
+from pyproxy.tap import Options, makeService
+
+TARGET = ("--target", "http://127.0.0.1:1")
+SECRET = "sk-do-not-show-0123456789"
+
+
+def configure(*arguments: str, port: str = "0") -> Config:
+    """Return what a command line says; its port is a free one."""
+    options = Options()
+    listens = any(each.startswith(("--listen", "--port")) for each in arguments)
+    options.parseOptions([*([] if listens else [f"--port={port}"]), *arguments])
+    return options.config
+
+
+class OptionsTestCase(SynchronousTestCase):
+    """A case with files and environment variables."""
+
+    def setUp(self) -> None:
+        """Make a directory for files."""
+        temporary = tempfile.TemporaryDirectory(prefix="options-")
+        self.addCleanup(temporary.cleanup)
+        self.directory = Path(temporary.name)
+
+    def file(self, content: bytes, name: str = "file") -> str:
+        """Write a file; return its path."""
+        path = self.directory / name
+        path.write_bytes(content)
+        return str(path)
+
+    def set_variable(self, name: str, value: str) -> None:
+        """Set an environment variable for this test."""
+        self.patch(os, "environ", {**os.environ, name: value})
+
+    def refuse(self, *arguments: str) -> str:
+        """Return the text of the usage error that a command line is; never with the secret."""
+        error = self.assertRaises(usage.UsageError, configure, *arguments)
+        text = str(error)
+        self.assertNotIn(SECRET, text)
+        return text
+
+
+class GoodValuesTests(OptionsTestCase):
+    """What an option becomes."""
+
+    def test_defaults(self) -> None:
+        """A target is enough; everything else has the documented default."""
+        options = Options()
+        self.assertEqual("8000", options["port"])
+        config = configure(*TARGET)
+        (listen,) = config.listen
+        limits = config.limits
+        self.assertEqual(("127.0.0.1", True), (listen.interface, listen.loopback))
+        self.assertEqual(
+            (5.0, 300.0, 300.0, 60.0, None, 60.0),
+            (
+                *(limits.connect, limits.first_byte, limits.idle, limits.upload),
+                *(limits.max_content, config.client_limit),
+            ),
+        )
+        self.assertEqual((b"", ()), (config.prefix, config.secrets))
+        self.assertEqual((), config.trusted)
+        self.assertFalse(config.preserve_host or config.insecure or config.trust_unix)
+        self.assertIsNone(config.authorities)
+
+    def test_target(self) -> None:
+        """Http and https, with and without port and base path."""
+        for url, port, base in (
+            ("http://h", 80, b""),
+            ("https://h", 443, b""),
+            ("https://api.example.com/v1/", 443, b"/v1/"),
+            ("http://[::1]:81/a%2Fb", 81, b"/a%2Fb"),
+        ):
+            target = configure("--target", url).target
+            assert target is not None
+            self.assertEqual((port, base), (target.origin.port, target.base))
+
+    def test_limits(self) -> None:
+        """Seconds may have fractions; sizes may have units."""
+        config = configure(
+            *TARGET,
+            *("--connect-timeout", "0.5", "--first-byte-timeout", "1", "--idle-timeout=2"),
+            *("--upload-timeout", "3", "--client-timeout", "4", "--max-body", "10m"),
+        )
+        limits = config.limits
+        self.assertEqual(
+            (0.5, 1.0, 2.0, 3.0), (limits.connect, limits.first_byte, limits.idle, limits.upload)
+        )
+        self.assertEqual((4.0, 10 * 1024 * 1024), (config.client_limit, limits.max_content))
+
+    def test_sizes(self) -> None:
+        """Units are powers of 1024."""
+        for text, size in (
+            ("0", 0),
+            ("1000", 1000),
+            ("64k", 65536),
+            ("1GiB", 2**30),
+            ("2kb", 2048),
+        ):
+            self.assertEqual(size, configure(*TARGET, "--max-body", text).limits.max_content)
+
+    def test_fields(self) -> None:
+        """Fields to set and to remove, both ways, in order."""
+        config = configure(
+            *TARGET,
+            *("--header", "X-A: 1", "--header", "X-B:2", "--remove-header", "X-C"),
+            *("--response-header", "X-D:  4 ", "--remove-response-header", "Server"),
+        )
+        self.assertEqual(((b"X-A", b"1"), (b"X-B", b"2")), config.request_rules.set)
+        self.assertEqual(frozenset({b"x-c"}), config.request_rules.remove)
+        self.assertEqual(((b"X-D", b"4"),), config.response_rules.set)
+        self.assertEqual(frozenset({b"server"}), config.response_rules.remove)
+
+    def test_secrets(self) -> None:
+        """``${VARIABLE}`` and ``@FILE`` expand here, and what they give counts as secret."""
+        self.set_variable("THE_KEY", SECRET)
+        path = self.file(f"{SECRET}-file\n".encode())
+        config = configure(
+            *TARGET, "--header", "Authorization: Bearer ${THE_KEY}", "--header", f"X-Key: @{path}"
+        )
+        self.assertEqual(
+            (
+                (b"Authorization", b"Bearer " + SECRET.encode()),
+                (b"X-Key", SECRET.encode() + b"-file"),
+            ),
+            config.request_rules.set,
+        )
+        self.assertIn(SECRET.encode(), config.secrets)
+        self.assertIn(SECRET.encode() + b"-file", config.secrets)
+
+    def test_dollar_is_kept(self) -> None:
+        """``$${`` stands for ``${``, and a dollar alone for itself."""
+        config = configure(*TARGET, "--header", "X-A: $${HOME} $5")
+        self.assertEqual(((b"X-A", b"${HOME} $5"),), config.request_rules.set)
+
+    def test_trusted(self) -> None:
+        """Addresses, blocks and Unix sockets."""
+        config = configure(
+            *TARGET, *("--trust-proxy", "10.0.0.0/8", "--trust-proxy", "::1", "--trust-proxy=unix")
+        )
+        self.assertEqual((ip_network("10.0.0.0/8"), ip_network("::1/128")), config.trusted)
+        self.assertTrue(config.trust_unix)
+
+    def test_listen(self) -> None:
+        """Endpoints take the place of port and interface, each of them."""
+        listens = ["tcp:0:interface=127.0.0.1", f"unix:{self.directory}/proxy.sock"]
+        config = configure(*TARGET, *(f"--listen={each}" for each in listens))
+        self.assertEqual(listens, [listen.description for listen in config.listen])
+
+    def test_prefix(self) -> None:
+        """A prefix has no slash at its end."""
+        for text, prefix in (("/", b""), ("/defm", b"/defm"), ("/a/b/", b"/a/b")):
+            self.assertEqual(prefix, configure(*TARGET, "--prefix", text).prefix)
+
+    def test_flags(self) -> None:
+        """The flags are on when they are given."""
+        config = configure(*TARGET, "--preserve-host", "--upstream-insecure", "--no-access-log")
+        self.assertTrue(config.preserve_host and config.insecure)
+        self.assertFalse(config.access_log)
+
+    def test_authorities(self) -> None:
+        """A PEM file of authorities is read at start."""
+        path = self.directory / "ca.pem"
+        trustme.CA().cert_pem.write_to_path(path)
+        self.assertIsNotNone(configure(*TARGET, "--upstream-ca", str(path)).authorities)
+
+    def test_demo(self) -> None:
+        """``--demo`` needs no target."""
+        self.assertIsNone(configure("--demo").target)
+
+    def test_short_options(self) -> None:
+        """-t, -p and -i."""
+        config = configure("-t", "http://h/b", "-p", "0", "-i", "127.0.0.2", port="1")
+        assert config.target is not None
+        self.assertEqual("http://h/b", config.target.url)
+        self.assertEqual(("127.0.0.2", 0), (config.listen[0].interface, config.listen[0].port))
+
+
+class BadValuesTests(OptionsTestCase):
+    """Each bad value is a usage error that names option, value and what would be right."""
+
+    TABLE = (
+        ("--target", "api.example.com", "it has to be http://HOST"),
+        ("--target", "ftp://h/", "it has to be http://HOST"),
+        ("--target", "http://", "it has to be http://HOST"),
+        ("--target", "http://h:99999", "it is no URL"),
+        ("--target", "http://h:0", "between 1 and 65535"),
+        ("--target", "http://h/?a", "a query or fragment"),
+        ("--target", "http://h/a/../../b", "does not climb"),
+        ("--target", "http://h/a b", "percent-encoded"),
+        ("--port", "http", "a number from 0 to 65535"),
+        ("--port", "65536", "a number from 0 to 65535"),
+        ("--port", "-1", "a number from 0 to 65535"),
+        ("--interface", "localhost", "an IP address"),
+        ("--interface", "203.0.113.7", "no such address"),
+        ("--prefix", "defm", "begin with `/`"),
+        ("--prefix", "/a?b", "without a query"),
+        ("--prefix", "/a/../..", "climb"),
+        ("--connect-timeout", "0", "greater than 0"),
+        ("--first-byte-timeout", "-1", "greater than 0"),
+        ("--idle-timeout", "nan", "greater than 0"),
+        ("--upload-timeout", "inf", "greater than 0"),
+        ("--client-timeout", "1 minute", "a number of seconds"),
+        ("--max-body", "lots", "a number of bytes"),
+        ("--max-body", "-5", "a number of bytes"),
+        ("--max-body", "1.5m", "a number of bytes"),
+        ("--upstream-ca", "/nonexistent.pem", "cannot be read"),
+        ("--trust-proxy", "10.0.0.0/33", "CIDR block"),
+        ("--trust-proxy", "proxy.example", "CIDR block"),
+        ("--remove-header", "a b", "a field name"),
+        ("--remove-response-header", "", "a field name"),
+    )
+
+    def test_table(self) -> None:
+        """Every option of one value."""
+        for option, value, right in self.TABLE:
+            first = () if option == "--target" else TARGET
+            text = self.refuse(*first, f"{option}={value}")
+            self.assertTrue(text.startswith(f"{option} {value}: "), text)
+            self.assertIn(right, text)
+
+    def test_fields(self) -> None:
+        """A bad field is told without its value, in which a secret may stand."""
+        self.set_variable("EMPTY", "")
+        for option in ("--header", "--response-header"):
+            for value, right in (
+                (SECRET, "it has to be 'Name: value'"),
+                (f"Bad Name: {SECRET}", "it has to be 'Name: value'"),
+                (f": {SECRET}", "it has to be 'Name: value'"),
+                (f"X-A: {SECRET}\r\nX-B: 1", "the value of X-A holds a line end"),
+                (f"X-A: {SECRET}\0", "the value of X-A holds a line end"),
+                ("X-A: ${NOT_SET_HERE}", "the environment variable NOT_SET_HERE is not set"),
+                ("X-A: ${EMPTY}", "the environment variable EMPTY is empty"),
+                ("X-A: @/nonexistent", "the file /nonexistent cannot be read"),
+                ("Connection: close", "Connection belongs to one connection"),
+                ("Content-Length: 1", "Content-Length belongs to one connection"),
+                ("Transfer-Encoding: x", "Transfer-Encoding belongs to one connection"),
+                ("Host: a b", "the value of Host has to be a host"),
+            ):
+                text = self.refuse(*TARGET, option, value)
+                self.assertTrue(text.startswith(f"{option}: "), text)
+                self.assertIn(right, text)
+
+    def test_files(self) -> None:
+        """A file whose content cannot be a field's value."""
+        for content, right in (
+            (b"", "is empty"),
+            (b"\r\n", "is empty"),
+            (f"{SECRET}\nmore".encode(), "a line end"),
+            (bytes(MAX_VALUE_FILE_BYTES + 1), "has more than 65536 bytes"),
+        ):
+            text = self.refuse(*TARGET, "--header", f"X-A: @{self.file(content)}")
+            self.assertIn(right, text)
+
+    def test_secret_in_environment(self) -> None:
+        """A variable that cannot be a field's value is not shown either."""
+        self.set_variable("THE_KEY", f"{SECRET}\nX-B: 1")
+        self.assertIn("a line end", self.refuse(*TARGET, "--header", "X-A: ${THE_KEY}"))
+
+    def test_credentials_in_target(self) -> None:
+        """A password in the target's URL is refused, and not repeated."""
+        text = self.refuse("--target", f"http://user:{SECRET}@h/")
+        self.assertIn("--target", text)
+        self.assertIn("credentials do not belong in it", text)
+
+    def test_key_in_target(self) -> None:
+        """A key in the query of the target is refused, and not repeated."""
+        text = self.refuse("--target", f"http://h/?key={SECRET}")
+        self.assertIn("a query or fragment", text)
+
+    def test_authorities(self) -> None:
+        """A file that holds no certificate, or a broken one."""
+        broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+        for content, right in ((b"hello", "no PEM certificate"), (broken, "cannot be read")):
+            path = self.file(content)
+            text = self.refuse(*TARGET, "--upstream-ca", path)
+            self.assertIn(f"--upstream-ca {path}: ", text)
+            self.assertIn(right, text)
+
+    def test_listen(self) -> None:
+        """An endpoint that is none, with examples of right ones."""
+        for value in ("", "8000x", "nonsense:1", "tcp:port", "unix"):
+            text = self.refuse(*TARGET, f"--listen={value}")
+            self.assertIn(f"--listen {value}: it has to be a Twisted endpoint such as tcp:", text)
+
+    def test_listen_and_port(self) -> None:
+        """An endpoint says it all: port and interface beside it would be ignored."""
+        for option, value in (("--port", "81"), ("--interface", "127.0.0.2")):
+            text = self.refuse(*TARGET, "--listen=tcp:0:interface=127.0.0.1", f"{option}={value}")
+            self.assertIn(f"{option} {value}: --listen says it all", text)
+
+    def test_taken_port(self) -> None:
+        """A port in use is told before anything starts."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            text = self.refuse(*TARGET, "--port", port)
+        self.assertIn(f"--port {port}: cannot listen there (Address already in use)", text)
+
+    def test_contradictions(self) -> None:
+        """Options that exclude each other."""
+        text = self.refuse(*TARGET, "--demo")
+        self.assertIn(f"--target {TARGET[1]}: --demo brings its own target", text)
+        pem = self.directory / "ca.pem"
+        trustme.CA().cert_pem.write_to_path(pem)
+        text = self.refuse(*TARGET, "--upstream-insecure", "--upstream-ca", str(pem))
+        self.assertIn(f"--upstream-ca {pem}: --upstream-insecure trusts everybody", text)
+
+    def test_no_target(self) -> None:
+        """A target is needed, and there is an example of one."""
+        text = self.refuse()
+        self.assertIn("--target is missing", text)
+        self.assertIn("https://", text)
+
+    def test_several(self) -> None:
+        """Everything that is wrong is told at once, a line each."""
+        text = self.refuse(
+            *("--target", "ftp://h", "--port", "x", "--max-body", "y", "--header", SECRET)
+        )
+        named = [re.split("[: ]", line)[0] for line in text.splitlines()]
+        self.assertEqual(sorted(["--target", "--port", "--max-body", "--header"]), sorted(named))
+
+    def test_arguments(self) -> None:
+        """What is no option is refused, with a hint at --target."""
+        self.assertIn("--target", self.refuse("http://h"))
+
+    def test_unknown_option(self) -> None:
+        """An option that does not exist."""
+        self.assertIn("--tarpit", self.refuse(*TARGET, "--tarpit"))
+
+
+class OpenGuardTests(OptionsTestCase):
+    """A proxy that holds a key does not listen beyond loopback by accident (FIELD 17)."""
+
+    KEY = ("--header", f"Authorization: Bearer {SECRET}")
+
+    def test_guarded(self) -> None:
+        """Every interface beyond loopback is refused, whichever way it is named."""
+        for where in (
+            ["--interface="],
+            ["--interface=0.0.0.0"],
+            ["--interface=::"],
+            ["--listen=tcp:0"],
+            ["--listen=tcp:0:interface=0.0.0.0"],
+            ["--listen=tcp:0:interface=127.0.0.1", "--listen=tcp:0"],
+            ["--listen=tcp6:0:interface=\\:\\:"],
+        ):
+            text = self.refuse(*TARGET, *self.KEY, *where)
+            self.assertIn("--open", text)
+            self.assertIn("127.0.0.1", text)
+
+    def test_loopback(self) -> None:
+        """Loopback and Unix sockets need no further word."""
+        for where in (
+            "--interface=127.0.0.1",
+            "--interface=::1",
+            "--listen=tcp:0:interface=127.0.0.1",
+            "--listen=tcp6:0:interface=\\:\\:1",
+            f"--listen=unix:{self.directory}/s",
+        ):
+            self.assertEqual((SECRET.encode(),), configure(*TARGET, *self.KEY, where).secrets)
+
+    def test_open(self) -> None:
+        """``--open`` says that it is meant."""
+        self.assertTrue(configure(*TARGET, *self.KEY, "--interface=", "--open").secrets)
+
+    def test_without_a_key(self) -> None:
+        """A proxy without a key may listen anywhere."""
+        config = configure(*TARGET, "--interface=", "--header", "X-Powered-By: pyproxy")
+        self.assertFalse(config.listen[0].loopback)
+
+
+class PluginTests(TestCase):
+    """What twistd sees."""
+
+    def test_plugin(self) -> None:
+        """The plugin is found and named, and its service is the proxy."""
+        from twisted.application.service import IServiceMaker
+
+        (plugin,) = [each for each in getPlugins(IServiceMaker) if each.tapname == "pyproxy"]
+        self.assertTrue(verifyObject(IServiceMaker, plugin))
+        self.assertIs(plugin.options, Options)
+
+    def test_service(self) -> None:
+        """Options become a service that is not started yet."""
+        options = Options()
+        options.parseOptions([*TARGET, "--port=0"])
+        service = makeService(options)
+        self.assertTrue(verifyObject(IService, service))
+        self.assertIsInstance(service, ProxyService)
+        self.assertFalse(service.running)
+
+    def test_version(self) -> None:
+        """``--version`` shows the version of the proxy, not Twisted's."""
+        shown = subprocess.run(
+            [sys.executable, "-m", "twisted", "--version"], capture_output=True, check=False
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", "from pyproxy.tap import Options; Options().opt_version()"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[1],
+        )
+        self.assertEqual(f"pyproxy {__version__}\n", ended.stdout)
+        self.assertNotEqual(shown.stdout, ended.stdout.encode())
+
+    def test_help(self) -> None:
+        """``--help`` names every option."""
+        text = str(Options())
+        for option in (
+            *("target", "port", "interface", "listen", "prefix", "header", "remove-header"),
+            *("response-header", "remove-response-header", "preserve-host", "trust-proxy"),
+            *("connect-timeout", "first-byte-timeout", "idle-timeout", "upload-timeout"),
+            *("client-timeout", "max-body", "upstream-ca", "upstream-insecure", "demo"),
+            *("version", "open"),
+        ):
+            self.assertIn(f"--{option}", text)
