@@ -137,17 +137,21 @@ class ProxyService(Service):
         self._ports.append(result)
         return result
 
-    def stopService(self) -> Deferred[list[None]]:
+    def stopService(self) -> Deferred[object]:
         """Stop listening and end every connection."""
         super().stopService()  # type: ignore[no-untyped-call]
-        self._sweeper.stop()
         ports, self._ports = self._ports, []
-        stopped = [maybeDeferred(port.stopListening) for port in ports]
+        stopped: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in ports]
         if self._site is not None:
-            self._site.shut_down()
+            stopped.append(self._site.shut_down())
+        ended = gatherResults(stopped, consumeErrors=True)
+        return ended.addBoth(self._stopped)
+
+    def _stopped(self, result: object) -> object:
+        self._sweeper.stop()
         if self._agent is not None:
             self._agent.close()
-        return cast("Deferred[list[None]]", gatherResults(stopped, consumeErrors=True))
+        return result
 
 
 def _shown(address: IAddress, listen: Listen) -> str:

@@ -29,7 +29,9 @@ SETTING_OPTIONS = frozenset({"header", "response-header"})
 REMOVING_OPTIONS = frozenset({"remove-header", "remove-response-header"})
 """Options of whose values an error repeats what stands before a colon."""
 
-_has_no_secret = re.compile(r"(?:[A-Za-z0-9+.-]*://)?[^/?#@:]*(?::\d*)?(?:/(?!/)[^?#@]*)?").fullmatch
+_has_no_secret = re.compile(
+    r"(?:[A-Za-z0-9+.-]*://)?[^/?#@:]*(?::\d*)?(?:/(?!/)[^?#@]*)?"
+).fullmatch
 
 
 class ConfigError(Exception):

@@ -29,6 +29,7 @@ from pyproxy.errors import (
     Malformed,
     ProxyError,
     TargetTooLong,
+    Unavailable,
     UnknownVersion,
     UriTooLong,
     VersionUnsupported,
@@ -348,10 +349,10 @@ class Channel(Protocol):
 
     def shut_down(self) -> None:
         """End the connection because the proxy ends."""
-        if self._request is None:
+        if self._request is not None:
+            self._request.end(Unavailable("the proxy is ending"))
+        elif self._state is State.OPEN:
             self._end()
-        else:
-            self.transport.abortConnection()
 
     # what twisted.web's requests ask of a channel
 

@@ -5,10 +5,9 @@ Owns how a response is framed towards the client.  Must not know what the respon
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from io import BytesIO
-from typing import cast
+from typing import Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer
@@ -35,6 +34,16 @@ MAX_COLLECTED_BYTES = 1024 * 1024
 _NO_HEAD = RequestHead(b"", b"", 1, [])
 
 
+class Ending(Protocol):
+    """How an exchange is ended from the client's side."""
+
+    def cancel(self) -> None:
+        """End it: the client is gone."""
+
+    def fail(self, error: ProxyError) -> None:
+        """End it because of an error, and say so to the client."""
+
+
 class ClientRequest(server.Request):
     """A request that begins at the end of its head.
 
@@ -46,7 +55,7 @@ class ClientRequest(server.Request):
         status: what the client was sent, 0 when nothing was.
         sentLength: octets of content that were written.
         error: why the proxy itself ended the exchange, if it did.
-        left: called when the client is gone before the end of the response.
+        exchange: what answers the request, once it has begun to.
         began_at: seconds of the clock when the head was complete.
     """
 
@@ -67,7 +76,7 @@ class ClientRequest(server.Request):
         self.begun = False
         self.status = 0
         self.error: ProxyError | None = None
-        self.left: Callable[[], None] | None = None
+        self.exchange: Ending | None = None
         self.began_at = channel.site.reactor.seconds()
         self._chunked = False
         self._without_content = self.head.method == b"HEAD"
@@ -145,6 +154,13 @@ class ClientRequest(server.Request):
         delimited = self._chunked or self.head.minor_version == 1
         self.channel.response_broken(self, flush=delimited)
 
+    def end(self, error: ProxyError) -> None:
+        """End the request because the proxy has to."""
+        if self.exchange is not None:
+            self.exchange.fail(error)
+        else:
+            self.channel.response_broken(self, flush=False)
+
     def flow_from(self, source: IPushProducer | None) -> None:
         """Name who has to pause when the client's transport is full."""
         self.channel.flow_from(source)
@@ -203,8 +219,8 @@ class ClientRequest(server.Request):
     def connectionLost(self, reason: Failure) -> None:
         """Tell whoever asked that the client is gone."""
         self._disconnected = True
-        if self.left is not None:
-            self.left()
+        if self.exchange is not None:
+            self.exchange.cancel()
         notifications, self.notifications = self.notifications, []
         for waiting in notifications:
             waiting.errback(reason)

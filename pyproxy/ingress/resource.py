@@ -45,6 +45,6 @@ class PrefixResource(Resource):
     def render(self, request: ClientRequest) -> int:
         """Begin an exchange."""
         exchange = Exchange(request, self._upstream, self._table, self._sweeper)
-        request.left = exchange.cancel
+        request.exchange = exchange
         exchange.start()
         return NOT_DONE_YET

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
 from twisted.web import server
 from twisted.web.resource import IResource
@@ -16,6 +18,9 @@ from pyproxy.ingress.request import ClientRequest
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.forwarding import Hop
+
+SHUTDOWN_SECONDS = 2.0
+"""How long the last octets may take to leave when the proxy ends."""
 
 Network = IPv4Network | IPv6Network
 
@@ -45,6 +50,7 @@ class ProxySite(server.Site):
         self.sweeper = sweeper
         self.client_limit = client_limit
         self.closing = False
+        self._all_gone: Deferred[None] = Deferred()
         self._trusted = trusted
         self._trust_unix = trust_unix
         self._access_log = access_log
@@ -70,13 +76,22 @@ class ProxySite(server.Site):
     def closed(self, channel: Channel) -> None:
         """Forget a connection."""
         self._channels.discard(channel)
+        if self.closing and not self._channels and not self._all_gone.called:
+            self._all_gone.callback(None)
         self.sweeper.unwatch(channel)
 
-    def shut_down(self) -> None:
-        """End every connection."""
+    def shut_down(self) -> Deferred[None]:
+        """End every connection.
+
+        Returns: fires when all are gone, or after SHUTDOWN_SECONDS.
+        """
         self.closing = True
         for channel in list(self._channels):
             channel.shut_down()
+        if not self._channels:
+            self._all_gone.callback(None)
+        self._all_gone.addTimeout(SHUTDOWN_SECONDS, self.reactor)
+        return self._all_gone.addErrback(lambda failure: failure.trap(DeferredTimeout) and None)
 
     def log(self, request: ClientRequest) -> None:  # type: ignore[override]
         """Write the access log's line for a request that has ended."""

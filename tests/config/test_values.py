@@ -188,6 +188,14 @@ class FieldTests(SynchronousTestCase):
         ):
             self.assertIn(why, complaint(parse_field, text, ENVIRONMENT), text)
 
+    def test_odd_texts(self) -> None:
+        """What the machine could not even try is told in words of ours, not of Python's."""
+        self.assertIn("Name: value", complaint(parse_field, "X\udcff: a", ENVIRONMENT))
+        self.assertIn("cannot be read", complaint(parse_field, "X-A: @\0", ENVIRONMENT))
+        self.assertIn("field name", complaint(parse_name, "\udcff"))
+        self.assertIn("number of bytes", complaint(parse_size, "9" * 5000))
+        self.assertIn("0 to 65535", complaint(parse_port, "9" * 5000))
+
     def test_fields_of_a_connection(self) -> None:
         """Fields that frame a message or belong to one hop cannot be set.  RFC 9110 7.6.1."""
         for name in (

@@ -44,7 +44,7 @@ def twistd(*arguments: str, directory: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=START_LIMIT,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -10,6 +10,7 @@ from pyproxy.observe.masking import Mask
 from pyproxy.semantics.secrets import MASK, MIN_SECRET_BYTES
 from tests.semantics import strict
 
+UNKNOWING = Mask.of(())
 KNOWN = Mask.of([b"sekret", b"sekret-long", b"a/b+sek ret"])
 
 
@@ -76,7 +77,17 @@ class LookTests(SynchronousTestCase):
         ):
             for before, after in ((b"/a?", b""), (b"/a?b=c&", b"&d=e"), (b"/?x;", b" HTTP/1.1")):
                 octets = before + name + b"=hidden" + after
-                self.assertEqual(before + name + b"=***" + after, Mask().apply(octets), octets)
+                self.assertEqual(before + name + b"=***" + after, UNKNOWING.apply(octets), octets)
+
+    def test_parameter_with_question_mark(self) -> None:
+        """A question mark does not end a parameter, nor begin what is no key.  RFC 3986 3.4."""
+        for octets in (
+            b"/a?token=abc?hidden",
+            b"/a?b=http://c/d?token=hidden",
+            b"/a?b?key=hidden&c",
+            b"/?token=?hidden?hidden=x",
+        ):
+            self.assertNotIn(b"hidden", UNKNOWING.apply(octets), octets)
 
     def test_other_parameters(self) -> None:
         """Parameters that only look a little like it stay."""
@@ -89,12 +100,12 @@ class LookTests(SynchronousTestCase):
             b"/a?encode=utf-8",
             b"/?author=x",
         ):
-            self.assertEqual(octets, Mask().apply(octets))
+            self.assertEqual(octets, UNKNOWING.apply(octets))
 
     def test_user_information(self) -> None:
         """User information in a URL is masked.  RFC 3986 3.2.1."""
-        self.assertEqual(b"http://***@h/a", Mask().apply(b"http://user:pass@h/a"))
-        self.assertEqual(b"http://h/@a", Mask().apply(b"http://h/@a"))
+        self.assertEqual(b"http://***@h/a", UNKNOWING.apply(b"http://user:pass@h/a"))
+        self.assertEqual(b"http://h/@a", UNKNOWING.apply(b"http://h/@a"))
 
     def test_known_shapes(self) -> None:
         """Keys of well-known services are told by their beginnings."""
@@ -109,18 +120,20 @@ class LookTests(SynchronousTestCase):
             b"Basic dXNlcjpwYXNz=",
         ):
             for octets in (key, b"/a/" + key + b"/b", b"(" + key + b")"):
-                self.assertNotIn(b"abcdefgh", Mask().apply(octets), octets)
-                self.assertIn(MASK, Mask().apply(octets), octets)
+                self.assertNotIn(b"abcdefgh", UNKNOWING.apply(octets), octets)
+                self.assertIn(MASK, UNKNOWING.apply(octets), octets)
         for word in (b"task-force-of-many-people", b"sk-short", b"risk-abcdefghijkl"):
-            self.assertEqual(word, Mask().apply(word))
+            self.assertEqual(word, UNKNOWING.apply(word))
 
     def test_google_keys(self) -> None:
         """Google's keys begin with ``AIza`` and have no separator after it."""
-        self.assertNotIn(b"abcdefgh", Mask().apply(b"/a/AIzaSyabcdefgh12345678abcdefgh12345678x"))
+        self.assertNotIn(
+            b"abcdefgh", UNKNOWING.apply(b"/a/AIzaSyabcdefgh12345678abcdefgh12345678x")
+        )
 
     def test_case_of_schemes(self) -> None:
         """The names of authentication schemes have no case.  RFC 9110 11.1."""
-        self.assertNotIn(b"abcdefgh", Mask().apply(b"bearer abcdefgh12345678"))
+        self.assertNotIn(b"abcdefgh", UNKNOWING.apply(b"bearer abcdefgh12345678"))
 
     def test_nothing_to_mask(self) -> None:
         """Octets without a credential come out as they are."""
@@ -139,5 +152,5 @@ class LookTests(SynchronousTestCase):
             b"sk-" * (strict.CROWD // 3),
             b"Bearer " * (strict.CROWD // 7),
         ):
-            taken = strict.cpu_seconds(Mask().apply, octets)
+            taken = strict.cpu_seconds(UNKNOWING.apply, octets)
             self.assertLess(taken, strict.CPU_BUDGET, octets[:8])

@@ -573,6 +573,9 @@ class ReferenceTests(SynchronousTestCase):
             (b"5; nonsense", b"5; nonsense"),
             (b"5; url=", b"5; url="),
             (b"5; url=/other", b"5; url=/other"),
+            (b"5; url=\"/base/a\" x='y'", b"5; url=\"/defm/a\" x='y'"),
+            (b"5; url='/other", b"5; url='/other"),
+            (b'0;url="', b'0;url="'),
         ):
             self.assertEqual(expected, returned_value(b"Refresh", value), value)
 
@@ -719,6 +722,16 @@ class ReflectedSecretTests(SynchronousTestCase):
         ]
         self.assertEqual(expected, returned(fields, secrets=(b"sk-key",)))
 
+    def test_trailers_and_interim_responses(self) -> None:
+        """Fields of any section can be cleared of secrets, without touching a length."""
+        forwarding = ResponseForwarding(
+            ORIGIN, PathMapping(b"", b""), secrets=SecretMask([b"sk-key", b"1234"])
+        )
+        fields = [(b"Digest", b"sk-key"), (b"Content-Length", b"1234"), (b"A", b"b")]
+        self.assertEqual(
+            [(b"Digest", b"***"), fields[1], fields[2]], forwarding.without_secrets(fields)
+        )
+
     def test_secret_within_another(self) -> None:
         """Of two secrets of which one begins with the other, nothing is left over."""
         for secrets in ((b"sk-key", b"sk-key-long"), (b"sk-key-long", b"sk-key")):
@@ -764,3 +777,13 @@ class TrailerTests(SynchronousTestCase):
         """Names that must not pass either are dropped with them."""
         trailers = [(b"X-A", b"1"), (b"X-B", b"2")]
         self.assertEqual([(b"X-B", b"2")], forwardable_trailers(trailers, frozenset({b"x-a"})))
+
+    def test_aliases(self) -> None:
+        """A trailer that CGI and WSGI upstreams take for one of ours is dropped as that one is.
+
+        RFC 3875 4.1.18.
+        """
+        for name in (b"X_Forwarded_For", b"x-forwarded_proto"):
+            self.assertEqual([], forwardable_trailers([(name, b"x")]), name)
+        guarded = frozenset({b"x-api-key"})
+        self.assertEqual([], forwardable_trailers([(b"X_Api_Key", b"x")], guarded))

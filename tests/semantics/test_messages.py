@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pyproxy.errors import HeadTooLarge, Malformed, TargetTooLong, UnknownVersion
 from pyproxy.semantics.messages import (
     MAX_HEAD_BYTES,
+    MAX_METHOD_BYTES,
     MAX_TARGET_BYTES,
     HeadReader,
     parse_request_head,
@@ -140,6 +141,12 @@ class RequestHeadTests(SynchronousTestCase):
         self.assertEqual(target, parse_request_head(b"GET %b HTTP/1.1\r\n" % target).target)
         with self.assertRaises(TargetTooLong):
             parse_request_head(b"GET %ba HTTP/1.1\r\n" % target)
+
+    def test_length_of_method(self) -> None:
+        """A method of MAX_METHOD_BYTES passes, a longer one is refused.  RFC 9112 3."""
+        method = b"M" * MAX_METHOD_BYTES
+        self.assertEqual(method, parse_request_head(method + b" / HTTP/1.1\r\n").method)
+        strict.refusal(parse_request_head, method + b"M / HTTP/1.1\r\n")
 
     def test_no_text_repeats_the_line(self) -> None:
         """The text of a refusal never quotes the target: keys stand in queries."""

@@ -192,6 +192,11 @@ class TargetTests(SynchronousTestCase):
         for url, why in WRONG_TARGETS:
             self.assertIn(why, strict.complaint(parse_target, url), url)
 
+    def test_control_characters(self) -> None:
+        """Nothing is silently taken out of a URL: what stands in it is used or refused."""
+        for url in ("http://h/a\tb", "http://h/a\nb", "http://h\r/"):
+            self.assertNotEqual("", strict.complaint(parse_target, url))
+
     def test_no_error_repeats_credentials(self) -> None:
         """A password that was put into the URL does not come back in the error's text."""
         for url in (
@@ -288,7 +293,7 @@ class AbsoluteFormTests(SynchronousTestCase):
     """Targets that are whole URLs."""
 
     def test_split(self) -> None:
-        """Authority and origin-form are told apart, each octet kept.  RFC 9112 3.2.2."""
+        """Authority and what follows it are told apart, each octet kept.  RFC 9112 3.2.2."""
         for target, expected in (
             (b"http://h/a?b", (b"h", b"/a?b")),
             (b"HTTP://H:80", (b"H:80", b"")),

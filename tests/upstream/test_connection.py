@@ -1,0 +1,625 @@
+"""One connection to an upstream: what it writes, and how it reads responses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHandshakeListener,
+    IPushProducer,
+    ITransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.client import ResponseDone
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IResponse
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from pyproxy.errors import (
+    BadResponse,
+    ConnectionTerminated,
+    ResponseHeadTooLarge,
+    ResponseIncomplete,
+    UpstreamError,
+)
+from pyproxy.exchange import UpstreamRequest
+from pyproxy.relay.content import Upload
+from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.semantics.framing import CHUNKED, Framing, Kind
+from pyproxy.semantics.messages import MAX_HEAD_BYTES, ResponseHead
+from pyproxy.semantics.urls import Origin
+from pyproxy.upstream.connection import Connection, ReadFlow, UpstreamResponse
+from tests.memory import CLIENT, OK, UPSTREAM, MemoryTransport, Network, splits
+
+ORIGIN = Origin("http", "127.0.0.1", 9000, b"127.0.0.1:9000")
+CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Receiver(Protocol):
+    """Notes the content that it gets, and how it ended."""
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.reason: Failure | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Note octets."""
+        self.content += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Note the end."""
+        self.reason = reason
+
+    @property
+    def whole(self) -> bool:
+        """Whether the content ended as its framing says."""
+        return self.reason is not None and self.reason.check(ResponseDone) is not None
+
+
+@implementer(IBodyProducer)
+class Content:
+    """Content that the test writes."""
+
+    def __init__(self, length: Any = UNKNOWN_LENGTH) -> None:
+        self.length = length
+        self.consumer: IConsumer | None = None
+        self.state = "waiting"
+        self.done: Deferred[None] = Deferred()
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Take note of the consumer."""
+        self.consumer, self.state = consumer, "producing"
+        return self.done
+
+    def pauseProducing(self) -> None:
+        """Take note."""
+        self.state = "paused"
+
+    def resumeProducing(self) -> None:
+        """Take note."""
+        self.state = "producing"
+
+    def stopProducing(self) -> None:
+        """Take note."""
+        self.state = "stopped"
+
+
+def get(method: bytes = b"GET", content: IBodyProducer | None = None) -> UpstreamRequest:
+    """Return a request."""
+    return UpstreamRequest(ORIGIN, method, b"/", [(b"Host", b"h")], content)
+
+
+@attrs.define(eq=False)
+class Opened:
+    """An open connection and its transport."""
+
+    network: Network
+    transport: MemoryTransport
+    connection: Connection
+    idle: list[Connection]
+
+    @classmethod
+    def new(cls) -> Opened:
+        """Open a connection."""
+        network = Network()
+        transport = network.transport(CLIENT, UPSTREAM)
+        idle: list[Connection] = []
+        connection = Connection(False, idle.append)
+        transport.join(connection)
+        return cls(network, transport, connection, idle)
+
+
+class ConnectionTestCase(SynchronousTestCase):
+    """A case with an open connection."""
+
+    def setUp(self) -> None:
+        """Open the connection."""
+        opened = Opened.new()
+        self.addCleanup(opened.network.close)
+        self.network, self.transport = opened.network, opened.transport
+        self.connection, self.idle = opened.connection, opened.idle
+
+    def send(self, request: UpstreamRequest | None = None) -> Deferred[UpstreamResponse]:
+        """Send a request; what was written is dropped."""
+        answered = self.connection.send(request or get())
+        self.transport.take()
+        return answered
+
+    def receive(self, octets: bytes, request: UpstreamRequest | None = None) -> Receiver:
+        """Send a request, let a response arrive, and receive its content."""
+        answered = self.send(request)
+        self.transport.deliver(octets)
+        receiver = Receiver()
+        self.successResultOf(answered).deliverBody(receiver)
+        return receiver
+
+    def assert_reusable(self, yes: bool) -> None:
+        """Check whether the connection was handed back."""
+        self.network.settle()
+        self.assertEqual([self.connection] if yes else [], self.idle)
+        self.assertEqual(yes, self.connection.usable)
+        self.assertEqual(yes, self.transport.lost is None)
+
+
+class OpeningTests(ConnectionTestCase):
+    """A connection that was just made."""
+
+    def test_fake(self) -> None:
+        """The transport that these tests stand on is one."""
+        for interface in (ITransport, IConsumer, IPushProducer):
+            self.assertTrue(verifyObject(interface, self.transport))
+
+    def test_interfaces(self) -> None:
+        """A connection is what its transport and its requests take it for."""
+        for interface in (IHandshakeListener, IPushProducer, IConsumer):
+            self.assertTrue(verifyObject(interface, self.connection))
+
+    def test_no_delay(self) -> None:
+        """Trap, Twisted TCP: TCP_NODELAY is set, or a relay shows steps of 40 ms."""
+        self.assertTrue(self.transport.no_delay)
+
+    def test_ready(self) -> None:
+        """Without TLS it is ready at once."""
+        self.assertIs(self.connection, self.successResultOf(self.connection.ready))
+        self.assertTrue(self.connection.usable)
+
+    def test_ready_after_the_handshake(self) -> None:
+        """With TLS nothing is sent before the upstream has proved who it is."""
+        connection = Connection(True, self.idle.append)
+        self.network.transport(CLIENT, UPSTREAM).join(connection)
+        self.assertNoResult(connection.ready)
+        self.assertFalse(connection.usable)
+        connection.handshakeCompleted()
+        self.successResultOf(connection.ready)
+        self.assertTrue(connection.usable)
+
+    def test_lost_in_the_handshake(self) -> None:
+        """The loss is told to who waits, and to nobody else."""
+        connection = Connection(True, self.idle.append)
+        transport = self.network.transport(CLIENT, UPSTREAM)
+        transport.join(connection)
+        transport.lose(ConnectionLost)
+        self.failureResultOf(connection.ready, ConnectionLost)
+        self.assertEqual([], self.idle)
+
+    def test_cancelled_in_the_handshake(self) -> None:
+        """Cancelling closes it."""
+        connection = Connection(True, self.idle.append)
+        transport = self.network.transport(CLIENT, UPSTREAM)
+        transport.join(connection)
+        connection.ready.cancel()
+        self.failureResultOf(connection.ready, CancelledError)
+        self.network.settle()
+        self.assertIsNotNone(transport.lost)
+
+
+class SendingTests(ConnectionTestCase):
+    """What is written is the request as it was given."""
+
+    def test_head(self) -> None:
+        """Trap, treq: method, target and fields go out octet for octet, nothing is added."""
+        fields = [(b"x-b", b"1"), (b"HOST", b"h"), (b"x-a", b"\xff"), (b"x-b", b"2")]
+        self.connection.send(UpstreamRequest(ORIGIN, b"gEt", b"//a%2fB?", fields))
+        self.assertEqual(
+            b"gEt //a%2fB? HTTP/1.1\r\nx-b: 1\r\nHOST: h\r\nx-a: \xff\r\nx-b: 2\r\n\r\n",
+            self.transport.value(),
+        )
+
+    def test_content_with_a_length(self) -> None:
+        """Octets are written as they come."""
+        content = Content(5)
+        self.send(get(b"POST", content))
+        self.connection.write(b"abc")
+        self.connection.write(b"de")
+        content.done.callback(None)
+        self.assertEqual(b"abcde", self.transport.value())
+
+    def test_content_in_chunks(self) -> None:
+        """Each write is a chunk, and the end is written."""
+        content = Content()
+        self.send(get(b"POST", content))
+        self.connection.write(b"abc")
+        self.assertEqual(b"3\r\nabc\r\n", self.transport.take())
+        content.done.callback(None)
+        self.assertEqual(b"0\r\n\r\n", self.transport.value())
+
+    def test_trailers(self) -> None:
+        """Trailers of an upload follow its last chunk; those that would frame or route do not."""
+        upload = Upload(CHUNKED, Valve(self.network.transport(CLIENT, UPSTREAM)))
+        self.send(get(b"POST", upload))
+        upload.finish([(b"X-Sum", b"1"), (b"Content-Length", b"3"), (b"Host", b"evil")])
+        self.assertEqual(b"0\r\nX-Sum: 1\r\n\r\n", self.transport.value())
+
+    def test_backpressure(self) -> None:
+        """A full transport pauses the request's content, and only while there is some."""
+        content = Content(10**6)
+        self.send(get(b"POST", content))
+        self.connection.write(bytes(100_000))
+        self.assertEqual("paused", content.state)
+        self.transport.take()
+        self.assertEqual("producing", content.state)
+        content.done.callback(None)
+        self.connection.write(bytes(100_000))
+        self.assertEqual("producing", content.state)
+
+    def test_content_that_cannot_be_produced(self) -> None:
+        """The connection is closed, so that half a request cannot be taken for a whole one."""
+        content = Content()
+        content.done = fail(OSError("a disk broke"))
+        answered = self.connection.send(get(b"POST", content))
+        self.network.settle()
+        self.assertIsNotNone(self.transport.lost)
+        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+        self.failureResultOf(answered, UpstreamError)
+
+    def test_one_producer(self) -> None:
+        """Content is produced by whom the request names."""
+        self.assertRaises(NotImplementedError, self.connection.registerProducer, self, True)
+        self.assertRaises(NotImplementedError, self.connection.unregisterProducer)
+
+
+class ReceivingTests(ConnectionTestCase):
+    """How a response is read."""
+
+    WHOLE = (
+        (OK, b"ok"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""),
+        (b"HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n", b""),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n", b""),
+        (CHUNKED_OK + b"3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\nX-T: 1\r\n\r\n", b"abc0123456789"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK, b"ok"),
+        (b"\r\n" + OK, b"ok"),
+    )
+
+    def test_every_split(self) -> None:
+        """A response is read the same however the network cuts it."""
+        for octets, content in self.WHOLE:
+            for pieces in splits(octets):
+                opened = Opened.new()
+                answered = opened.connection.send(get())
+                receiver = Receiver()
+                answered.addCallback(UpstreamResponse.deliverBody, receiver)
+                for piece in pieces:
+                    self.assertFalse(opened.transport.paused)
+                    opened.transport.deliver(piece)
+                self.assertEqual((content, True), (receiver.content, receiver.whole), pieces)
+                self.assertEqual([opened.connection], opened.idle)
+
+    @given(st.lists(st.binary(min_size=1, max_size=50), max_size=8), st.data())
+    def test_any_chunks(self, contents: list[bytes], data: st.DataObject) -> None:
+        """Any chunks, cut anywhere, are the same content."""
+        octets = CHUNKED_OK + b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in contents)
+        octets += b"0\r\n\r\n"
+        cuts = sorted(data.draw(st.sets(st.integers(1, len(octets) - 1), max_size=10)))
+        opened = Opened.new()
+        receiver = Receiver()
+        opened.connection.send(get()).addCallback(UpstreamResponse.deliverBody, receiver)
+        for start, end in zip([0, *cuts], [*cuts, len(octets)], strict=True):
+            opened.transport.deliver(octets[start:end])
+        self.assertEqual((b"".join(contents), True), (receiver.content, receiver.whole))
+
+    def test_the_head_is_enough(self) -> None:
+        """The response is there with its head; the content may take for ever."""
+        answered = self.send()
+        self.transport.deliver(CHUNKED_OK)
+        response = self.successResultOf(answered)
+        self.assertTrue(verifyObject(IResponse, response))
+        self.assertEqual(
+            (200, b"OK", (b"HTTP", 1, 1)), (response.code, response.phrase, response.version)
+        )
+        self.assertEqual(UNKNOWN_LENGTH, response.length)
+        self.assertEqual([b"chunked"], response.headers.getRawHeaders(b"transfer-encoding"))
+        self.assertRaises(NotImplementedError, response.setPreviousResponse, response)
+
+    def test_every_read_is_passed_on(self) -> None:
+        """Each read reaches the receiver before the next one is awaited."""
+        receiver = self.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\na")
+        self.assertEqual(b"a", receiver.content)
+        self.transport.deliver(b"bc")
+        self.assertEqual(b"abc", receiver.content)
+        self.assertIsNone(receiver.reason)
+        self.transport.deliver(b"def")
+        self.assertTrue(receiver.whole)
+
+    def test_nobody_receives_yet(self) -> None:
+        """Until somebody receives the content the socket is not read: one read waits at most."""
+        answered = self.send()
+        self.transport.deliver(CHUNKED_OK + b"3\r\nabc\r\n")
+        self.assertEqual("paused", self.transport.producerState)
+        receiver = Receiver()
+        self.successResultOf(answered).deliverBody(receiver)
+        self.assertEqual(b"abc", receiver.content)
+        self.assertEqual("producing", self.transport.producerState)
+
+    def test_whole_before_anybody_receives(self) -> None:
+        """A response that was whole in its first read reaches a late receiver whole."""
+        receiver = self.receive(OK)
+        self.assertEqual((b"ok", True), (receiver.content, receiver.whole))
+        self.assert_reusable(True)
+
+    def test_broken_before_anybody_receives(self) -> None:
+        """A response that broke off meanwhile is broken for a late receiver too."""
+        answered = self.send()
+        self.transport.deliver(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+        self.transport.lose()
+        receiver = Receiver()
+        self.successResultOf(answered).deliverBody(receiver)
+        assert receiver.reason is not None
+        self.assertEqual(b"abc", receiver.content)
+        self.assertIsNotNone(receiver.reason.check(ResponseIncomplete))
+
+    def test_closed_before_anybody_receives(self) -> None:
+        """Content that ends with the connection is whole for a late receiver."""
+        answered = self.send()
+        self.transport.deliver(b"HTTP/1.1 200 OK\r\n\r\nabc")
+        self.transport.lose()
+        receiver = Receiver()
+        self.successResultOf(answered).deliverBody(receiver)
+        self.assertEqual((b"abc", True), (receiver.content, receiver.whole))
+
+    def test_backpressure(self) -> None:
+        """Who receives may pause the socket, and end it."""
+        receiver = self.receive(CHUNKED_OK + b"3\r\nabc\r\n")
+        flow = receiver.transport
+        assert isinstance(flow, ReadFlow)
+        self.assertTrue(verifyObject(IPushProducer, flow))
+        flow.pauseProducing()
+        self.assertEqual("paused", self.transport.producerState)
+        flow.resumeProducing()
+        self.assertEqual("producing", self.transport.producerState)
+        flow.stopProducing()
+        self.network.settle()
+        self.assertIsNotNone(self.transport.lost)
+
+    def test_paused_at_the_end(self) -> None:
+        """A connection that goes back is read again: its loss has to be noticed."""
+        receiver = self.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+        flow = receiver.transport
+        assert isinstance(flow, ReadFlow)
+        flow.pauseProducing()
+        self.transport.deliver(b"def")
+        self.assert_reusable(True)
+        self.assertEqual("producing", self.transport.producerState)
+
+    def test_trailers(self) -> None:
+        """Trap, twisted.web client: trailers are there once the content ended."""
+        answered = self.send()
+        self.transport.deliver(CHUNKED_OK + b"1\r\na\r\n0\r\nX-Sum: 1\r\nx-sum: 2\r\n\r\n")
+        response = self.successResultOf(answered)
+        response.deliverBody(Receiver())
+        self.assertEqual([(b"X-Sum", b"1"), (b"x-sum", b"2")], response.trailers)
+
+    def test_interim_responses(self) -> None:
+        """Trap, twisted.web client: every 1xx is told, 100 and 103 alike, in order."""
+        seen: list[ResponseHead] = []
+        request = get()
+        request.on_interim = seen.append
+        answered = self.send(request)
+        self.transport.deliver(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n"
+        )
+        self.assertNoResult(answered)
+        self.transport.deliver(b"\r\n" + OK)
+        self.assertEqual(200, self.successResultOf(answered).code)
+        self.assertEqual(
+            [(100, []), (103, [(b"Link", b"a")])], [(h.status, h.fields) for h in seen]
+        )
+
+    def test_answer_to_head(self) -> None:
+        """Trap, httptools: a response to HEAD has no content whatever its fields say."""
+        for fields in (b"Content-Length: 10", b"Transfer-Encoding: chunked"):
+            opened = Opened.new()
+            receiver = Receiver()
+            answered = opened.connection.send(get(b"HEAD"))
+            answered.addCallback(UpstreamResponse.deliverBody, receiver)
+            opened.transport.deliver(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n\r\n")
+            self.assertEqual((b"", True), (receiver.content, receiver.whole))
+            self.assertEqual([opened.connection], opened.idle)
+
+    def test_extension_methods(self) -> None:
+        """Trap, httptools: a method that nobody has heard of goes out as it is."""
+        self.connection.send(get(b"x-Purge!"))
+        self.assertTrue(self.transport.value().startswith(b"x-Purge! / HTTP/1.1\r\n"))
+
+
+class EndingTests(ConnectionTestCase):
+    """How responses and connections end."""
+
+    def test_reuse(self) -> None:
+        """After a whole response the connection serves the next request."""
+        for _ in range(3):
+            self.idle.clear()
+            receiver = self.receive(OK)
+            self.assertTrue(receiver.whole)
+            self.assert_reusable(True)
+        self.assertTrue(self.connection.reused)
+
+    def test_no_reuse(self) -> None:
+        """A response that says so, or that leaves octets behind, ends the connection."""
+        for octets in (
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+            b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            OK + OK,
+            b"HTTP/1.1 204 No Content\r\n\r\nsurprise",
+            CHUNKED_OK + b"2\r\nok\r\n0\r\n\r\nsurprise",
+        ):
+            opened = Opened.new()
+            receiver = Receiver()
+            answered = opened.connection.send(get())
+            answered.addCallback(UpstreamResponse.deliverBody, receiver)
+            opened.transport.deliver(octets)
+            opened.network.settle()
+            self.assertTrue(receiver.whole, octets)
+            self.assertEqual([], opened.idle, octets)
+            self.assertIsNotNone(opened.transport.lost, octets)
+
+    def test_old_upstream_that_keeps_alive(self) -> None:
+        """HTTP/1.0 with keep-alive may be used again."""
+        self.receive(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")
+        self.assert_reusable(True)
+
+    def test_response_before_the_end_of_the_request(self) -> None:
+        """An early answer is whole; the connection, mid-request, is not used again."""
+        content = Content(10)
+        receiver = self.receive(OK, get(b"POST", content))
+        self.assertTrue(receiver.whole)
+        self.assertEqual("stopped", content.state)
+        self.assert_reusable(False)
+
+    def test_until_close(self) -> None:
+        """A clean close is the end of content that has no other; a reset is none."""
+        for reason, whole in ((ConnectionDone, True), (ConnectionLost, False)):
+            opened = Opened.new()
+            receiver = Receiver()
+            answered = opened.connection.send(get())
+            answered.addCallback(UpstreamResponse.deliverBody, receiver)
+            opened.transport.deliver(b"HTTP/1.1 200 OK\r\n\r\nabc")
+            opened.transport.lose(reason)
+            self.assertEqual((b"abc", whole), (receiver.content, receiver.whole))
+            self.assertEqual([], opened.idle)
+
+    def test_truncated(self) -> None:
+        """A close inside a response breaks it (invariant 3), clean or not."""
+        for head in (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", CHUNKED_OK):
+            for reason in (ConnectionDone, ConnectionLost):
+                opened = Opened.new()
+                receiver = Receiver()
+                answered = opened.connection.send(get())
+                answered.addCallback(UpstreamResponse.deliverBody, receiver)
+                opened.transport.deliver(head + b"3\r\nabc")
+                opened.transport.lose(reason)
+                assert receiver.reason is not None
+                self.assertIsNotNone(receiver.reason.check(ResponseIncomplete))
+
+    def test_closed_before_the_head(self) -> None:
+        """Whoever waits is told, whether or not a part of the head had come."""
+        for octets, replied in ((b"", False), (b"HTTP/1.1 20", True)):
+            opened = Opened.new()
+            answered = opened.connection.send(get())
+            if octets:
+                opened.transport.deliver(octets)
+            opened.transport.lose()
+            self.failureResultOf(answered, ConnectionTerminated)
+            self.assertEqual(replied, opened.connection.replied)
+
+    def test_malformed(self) -> None:
+        """A response that two could read differently ends the connection."""
+        for octets in (
+            b"ICY 200 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\nX: y\n\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        ):
+            opened = Opened.new()
+            answered = opened.connection.send(get())
+            opened.transport.deliver(octets)
+            self.failureResultOf(answered, BadResponse)
+            opened.network.settle()
+            self.assertIsNotNone(opened.transport.lost)
+
+    def test_malformed_content(self) -> None:
+        """A bad chunk breaks the content that had begun."""
+        receiver = self.receive(CHUNKED_OK + b"3\r\nabc\r\n")
+        self.transport.deliver(b"xyz\r\n")
+        assert receiver.reason is not None
+        self.assertIsNotNone(receiver.reason.check(BadResponse))
+        self.assert_reusable(False)
+
+    def test_malformed_content_in_the_first_read(self) -> None:
+        """Content that is bad from its first octet ends the exchange as well, without a defect."""
+        answered = self.send()
+        self.transport.deliver(CHUNKED_OK + b"xyz\r\n")
+        self.failureResultOf(answered, BadResponse)
+        self.assert_reusable(False)
+
+    def test_head_too_large(self) -> None:
+        """A head past its bound, with an end or without."""
+        answered = self.send()
+        self.transport.deliver(b"HTTP/1.1 200 OK\r\nX: " + b"a" * MAX_HEAD_BYTES)
+        self.failureResultOf(answered, ResponseHeadTooLarge)
+
+    def test_unsolicited(self) -> None:
+        """Octets that nobody asked for could be taken for the next response: the end."""
+        self.receive(OK)
+        self.idle.clear()
+        self.transport.deliver(b"HTTP/1.1 200 OK\r\n\r\n")
+        self.assertFalse(self.connection.usable)
+        self.network.settle()
+        self.assertIsNotNone(self.transport.lost)
+
+    def test_unsolicited_at_once(self) -> None:
+        """The same before the first request."""
+        self.transport.deliver(b"220 smtp.test ready\r\n")
+        self.assertFalse(self.connection.usable)
+
+    def test_lost_while_idle(self) -> None:
+        """Who keeps the connection is told."""
+        self.receive(OK)
+        self.idle.clear()
+        self.transport.lose()
+        self.assertEqual([self.connection], self.idle)
+        self.assertFalse(self.connection.usable)
+
+    def test_cancel_before_the_head(self) -> None:
+        """Nobody waits any more: the connection is closed (FIELD 1)."""
+        content = Content(10)
+        answered = self.send(get(b"POST", content))
+        answered.cancel()
+        self.failureResultOf(answered, CancelledError)
+        self.assertTrue(self.transport.disconnected)
+        self.assertEqual("stopped", content.state)
+        self.assert_reusable(False)
+
+    def test_octets_after_an_abort(self) -> None:
+        """What arrives after an abort disturbs nobody."""
+        answered = self.send()
+        answered.cancel()
+        self.failureResultOf(answered, CancelledError)
+        self.connection.dataReceived(OK)
+        self.transport.lose()
+        self.assertEqual([], self.idle)
+
+    def test_close(self) -> None:
+        """An idle connection is closed in order."""
+        self.receive(OK)
+        self.connection.close()
+        self.network.settle()
+        assert self.transport.lost is not None
+        self.assertIsNotNone(self.transport.lost.check(ConnectionDone))
+        self.assertFalse(self.transport.disconnected)
+
+    def test_abort_twice(self) -> None:
+        """A second abort is none."""
+        self.connection.abort()
+        self.connection.abort()
+        self.network.settle()
+        self.assert_reusable(False)
+
+    def test_silent(self) -> None:
+        """The kernel knows of a close before the reactor does."""
+        self.receive(OK)
+        self.assertTrue(self.connection.silent())
+        self.transport.kernel[1].close()
+        self.assertTrue(self.connection.usable)
+        self.assertFalse(self.connection.silent())
+
+    def test_upload_is_released(self) -> None:
+        """The end of an exchange lets go of the client's socket that its upload held."""
+        client = self.network.transport(UPSTREAM, CLIENT)
+        valve = Valve(client)
+        upload = Upload(Framing(Kind.LENGTH, 10**6), valve)
+        self.send(get(b"POST", upload))
+        upload.write(bytes(200_000))
+        self.assertTrue(valve.held)
+        self.connection.abort()
+        self.assertFalse(valve.held)
+        valve.hold(Hold.PIPELINE)
