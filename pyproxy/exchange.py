@@ -13,6 +13,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 
 from pyproxy.errors import (
@@ -28,22 +29,20 @@ from pyproxy.errors import (
     ReadTimeout,
     WriteTimeout,
 )
-from pyproxy.policy.routing import Limits, Route, RoutingTable
+from pyproxy.policy.routing import Route, RoutingTable
 from pyproxy.relay.content import Download, Upload
 from pyproxy.relay.limits import Sweeper
 from pyproxy.semantics.fields import Fields, tokens, values
 from pyproxy.semantics.forwarding import (
+    ALLOWED_METHODS,
     HOP_BOUNDED,
     Hop,
     connection_options,
-    effective_host,
-    forwardable_trailers,
     hops_left,
     one_hop_less,
 )
 from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
 from pyproxy.semantics.messages import RequestHead, ResponseHead
-from pyproxy.semantics.problems import ALLOWED_METHODS
 from pyproxy.semantics.urls import Origin
 
 
@@ -53,11 +52,20 @@ class ClientSide(Protocol):
     Attributes:
         begun: the head of the final response was sent.
         upload: the request's content, or None without any.
+        options: the request's connection options.
+        asked_host: the request's Host, empty without one.
+        request_id: the request's name in logs and error texts.
     """
 
     head: RequestHead
+    options: list[bytes]
+    asked_host: bytes
     upload: Upload | None
     begun: bool
+
+    @property
+    def request_id(self) -> str:
+        """The request's name in logs and error texts."""
 
     @property
     def hop(self) -> Hop:
@@ -96,7 +104,7 @@ class UpstreamRequest:
         origin: whom it is for.
         content: what follows the head; content of UNKNOWN_LENGTH is sent in chunks.
         on_interim: called with the head of each interim response.
-        connected: a connection is there, and the head was written to it.
+        connected: a connection is there, and the head is written to it.
         source: what to pause for a client that does not take interim responses; set with it.
     """
 
@@ -144,7 +152,6 @@ class Exchange:
     _failure: ProxyError | None = None
     _left: bool = False
     _route: Route = attrs.field(init=False)
-    _limits: Limits = Limits()
     _interims: int = 0
     _request: UpstreamRequest | None = None
     _download: Download | None = None
@@ -156,6 +163,9 @@ class Exchange:
         """Begin; the story ends by itself, by ``cancel`` or by ``fail``, and always quietly."""
         self._story = Deferred.fromCoroutine(self._run())
         self._story.addErrback(self._defect)
+        if self._failure is not None:
+            # It came while the story ran for the first time, before it could be cancelled.
+            self._story.cancel()
 
     def cancel(self) -> None:
         """End everything at once: the client is gone."""
@@ -184,12 +194,14 @@ class Exchange:
         head, upload = client.head, client.upload
         routed = self._table.find(head)
         route = routed.route
-        host = effective_host(head, routed.authority)
-        options = connection_options(head.fields)
+        # A target in absolute-form outranks Host.  Spec: RFC 9112 3.2.2.
+        host = client.asked_host if routed.authority is None else routed.authority
+        options = client.options
         if route.to_upstream.passed_here(head.fields):
             raise LoopDetected("this request has already passed through this proxy")
         framing = NO_CONTENT if upload is None else upload.framing
-        self._admit(upload, route.limits)
+        self._route = route
+        self._attach(upload)
         fields = route.to_upstream.fields(head, options, host, client.hop, framing)
         if head.method in HOP_BOUNDED and (left := hops_left(fields)) is not None:
             if left == 0:
@@ -199,21 +211,20 @@ class Exchange:
         self._request = UpstreamRequest(
             route.target.origin, head.method, routed.target, fields, upload, self._interim
         )
-        self._route = route
         self._since = self._sweeper.now
         self._sweeper.watch(self)
         response = await self._upstream.send(self._request)
         answer = response.head
         client.begin(
             answer.status,
-            answer.reason,
+            route.to_client.reason(answer.reason),
             route.to_client.fields(answer.fields, response.options, answer.status, host),
             response.framing,
         )
         self._download = download = Download(client)
         response.deliverBody(download)
         await download.done
-        client.finish_content(forwardable_trailers(response.trailers))
+        client.finish_content(route.to_client.trailers(response.trailers, response.options))
 
     def _interim(self, head: ResponseHead) -> None:
         """Pass on an interim response.  Spec: RFC 9110 15.2."""
@@ -222,7 +233,7 @@ class Exchange:
         fields = self._route.to_client.fields(head.fields, options, head.status, b"")
         if self._request is not None:
             self._client.flow_from(self._request.source)
-        self._client.inform(head.status, head.reason, fields)
+        self._client.inform(head.status, self._route.to_client.reason(head.reason), fields)
 
     def _answer_as_final_recipient(self, method: bytes) -> None:
         """Answer a request that may be forwarded no further.  Spec: RFC 9110 7.6.2, 9.3.7."""
@@ -231,12 +242,13 @@ class Exchange:
         self._client.begin(204, b"No Content", [(b"Allow", ALLOWED_METHODS)], NO_CONTENT)
         self._client.finish_content([])
 
-    def _admit(self, upload: Upload | None, limits: Limits) -> None:
-        """Bound the request's content.  Raises: ContentTooLarge."""
-        self._limits = limits
+    def _attach(self, upload: Upload | None) -> None:
+        """Bind the request's content to the route's rules.  Raises: ContentTooLarge."""
         if upload is None:
             return
-        upload.max_content = most = limits.max_content
+        forwarding, options = self._route.to_upstream, self._client.options
+        upload.admit_trailers = lambda trailers: forwarding.trailers(trailers, options)
+        upload.max_content = most = self._route.limits.max_content
         if most is not None and upload.framing.kind is Kind.LENGTH and upload.framing.length > most:
             raise ContentTooLarge(f"the content has more than {most} bytes")
         upload.fail = self.fail
@@ -255,15 +267,15 @@ class Exchange:
         elif isinstance(cause, Malformed):
             error = BadRequest(f"the request is malformed: {cause}")
         else:
-            self._log.failure("an exchange ended by a defect")
+            self._log.failure("request {id} ended by a defect", id=self._client.request_id)
             error = InternalError("the proxy could not handle this exchange")
         if self._client.begun:
             self._client.abort(error)
         else:
             self._client.refuse(error)
 
-    def _defect(self, failure: object) -> None:
-        self._log.failure("an exchange could not be ended", failure)  # type: ignore[arg-type]
+    def _defect(self, failure: Failure) -> None:
+        self._log.failure("an exchange could not be ended", failure)
 
     # time limits
 
@@ -293,7 +305,7 @@ class Exchange:
         self, request: UpstreamRequest, upload: Upload | None, uploading: bool
     ) -> tuple[float, ProxyError]:
         """Return how long the present wait may last, and what it is called when it lasts longer."""
-        limits = self._limits
+        limits = self._route.limits
         if self._download is not None:
             return limits.idle, ReadTimeout(f"nothing moved for {limits.idle:g} s in a response")
         if request.connected and upload is not None and uploading:

@@ -33,6 +33,8 @@ from pyproxy.semantics.urls import PathMapping, Target, parse_target
 from pyproxy.upstream.agent import ForwardingAgent, Trust
 from pyproxy.upstream.client import ForwardingClient
 
+_log = Logger("pyproxy")
+
 BACKLOG = 1024
 """Connections that may wait to be accepted; Twisted's own default of 50 drops bursts."""
 
@@ -59,8 +61,6 @@ def route_of(config: Config, target: Target, pseudonym: bytes) -> Route:
 class ProxyService(Service):
     """The proxy as twistd starts and stops it."""
 
-    _log = Logger("pyproxy")
-
     def __init__(self, config: Config, reactor: IProxyReactor) -> None:
         self._config = config
         self._reactor = reactor
@@ -79,7 +79,7 @@ class ProxyService(Service):
             self._listen()
         except CannotListenError as error:
             # A traceback would hide the one line that matters.
-            self._log.critical("{error}; nothing was started", error=error)
+            _log.critical("{error}; nothing was started", error=error)
             raise SystemExit(f"pyproxy: {error}") from error
 
     def _listen(self) -> None:
@@ -87,13 +87,13 @@ class ProxyService(Service):
         self._site = site = self._make_site(target)
         for listen in self._config.listen:
             port = self._listen_on(self._endpoint(listen), site)
-            self._log.info(
+            _log.info(
                 "Listening on {where} for {target}",
                 where=_shown(port.getHost(), listen),
                 target=target.url,
             )
         if self._config.insecure:
-            self._log.warn("the upstream's certificate is not verified (--upstream-insecure)")
+            _log.warn("the upstream's certificate is not verified (--upstream-insecure)")
         self._sweeper.start()
 
     def _make_site(self, target: Target) -> ProxySite:

@@ -14,10 +14,9 @@ import attrs
 
 from pyproxy.config import values
 from pyproxy.config.schema import Config, Listen
-from pyproxy.ingress.site import Network
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.fields import Field
-from pyproxy.semantics.forwarding import FieldRules
+from pyproxy.semantics.forwarding import FieldRules, Network
 from pyproxy.semantics.urls import Target, parse_prefix, parse_target
 from pyproxy.upstream.trust import TrustRoot, read_authorities
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-from pyproxy.ingress.site import Network
+from pyproxy.config.values import is_loopback, listens_on_loopback
 from pyproxy.policy.routing import Limits
-from pyproxy.semantics.forwarding import FieldRules
+from pyproxy.semantics.forwarding import FieldRules, Network
 from pyproxy.semantics.urls import Target
 from pyproxy.upstream.trust import TrustRoot
 
@@ -26,8 +26,6 @@ class Listen:
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        from pyproxy.config.values import is_loopback, listens_on_loopback
-
         if self.description is not None:
             return listens_on_loopback(self.description)
         return is_loopback(self.interface)

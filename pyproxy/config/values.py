@@ -6,37 +6,30 @@ secret.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
-from pyproxy.ingress.site import Network
 from pyproxy.semantics.fields import Field, is_field_value, is_token
-from pyproxy.semantics.forwarding import HOP_BY_HOP
+from pyproxy.semantics.forwarding import HOP_BY_HOP, Network
 from pyproxy.semantics.urls import is_authority
+
+MIN_PART_BYTES = 6
+"""Shorter cookie values and parameters (``dark``, ``auth``) are settings, and no secrets."""
 
 MAX_VALUE_FILE_BYTES = 64 * 1024
 """Octets of a file whose content becomes a field's value."""
 
-_size = re.compile(r"(\d+)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE).fullmatch
+_size = re.compile(r"([0-9]{1,15}) ?(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE).fullmatch
+_decimal = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:e[0-9]{1,2})?").fullmatch
 _variable = re.compile(r"\$(\$)\{|\$\{([^}]*)\}")
 _is_variable_name = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 _interface = re.compile(r"(?:^|:)interface=((?:\\.|[^:\\])*)")
 
-_CREDENTIAL_NAMES = frozenset(
-    {
-        b"api-key",
-        b"authorization",
-        b"cookie",
-        b"ocp-apim-subscription-key",
-        b"proxy-authorization",
-        b"x-api-key",
-        b"x-auth-token",
-        b"x-goog-api-key",
-    }
-)
+_is_credential_name = re.compile(
+    rb"key|token|secret|auth|passw|cookie|credential|session|signature", re.IGNORECASE
+).search
 
 _UNREMOVABLE = frozenset({b"content-length", b"host", b"transfer-encoding"})
 
@@ -45,7 +38,7 @@ _UNSETTABLE = HOP_BY_HOP | {b"content-length", b"trailer"}
 
 def parse_port(text: str) -> int:
     """Parse a TCP port; 0 lets the system choose."""
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+    if re.fullmatch(r"[0-9]{1,5}", text) is None or int(text) > 65535:
         raise ValueError("it has to be a number from 0 to 65535")
     return int(text)
 
@@ -64,18 +57,14 @@ def parse_interface(text: str) -> str:
 
 def parse_seconds(text: str) -> float:
     """Parse a time limit in seconds."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise ValueError("it has to be a number of seconds greater than 0")
-    return seconds
+    if _decimal(text) is None or float(text) == 0:
+        raise ValueError("it has to be a number of seconds greater than 0, such as 5 or 0.5")
+    return float(text)
 
 
 def parse_size(text: str) -> int:
     """Parse a number of octets: ``1000``, ``64k``, ``10MiB``; the units are powers of 1024."""
-    match = _size(text.strip())
+    match = _size(text.strip(" "))
     if match is None:
         raise ValueError("it has to be a number of bytes, such as 1000000, 64k or 10m")
     unit = (match[2] or "").lower()
@@ -94,7 +83,7 @@ def parse_network(text: str) -> Network:
 
 def parse_name(text: str) -> bytes:
     """Parse a field name; returns it in lower case."""
-    name = text.encode("utf-8")
+    name = text.encode("utf-8", "surrogateescape")
     if not is_token(name):
         raise ValueError("it has to be a field name, such as X-Api-Key")
     if name.lower() in _UNREMOVABLE:
@@ -128,7 +117,7 @@ def parse_field(text: str, environment: Mapping[str, str]) -> tuple[Field, list[
     Returns: the field, and the parts of its value that are secret.
     """
     name_text, colon, value_text = text.partition(":")
-    name = name_text.strip().encode("utf-8")
+    name = name_text.strip().encode("utf-8", "surrogateescape")
     if not colon or not is_token(name):
         raise ValueError("it has to be 'Name: value' with a field name before the colon")
     lower = name.lower()
@@ -144,7 +133,7 @@ def parse_field(text: str, environment: Mapping[str, str]) -> tuple[Field, list[
         raise ValueError(f"the value of {name_text.strip()} holds a line end or another control")
     if lower == b"host" and not is_authority(value):
         raise ValueError("the value of Host has to be a host with or without a port")
-    if lower in _CREDENTIAL_NAMES:
+    if _is_credential_name(lower):
         parts += _credentials(value)
     return (name, value), [part for part in parts if part]
 
@@ -158,8 +147,9 @@ def _credentials(value: bytes) -> list[bytes]:
     parts = [rest or scheme]
     for pair in re.split(rb"[;,]\s*", value):
         _, equals, argument = pair.partition(b"=")
-        if equals and argument.strip(b"= "):
-            parts.append(argument.strip(b' "'))
+        argument = argument.strip(b'= "')
+        if equals and len(argument) >= MIN_PART_BYTES:
+            parts.append(argument)
     return parts
 
 
@@ -184,6 +174,8 @@ def _expand(text: str, environment: Mapping[str, str]) -> tuple[bytes, list[byte
 
 def _read_value(path: Path) -> bytes:
     try:
+        if "\0" in str(path) or path.is_fifo():
+            raise ValueError(f"the file {path} cannot be read (it is a pipe, or no name)")
         with path.open("rb") as file:
             octets = file.read(MAX_VALUE_FILE_BYTES + 1)
     except OSError as error:

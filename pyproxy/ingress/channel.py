@@ -36,26 +36,32 @@ from pyproxy.errors import (
 )
 from pyproxy.ingress.request import ClientRequest
 from pyproxy.ingress.seams import SiteSide
-from pyproxy.ingress.sockets import has_left, unsent
 from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.relay.sockets import has_left, unsent
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.semantics.forwarding import connection_options, effective_host, persists
-from pyproxy.semantics.framing import ContentReader, Kind, content_reader, request_framing
+from pyproxy.semantics.forwarding import connection_options, host_of, persists
+from pyproxy.semantics.framing import ContentReader, content_reader, request_framing
 from pyproxy.semantics.messages import HeadReader, RequestHead, parse_request_head, write_head
 
 MAX_PIPELINED_BYTES = 64 * 1024
-"""Octets of later requests that are read while one is being answered."""
+"""Octets of later requests that are read while one is being answered: one full read.
+
+They are read at all only so that a client that leaves is noticed at once.
+"""
 
 LINGER_SECONDS = 5.0
-"""How long a client that still sends may take to read its last response."""
+"""How long a client that has taken its last response may go on sending; nginx has 5 s too."""
 
 MAX_LINGER_BYTES = 64 * 1024 * 1024
-"""Octets that are read and dropped during that time."""
+"""Octets that are read and dropped during that time; more is no accident."""
 
 GONE_INTERVAL = 0.05
-"""How often a client whose socket is not read is looked at, in seconds."""
+"""How often a client whose socket is not read is looked at, in seconds.
+
+Half of the 100 ms within which the upstream is to be closed behind a client that left.
+"""
 
 
 class State(Enum):
@@ -89,6 +95,8 @@ class Channel(Protocol):
         site: whose connection it is.
         hop: what requests on it are told about the client.
         persists: whether the client means to send more after the present request.
+        options: the present request's connection options.
+        asked_host: the present request's Host, empty without one.
     """
 
     transport: StreamTransport  # type: ignore[assignment]
@@ -96,6 +104,8 @@ class Channel(Protocol):
     def __init__(self, site: SiteSide) -> None:
         self.site = site
         self.persists = False
+        self.options: list[bytes] = []
+        self.asked_host = b""
         self._state = State.OPEN
         self._heads = HeadReader()
         self._reader: ContentReader | None = None
@@ -166,13 +176,14 @@ class Channel(Protocol):
             octets, rest = found
             head = parse_request_head(octets)
             framing = request_framing(head)
-            self.persists = persists(head.minor_version, connection_options(head.fields))
-            effective_host(head, None)
+            self.options = connection_options(head.fields)
+            self.persists = persists(head.minor_version, self.options)
+            self.asked_host = host_of(head)
         except Malformed as error:
             self._refuse(_translate(error), head)
             return
         upload = None
-        if framing.kind is not Kind.NONE and framing.length + (framing.kind is Kind.CHUNKED):
+        if framing.has_content:
             upload = Upload(framing, self._flow)
             self._reader = content_reader(framing)
         self._request = request = ClientRequest(self, head, upload)
@@ -187,8 +198,7 @@ class Channel(Protocol):
             content = reader.feed(data)
         except Malformed as error:
             self._reader = None
-            self._state = State.LINGERING
-            self._linger_from_now()
+            self._linger()
             if upload is not None:
                 upload.refuse(_translate(error))
             return
@@ -235,8 +245,7 @@ class Channel(Protocol):
         """
         self.site.log(request)
         self._request = None
-        self._state = State.LINGERING
-        self._linger_from_now()
+        self._linger()
         if flush:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
@@ -249,8 +258,7 @@ class Channel(Protocol):
         whole = whole and self._state is State.OPEN
         self._reader = None
         self._pending = b""
-        self._state = State.LINGERING
-        self._linger_from_now()
+        self._linger()
         self._flow.release(Hold.FULL | Hold.UNCLAIMED | Hold.PIPELINE)
         self.transport.unregisterProducer()
         if whole or self.isSecure():
@@ -259,7 +267,9 @@ class Channel(Protocol):
             # Closing now would reset the connection, and the response with it (RFC 9112 9.6).
             self.transport.loseWriteConnection()
 
-    def _linger_from_now(self) -> None:
+    def _linger(self) -> None:
+        """Begin no more requests; ``check`` ends the connection in time."""
+        self._state = State.LINGERING
         self._since = self.site.sweeper.now
 
     # pausing
@@ -330,22 +340,25 @@ class Channel(Protocol):
     def check(self, now: float) -> None:
         """Keep the limits of a connection that waits for its client.  Spec: RFC 9112 9.5."""
         if self._state is State.LINGERING:
-            waiting = self.unsent()
-            if waiting != self._unsent:
-                self._unsent, self._since = waiting, now
-            limit = self.site.client_limit if waiting else LINGER_SECONDS
-            if now - self._since >= limit:
+            limit = self.site.client_limit if self.unsent() else LINGER_SECONDS
+            if not self._takes(now) and now - self._since >= limit:
                 self.transport.abortConnection()
         elif self._request is None and now - self._since >= self.site.client_limit:
-            waiting = self.unsent()
-            if waiting != self._unsent:
-                # The client still takes its last response.
-                self._unsent, self._since = waiting, now
-            elif self._heads.empty:
+            if self._takes(now):
+                return
+            if self._heads.empty:
                 self._end()
             else:
                 within = f"within {self.site.client_limit:g} s"
                 self._refuse(ClientTimeout(f"the request's head was not complete {within}"))
+
+    def _takes(self, now: float) -> bool:
+        """Tell whether the client took octets of its last response since this was asked last."""
+        waiting = self.unsent()
+        took = waiting != self._unsent
+        if took:
+            self._unsent, self._since = waiting, now
+        return took
 
     def shut_down(self) -> None:
         """End the connection because the proxy ends."""

@@ -29,7 +29,7 @@ from pyproxy.semantics.messages import RequestHead, write_head
 from pyproxy.semantics.problems import problem
 
 MAX_COLLECTED_BYTES = 1024 * 1024
-"""Content that is collected for a mounted resource which does not stream."""
+"""Content that is collected for a mounted resource which does not stream: a form, no upload."""
 
 _NO_HEAD = RequestHead(b"", b"", 1, [])
 
@@ -73,12 +73,15 @@ class ClientRequest(server.Request):
         self.transport = channel.transport
         self.head = head or _NO_HEAD
         self.upload = upload
+        self.options = channel.options
+        self.asked_host = channel.asked_host
         self.begun = False
         self.status = 0
         self.error: ProxyError | None = None
         self.exchange: Ending | None = None
         self.began_at = channel.site.reactor.seconds()
         self._chunked = False
+        self._delimited = True
         self._without_content = self.head.method == b"HEAD"
         self._persists = channel.persists
 
@@ -113,7 +116,7 @@ class ClientRequest(server.Request):
                 self._chunked = True
                 fields.append((b"Transfer-Encoding", b"chunked"))
             else:
-                self._persists = False
+                self._delimited = self._persists = False
         elif framing.kind is Kind.NONE:
             self._without_content = True
         if self.upload is not None and not self.upload.complete:
@@ -151,8 +154,7 @@ class ClientRequest(server.Request):
     def abort(self, error: ProxyError) -> None:
         """Break the response off, so that the client cannot take it for whole."""
         self.error = error
-        delimited = self._chunked or self.head.minor_version == 1
-        self.channel.response_broken(self, flush=delimited)
+        self.channel.response_broken(self, flush=self._delimited)
 
     def end(self, error: ProxyError) -> None:
         """End the request because the proxy has to."""

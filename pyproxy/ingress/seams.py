@@ -49,6 +49,8 @@ class ChannelSide(Protocol):
     site: SiteSide
     hop: Hop
     persists: bool
+    options: list[bytes]
+    asked_host: bytes
 
     def response_ended(self, request: Any, keep: bool) -> None:
         """Go on to the next request, or end the connection."""

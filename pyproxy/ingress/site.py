@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IAddress, IReactorTime, ISSLTransport
+from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.resource import IResource
 
@@ -17,12 +18,10 @@ from pyproxy.ingress.channel import Channel
 from pyproxy.ingress.request import ClientRequest
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.semantics.forwarding import Hop
+from pyproxy.semantics.forwarding import Hop, Network
 
 SHUTDOWN_SECONDS = 2.0
 """How long the last octets may take to leave when the proxy ends."""
-
-Network = IPv4Network | IPv6Network
 
 
 class ProxySite(server.Site):
@@ -91,7 +90,10 @@ class ProxySite(server.Site):
         if not self._channels:
             self._all_gone.callback(None)
         self._all_gone.addTimeout(SHUTDOWN_SECONDS, self.reactor)
-        return self._all_gone.addErrback(lambda failure: failure.trap(DeferredTimeout) and None)
+        return self._all_gone.addErrback(self._out_of_time)
+
+    def _out_of_time(self, failure: Failure) -> None:
+        failure.trap(DeferredTimeout)
 
     def log(self, request: ClientRequest) -> None:  # type: ignore[override]
         """Write the access log's line for a request that has ended."""

@@ -11,7 +11,7 @@ from pyproxy.semantics.secrets import MASK, SecretMask
 
 # Every repetition is possessive or ends where the next attempt begins: the time stays linear in
 # what a client sends.
-_parameter = re.compile(rb"([?&;])([^?=&;\s#]++)=([^?&;\s#]*+)")
+_parameter = re.compile(rb"([?&;])([^?=&;\s#]++)=([^&;\s#]*+)")
 _secret_name = re.compile(
     rb"api[-_.]?key|access[-_.]?key|token|secret|passw|signature|credential|authorization"
     rb"|subscription[-_.]?key|session[-_.]?id|jwt|^(?:key|auth|sig|pwd|code|state)$",
@@ -45,7 +45,17 @@ class Mask:
 
 
 def _masked_parameter(match: re.Match[bytes]) -> bytes:
-    """Return a query parameter, without its value when its name says that it is a key."""
-    if _secret_name(match[2]):
-        return b"%b%b=%b" % (match[1], match[2], MASK)
-    return match[0]
+    """Return a query parameter, cut where a name says that a key follows.
+
+    The value may be a URL with a query of its own; a question mark does not end a value, so what
+    follows a key goes with it.  Spec: RFC 3986 3.4.
+    """
+    lead, rest = match[0][:1], match[0][1:]
+    kept: list[bytes] = []
+    for part in rest.split(b"?"):
+        name, equals, _ = part.partition(b"=")
+        if equals and _secret_name(name):
+            kept.append(name + b"=" + MASK)
+            break
+        kept.append(part)
+    return lead + b"?".join(kept)

@@ -35,7 +35,8 @@ class Upload:
         length: octets, or UNKNOWN_LENGTH for chunked content.
         count: octets of content that came from the client.
         complete: the client sent all of it.
-        trailers: the client's trailer section, once complete.
+        trailers: the client's trailer section, once complete, as ``admit_trailers`` left it.
+        fail: ends the exchange because of an error; nobody's any more once the exchange is over.
     """
 
     def __init__(self, framing: Framing, flow: Valve, max_content: int | None = None) -> None:
@@ -46,6 +47,7 @@ class Upload:
         self.trailers: Fields = []
         self.max_content = max_content
         self.fail: Callable[[ProxyError], None] | None = None
+        self.admit_trailers: Callable[[Fields], Fields] | None = None
         self._flow = flow
         self._consumer: IConsumer | None = None
         self._stopped = False
@@ -73,7 +75,7 @@ class Upload:
     def finish(self, trailers: Fields) -> None:
         """Note the end of the content."""
         self.complete = True
-        self.trailers = trailers
+        self.trailers = trailers if self.admit_trailers is None else self.admit_trailers(trailers)
         # The upstream's transport may be full for a while; the next request can be read meanwhile.
         self._flow.release(Hold.FULL | Hold.UNCLAIMED)
         if self._done is not None:

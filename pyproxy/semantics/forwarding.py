@@ -8,15 +8,16 @@ Spec: RFC 9110 7.6, RFC 7239, RFC 9112 3.2.
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network, IPv6Network
 
 import attrs
 
 from pyproxy.errors import Malformed
-from pyproxy.semantics.fields import Field, Fields, list_members, tokens, values
-from pyproxy.semantics.framing import CHUNKED, Framing
+from pyproxy.semantics.fields import Field, Fields, is_token, list_members, tokens, values
+from pyproxy.semantics.framing import Framing, Kind
 from pyproxy.semantics.messages import RequestHead
 from pyproxy.semantics.secrets import SecretMask
-from pyproxy.semantics.urls import Origin, PathMapping, is_authority
+from pyproxy.semantics.urls import DEFAULT_PORTS, Origin, PathMapping, is_authority
 
 HOP_BY_HOP = frozenset(
     {
@@ -43,6 +44,11 @@ WRITTEN_BY_US = frozenset(
     }
 )
 """Fields that say who the client is; believed only from a trusted proxy."""
+
+Network = IPv4Network | IPv6Network
+
+ALLOWED_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+"""What Allow says where the proxy itself answers; extension methods pass too, but have no list."""
 
 HOP_BOUNDED = frozenset({b"OPTIONS", b"TRACE"})
 """Methods for which Max-Forwards counts.  Spec: RFC 9110 7.6.2."""
@@ -121,8 +127,11 @@ def connection_options(fields: Fields) -> list[bytes]:
     Spec: RFC 9110 7.6.1.
     """
     options = tokens(values(fields, b"connection"))
-    if options and not NEVER_NOMINATED.isdisjoint(options):
-        raise Malformed("Connection nominates a field that frames the message")
+    if options:
+        if not NEVER_NOMINATED.isdisjoint(options):
+            raise Malformed("Connection nominates a field that frames the message")
+        if not all(map(is_token, options)):
+            raise Malformed("a connection option that is no token")
     return options
 
 
@@ -133,11 +142,9 @@ def persists(minor_version: int, options: list[bytes]) -> bool:
     return minor_version == 1 or b"keep-alive" in options
 
 
-def effective_host(head: RequestHead, authority: bytes | None) -> bytes:
-    """Return the authority that a client asked for.
+def host_of(head: RequestHead) -> bytes:
+    """Return the Host of a request, empty for an HTTP/1.0 request without it.
 
-    Args: authority of a target in absolute-form, which outranks Host.
-    Returns: empty for an HTTP/1.0 request without either.
     Raises: Malformed for no Host in HTTP/1.1, for two of them, or for one that is no authority.
     Spec: RFC 9112 3.2, 3.2.2.
     """
@@ -146,7 +153,7 @@ def effective_host(head: RequestHead, authority: bytes | None) -> bytes:
         raise Malformed("not exactly one Host")
     if hosts and hosts[0] and not is_authority(hosts[0]):
         raise Malformed("a Host that is no host with or without a port")
-    return authority if authority is not None else (hosts[0] if hosts else b"")
+    return hosts[0] if hosts else b""
 
 
 @attrs.frozen
@@ -162,10 +169,15 @@ class RequestForwarding:
     pseudonym: bytes
     rules: FieldRules = FieldRules()
     preserve_host: bool = False
+    _replaced: frozenset[bytes] = attrs.field(init=False)
     _dropped: frozenset[bytes] = attrs.field(init=False)
+    _guarded: frozenset[bytes] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "_dropped", HOP_BY_HOP | self.rules.replaced)
+        replaced = self.rules.replaced
+        object.__setattr__(self, "_replaced", replaced)
+        object.__setattr__(self, "_dropped", HOP_BY_HOP | replaced)
+        object.__setattr__(self, "_guarded", WRITTEN_BY_US | replaced)
 
     def passed_here(self, fields: Fields) -> bool:
         """Tell whether a request has already been through this instance.  Spec: RFC 9110 7.6.3."""
@@ -178,8 +190,8 @@ class RequestForwarding:
     ) -> Fields:
         """Return the fields that go to the upstream, in the client's order, ours at the end.
 
-        Args: connection options and host as ``connection_options`` and ``effective_host`` gave
-            them; host may be empty.
+        Args: connection options as ``connection_options`` gave them; the host that the client asked
+            for, which may be empty.
         """
         dropped = self._dropped
         if options:
@@ -204,15 +216,15 @@ class RequestForwarding:
         if host_waits and b"host" not in self._dropped:
             kept.insert(0, (b"Host", asked))
         self._add_ours(kept, head, theirs, host, hop)
-        if trailers_welcome and b"te" not in self.rules.replaced:
+        if trailers_welcome and b"te" not in self._replaced:
             kept += ((b"TE", b"trailers"), (b"Connection", b"TE"))
-        if framing is CHUNKED:
+        if framing.kind is Kind.CHUNKED:
             kept.append((b"Transfer-Encoding", b"chunked"))
         return kept
 
-    @property
-    def _guarded(self) -> frozenset[bytes]:
-        return WRITTEN_BY_US | self.rules.replaced
+    def trailers(self, trailers: Fields, options: list[bytes]) -> Fields:
+        """Return the trailers that may go to the upstream."""
+        return forwardable_trailers(trailers, self._replaced.union(options))
 
     def _add_ours(
         self,
@@ -233,7 +245,7 @@ class RequestForwarding:
             (b"Forwarded", _forwarded(believed.get(b"forwarded", []), host, hop)),
             (b"Via", b"1.%d %b" % (head.minor_version, self.pseudonym)),
         ]
-        replaced = self.rules.replaced
+        replaced = self._replaced
         for field in ours:
             if field[1] and (not replaced or field[0].lower() not in replaced):
                 kept.append(field)
@@ -311,6 +323,18 @@ class ResponseForwarding:
             kept = self.without_secrets(kept)
         return kept
 
+    def reason(self, reason: bytes) -> bytes:
+        """Return the reason phrase that goes to the client."""
+        return self.secrets.apply(reason)
+
+    def trailers(self, trailers: Fields, options: list[bytes]) -> Fields:
+        """Return the trailers that may go to the client."""
+        if not trailers:
+            return trailers
+        return self.without_secrets(
+            forwardable_trailers(trailers, self.rules.replaced.union(options))
+        )
+
     def without_secrets(self, fields: Fields) -> Fields:
         """Return fields in which no injected secret is repeated; framing is left alone."""
         return [
@@ -327,8 +351,8 @@ class ResponseForwarding:
                 return value
             prefix, quote, reference = match.groups()
             if quote:
-                reference, quote, rest = reference.partition(quote)
-                return prefix + quote + self._reference(reference, host) + quote + rest
+                reference, end, rest = reference.partition(quote)
+                return prefix + quote + self._reference(reference, host) + end + rest
             return prefix + self._reference(reference, host)
         return self._reference(value, host)
 
@@ -361,7 +385,7 @@ class ResponseForwarding:
             return True
         if scheme is not None and scheme.lower() != ours:
             return False
-        default = b":80" if self.origin.scheme == "http" else b":443"
+        default = b":%d" % DEFAULT_PORTS[self.origin.scheme]
         return authority.removesuffix(default) == self.origin.authority
 
     def _cookie(self, value: bytes) -> bytes:
@@ -427,4 +451,4 @@ def forwardable_trailers(trailers: Fields, dropped: frozenset[bytes] = frozenset
     if not trailers:
         return trailers
     refused = FORBIDDEN_TRAILERS | HOP_BY_HOP | WRITTEN_BY_US | dropped
-    return [field for field in trailers if field[0].lower() not in refused]
+    return [field for field in trailers if _alias(field[0].lower()) not in refused]

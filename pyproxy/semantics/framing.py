@@ -45,6 +45,11 @@ class Framing:
     kind: Kind
     length: int = 0
 
+    @property
+    def has_content(self) -> bool:
+        """Whether at least one octet of content or framing follows the head."""
+        return self.length > 0 or self.kind in (Kind.CHUNKED, Kind.UNTIL_CLOSE)
+
 
 NO_CONTENT = Framing(Kind.NONE)
 CHUNKED = Framing(Kind.CHUNKED)

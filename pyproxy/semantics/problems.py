@@ -10,11 +10,9 @@ import re
 
 from pyproxy.errors import MethodRefused, ProxyError
 from pyproxy.semantics.fields import Fields, list_members
+from pyproxy.semantics.forwarding import ALLOWED_METHODS
 
 PROXY_NAME = "pyproxy"
-
-ALLOWED_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-"""What Allow says beside a 405; extension methods pass too, but cannot be listed."""
 
 _without_weight = re.compile(rb"q\s*=\s*0(?:\.0*)?").fullmatch
 

@@ -39,6 +39,7 @@ class SecretMask:
 def _any_form(secret: bytes) -> bytes:
     """Return a pattern for a secret in which each octet may be percent-encoded."""
     return b"".join(
-        b"(?:%b|%%(?i:%02x))" % (re.escape(secret[at : at + 1]), secret[at])
+        # The encoded form first: a secret may itself hold a percent sign.
+        b"(?:%%(?i:%02x)|%b)" % (secret[at], re.escape(secret[at : at + 1]))
         for at in range(len(secret))
     )

@@ -7,6 +7,7 @@ Spec: RFC 9112 3.2, RFC 3986.
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import attrs
@@ -20,6 +21,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _absolute_form = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)(.*)", re.DOTALL).fullmatch
 _absolute_path = re.compile(r"/[!-~]*").fullmatch
+_host_name = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?").fullmatch
 _authority = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%\x80-\xff]+)(?::\d{0,5})?"
 ).fullmatch
@@ -59,6 +61,9 @@ def parse_target(url: str) -> Target:
     Raises: ValueError with a sentence that says what would be right.
     Spec: RFC 9110 4.2, RFC 3986 3.
     """
+    if url != url.strip() or any(character < " " for character in url):
+        # urlsplit would drop some of them without a word.
+        raise ValueError("white space and controls in it have to be percent-encoded")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -74,7 +79,7 @@ def parse_target(url: str) -> Target:
         raise ValueError("the port has to be between 1 and 65535")
     if parts.path and (_absolute_path(parts.path) is None or climbs(parts.path.encode("ascii"))):
         raise ValueError("its path has to be percent-encoded ASCII that does not climb with `..`")
-    host = _ascii_host(parts.hostname)
+    host = _ascii_host(parts.hostname, "[" in parts.netloc)
     port = port or DEFAULT_PORTS[parts.scheme]
     shown = f"[{host}]" if ":" in host else host
     if port != DEFAULT_PORTS[parts.scheme]:
@@ -83,14 +88,14 @@ def parse_target(url: str) -> Target:
     return Target(origin, parts.path.encode("ascii"))
 
 
-def _ascii_host(host: str) -> str:
-    if ":" in host:
-        return host
+def _ascii_host(host: str, bracketed: bool) -> str:
     try:
+        if bracketed:
+            return str(IPv6Address(host))
         ascii_host = host.encode("idna").decode("ascii").lower()
-    except UnicodeError as error:
+    except ValueError as error:
         raise ValueError("its host is no name or address") from error
-    if _authority(ascii_host.encode("ascii")) is None:
+    if _host_name(ascii_host) is None:
         raise ValueError("its host is no name or address")
     return ascii_host
 

@@ -12,7 +12,7 @@ import attrs
 from twisted.internet import defer, error
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
@@ -40,7 +40,7 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 """Methods whose request may arrive twice.  Spec: RFC 9110 9.2.2."""
 
 
-@attrs.define(eq=False)
+@attrs.frozen
 class Trust:
     """Whom TLS connections accept.  Attributes: see ``trust.client_creator``."""
 
@@ -58,7 +58,7 @@ class ForwardingAgent:
     _connect_limit: float
     _trust: Trust = attrs.Factory(Trust)
     _pools: dict[Origin, Pool] = attrs.Factory(dict)
-    _opened: set[Connection] = attrs.Factory(set)
+    _creators: dict[str, IOpenSSLClientConnectionCreator] = attrs.Factory(dict)
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
         """Send a request; return the response once its head is there.
@@ -93,7 +93,7 @@ class ForwardingAgent:
     async def _request(
         self, method: bytes, uri: bytes, headers: Headers | None, content: IBodyProducer | None
     ) -> IResponse:
-        url, _, query = uri.partition(b"#")[0].partition(b"?")
+        url, mark, query = uri.partition(b"#")[0].partition(b"?")
         target = parse_target(url.decode("ascii"))
         fields = [] if headers is None else list(fields_of(headers))
         if not values(fields, b"host"):
@@ -102,7 +102,7 @@ class ForwardingAgent:
             fields.append((b"Transfer-Encoding", b"chunked"))
         elif content is not None:
             fields.append((b"Content-Length", b"%d" % content.length))
-        path = (target.base or b"/") + (b"?" + query if query else b"")
+        path = (target.base or b"/") + mark + query
         request = UpstreamRequest(target.origin, method, path, fields, content)
         return await self.send(request)
 
@@ -132,15 +132,22 @@ class ForwardingAgent:
                 f"no connection to the upstream within {self._connect_limit:g} s"
             ) from cause
 
+    def _creator(self, host: str) -> IOpenSSLClientConnectionCreator:
+        """Return what makes TLS connections to a host; reading authorities costs milliseconds."""
+        creator = self._creators.get(host)
+        if creator is None:
+            trust = self._trust
+            creator = client_creator(host, trust.authorities, trust.insecure)
+            self._creators[host] = creator
+        return creator
+
     async def _open(self, origin: Origin, pool: Pool) -> Connection:
         secure = origin.scheme == "https"
         endpoint: IStreamClientEndpoint = HostnameEndpoint(
             self._reactor, origin.host, origin.port, timeout=self._connect_limit
         )
         if secure:
-            trust = self._trust
-            creator = client_creator(origin.host, trust.authorities, trust.insecure)
-            endpoint = wrapClientTLS(creator, endpoint)
+            endpoint = wrapClientTLS(self._creator(origin.host), endpoint)
         factory = Factory.forProtocol(lambda: Connection(secure, pool.put))
         factory.noisy = False
         try:

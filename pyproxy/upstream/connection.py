@@ -7,7 +7,6 @@ Spec: RFC 9112.
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
 from enum import Enum
 from typing import cast
@@ -41,9 +40,10 @@ from pyproxy.errors import (
 from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.relay.sockets import is_silent
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.fields import Fields
-from pyproxy.semantics.forwarding import connection_options, forwardable_trailers, persists
+from pyproxy.semantics.forwarding import connection_options, persists
 from pyproxy.semantics.framing import (
     ContentReader,
     Framing,
@@ -158,7 +158,6 @@ class Connection(Protocol):
 
     Attributes:
         ready: fires when requests may be sent, for TLS after the handshake.
-        reused: at least one exchange has ended well on it.
         replied: an octet of reply to the present request has come.
         idle_since: when it became idle, in seconds; the pool's to set.
     """
@@ -168,7 +167,6 @@ class Connection(Protocol):
 
     def __init__(self, secure: bool, on_idle: Callable[[Connection], None]) -> None:
         self.ready: Deferred[Connection] = Deferred(lambda _: self.abort())
-        self.reused = False
         self.replied = False
         self.idle_since = 0.0
         self._secure = secure
@@ -243,7 +241,7 @@ class Connection(Protocol):
         if self._chunked and self._state is not State.CLOSED:
             # Only our own producer has trailers; IBodyProducer does not know them.
             trailers: Fields = getattr(content, "trailers", [])
-            self.transport.write(last_chunk(forwardable_trailers(trailers)))
+            self.transport.write(last_chunk(trailers))
 
     def _content_broken(self, failure: Failure) -> None:
         self._sending = None
@@ -276,9 +274,9 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Read a part of a response."""
-        if self._reader is not None:
+        if self._state is State.RECEIVING:
             self._read_content(data)
-        elif self._answered is not None:
+        elif self._state is State.AWAITING:
             self._read_heads(data)
         else:
             # Octets that nobody asked for could be taken for the next response.
@@ -366,7 +364,6 @@ class Connection(Protocol):
         self._forget_exchange()
         if self._persists and whole and not reader.excess:
             self._state = State.IDLE
-            self.reused = True
             self._flow.release(Hold.FULL | Hold.UNCLAIMED)
             self._on_idle(self)
         elif whole:
@@ -394,10 +391,7 @@ class Connection(Protocol):
 
         Costs one system call; the reactor may not have seen yet what the kernel knows.
         """
-        transport = self.transport.transport if self._secure else self.transport
-        poll = select.poll()
-        poll.register(transport.fileno(), select.POLLIN)
-        return not poll.poll(0)
+        return is_silent(self.transport)
 
     def close(self) -> None:
         """Close an idle connection."""

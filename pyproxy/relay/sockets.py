@@ -1,4 +1,4 @@
-"""What the kernel knows of a client's socket and Twisted does not say."""
+"""What the kernel knows of a connection's socket and Twisted does not say."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ def has_left(transport: StreamTransport) -> bool:
     poll = select.poll()
     poll.register(descriptor, POLLRDHUP)
     return bool(poll.poll(0))
+
+
+def is_silent(transport: StreamTransport) -> bool:
+    """Tell whether the peer has neither sent anything nor closed, as far as the kernel knows."""
+    descriptor = _descriptor(transport)
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return not poll.poll(0)
 
 
 def unsent(transport: StreamTransport) -> int:

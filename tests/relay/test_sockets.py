@@ -1,0 +1,67 @@
+"""What the kernel knows of a connection, asked over a socket pair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import ISSLTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from pyproxy.relay.sockets import has_left, is_silent, unsent
+from tests.memory import CLIENT, PROXY, Network
+
+
+@implementer(ISSLTransport)
+class Secured:
+    """TLS over a transport, as far as its descriptor goes."""
+
+    def __init__(self, transport: object) -> None:
+        self.transport = transport
+
+
+class KernelTests(SynchronousTestCase):
+    """The reactor need not have noticed yet what the kernel knows."""
+
+    def setUp(self) -> None:
+        """Make a transport over one end of a socket pair."""
+        network = Network()
+        self.addCleanup(network.close)
+        self.transport: Any = network.transport(PROXY, CLIENT)
+        self.ours, self.theirs = self.transport.kernel
+
+    def test_quiet(self) -> None:
+        """A peer that is there and says nothing."""
+        for transport in (self.transport, Secured(Secured(self.transport))):
+            self.assertFalse(has_left(transport))
+            self.assertTrue(is_silent(transport))
+            self.assertEqual(0, unsent(transport))
+
+    def test_left_behind_unread_octets(self) -> None:
+        """A close that unread octets hide from a reader."""
+        self.theirs.sendall(b"unread")
+        self.assertFalse(has_left(self.transport))
+        self.theirs.close()
+        self.assertTrue(has_left(Secured(self.transport)))  # type: ignore[arg-type]
+
+    def test_not_silent(self) -> None:
+        """Octets that nobody asked for, and a close."""
+        self.theirs.sendall(b"unasked")
+        self.assertFalse(is_silent(self.transport))
+        self.ours.recv(100)
+        self.theirs.close()
+        self.assertFalse(is_silent(self.transport))
+
+    def test_unsent(self) -> None:
+        """Octets that the peer has not taken are counted until it takes them."""
+        self.ours.sendall(bytes(1000))
+        self.assertGreaterEqual(unsent(self.transport), 1000)
+        self.theirs.recv(1000)
+        self.assertEqual(0, unsent(self.transport))
+
+    def test_closed(self) -> None:
+        """A closed transport has no descriptor any more."""
+        self.transport.lose()
+        self.assertTrue(has_left(self.transport))
+        self.assertFalse(is_silent(self.transport))
+        self.assertEqual(0, unsent(self.transport))

@@ -1,0 +1,335 @@
+"""The agent: opens and reuses connections, and sends again only what is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import attrs
+import treq
+from treq.client import HTTPClient
+from twisted.internet import error
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IHostnameResolver,
+    IHostResolution,
+    IResolutionReceiver,
+)
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IBodyProducer
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from pyproxy.demo import demo_site
+from pyproxy.errors import (
+    ConnectFailed,
+    ConnectionRefused,
+    ConnectionTerminated,
+    ConnectTimeout,
+    NameNotResolved,
+    UpstreamError,
+)
+from pyproxy.exchange import UpstreamRequest
+from pyproxy.semantics.urls import Origin
+from tests.memory import OK, UPSTREAM_PORT, Stage, StageTestCase
+from tests.upstream.test_connection import Content
+
+ORIGIN = Origin("http", "127.0.0.1", UPSTREAM_PORT, b"127.0.0.1:9000")
+DEMO_PORT = 9001
+SILENT_PORT = 9002
+
+
+@implementer(IHostResolution)
+@attrs.frozen
+class NoResolution:
+    """A resolution that has ended."""
+
+    name: str
+
+    def cancel(self) -> None:
+        """It has ended."""
+
+
+@implementer(IHostnameResolver)
+class NoNames:
+    """Knows no name."""
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """Find nothing."""
+        resolution = NoResolution(hostName)
+        resolutionReceiver.resolutionBegan(resolution)
+        resolutionReceiver.resolutionComplete()
+        return resolution
+
+
+@implementer(IBodyProducer)
+class Whole:
+    """Content that is there at once."""
+
+    def __init__(self, octets: bytes) -> None:
+        self.length = len(octets)
+        self._octets = octets
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write it all."""
+        consumer.write(self._octets)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """It was written."""
+
+    def resumeProducing(self) -> None:
+        """It was written."""
+
+    def stopProducing(self) -> None:
+        """It was written."""
+
+
+class AgentTestCase(StageTestCase):
+    """A case with an agent whose upstream the test plays."""
+
+    def setUp(self) -> None:
+        """Set the stage."""
+        self.scene: Stage = self.stage()
+        self.network, self.agent = self.scene.network, self.scene.agent
+
+    def send(
+        self,
+        method: bytes = b"GET",
+        content: IBodyProducer | None = None,
+        port: int = UPSTREAM_PORT,
+    ) -> Deferred[Any]:
+        """Send a request."""
+        origin = attrs.evolve(ORIGIN, port=port)
+        request = UpstreamRequest(origin, method, b"/", [(b"Host", b"h")], content)
+        answered: Deferred[Any] = Deferred.fromCoroutine(self.agent.send(request))
+        self.network.settle()
+        return answered
+
+    def exchange(self) -> None:
+        """Do one exchange, so that a connection is kept."""
+        answered = self.send()
+        self.scene.answer()
+        self.successResultOf(treq.content(self.successResultOf(answered)))
+
+
+class SecondTryTests(AgentTestCase):
+    """Nothing is sent twice (invariant 5); trap, twisted.web client: retries are never silent."""
+
+    def heads_sent(self, method: bytes, content: bool, reused: bool, replied: bool) -> int:
+        """Let a connection die under a request; return how often the request went out."""
+        self.scene = self.stage()
+        self.network, self.agent = self.scene.network, self.scene.agent
+        if reused:
+            self.exchange()
+        answered = self.send(method, Content(3) if content else None)
+        dying = self.scene.upstream
+        if replied:
+            dying.deliver(b"H")
+        dying.lose(ConnectionLost)
+        self.network.settle()
+        again = self.scene.upstream is not dying
+        if again:
+            self.scene.answer(OK)
+            self.assertEqual(200, self.successResultOf(answered).code)
+        else:
+            self.failureResultOf(answered, ConnectionTerminated)
+        first = dying.value().count(b" / HTTP/1.1\r\n")
+        self.assertEqual(1, first)
+        return 2 if again else 1
+
+    def test_table(self) -> None:
+        """Method, content, reused, replied: only one kind of request goes out a second time."""
+        for method in (b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"POST", b"PATCH", b"get"):
+            for content in (False, True):
+                for reused in (False, True):
+                    for replied in (False, True):
+                        safe = method not in (b"POST", b"PATCH", b"get") and not content
+                        expected = 2 if safe and reused and not replied else 1
+                        self.assertEqual(
+                            expected,
+                            self.heads_sent(method, content, reused, replied),
+                            (method, content, reused, replied),
+                        )
+
+    def test_once(self) -> None:
+        """The second try is the last."""
+        self.exchange()
+        answered = self.send()
+        self.scene.upstream.lose()
+        self.network.settle()
+        self.assertEqual(2, len(self.network.opened))
+        self.scene.upstream.lose()
+        self.network.settle()
+        self.failureResultOf(answered, ConnectionTerminated)
+        self.assertEqual(2, len(self.network.opened))
+
+    def test_on_a_new_connection(self) -> None:
+        """The second try takes no other kept connection: that could be stale as well."""
+        one, other = self.send(), self.send()
+        for transport in self.network.opened:
+            transport.deliver(OK)
+        for answered in (one, other):
+            self.successResultOf(treq.content(self.successResultOf(answered)))
+        answered = self.send()
+        self.network.opened[1].lose()
+        self.network.settle()
+        self.assertEqual(3, len(self.network.opened))
+        self.scene.answer()
+        self.successResultOf(answered)
+
+
+class ReuseTests(AgentTestCase):
+    """Connections are kept per origin."""
+
+    def test_reuse(self) -> None:
+        """One after the other they share a connection; at once they do not."""
+        self.exchange()
+        self.exchange()
+        self.assertEqual(1, len(self.network.opened))
+        self.send()
+        self.send()
+        self.assertEqual(2, len(self.network.opened))
+
+    def test_origins_do_not_share(self) -> None:
+        """Another port is another origin."""
+        self.network.listening[UPSTREAM_PORT + 5] = None
+        self.exchange()
+        self.send(port=UPSTREAM_PORT + 5)
+        self.assertEqual(2, len(self.network.opened))
+
+    def test_cancelled(self) -> None:
+        """A cancelled request's connection is closed and never used again."""
+        answered = self.send()
+        answered.cancel()
+        self.failureResultOf(answered, CancelledError)
+        self.network.settle()
+        self.assertIsNotNone(self.scene.upstream.lost)
+        self.exchange()
+        self.assertEqual(2, len(self.network.opened))
+
+    def test_close(self) -> None:
+        """Closing the agent closes what it keeps."""
+        self.exchange()
+        self.agent.close()
+        self.network.settle()
+        self.assertIsNotNone(self.scene.upstream.lost)
+
+
+class ConnectTests(AgentTestCase):
+    """A connection that does not come about."""
+
+    def refused(self, cause: Exception) -> Failure:
+        """Let a connect fail; return what becomes of it."""
+        self.network.listening[UPSTREAM_PORT] = cause
+        answered = self.send()
+        # HostnameEndpoint gives its failures only when it would try a next address.
+        self.network.pass_time(0.5)
+        return cast(Failure, self.failureResultOf(answered, UpstreamError))
+
+    def test_failures(self) -> None:
+        """Each kind of failure is its own error, safe to send again, from its cause."""
+        for cause, kind in (
+            (error.ConnectionRefusedError(), ConnectionRefused),
+            (error.TimeoutError(), ConnectTimeout),
+            (error.NoRouteError(), ConnectFailed),
+            (error.ConnectError(), ConnectFailed),
+            (OSError(24, "Too many open files"), ConnectFailed),
+        ):
+            failure = self.refused(cause)
+            self.assertIs(kind, failure.type)
+            self.assertTrue(failure.value.retry_safe)
+            self.assertIsNotNone(failure.value.__cause__)
+
+    def test_reason_is_named(self) -> None:
+        """The text says what kind of failure it was."""
+        failure = self.refused(error.NoRouteError())
+        self.assertIn("NoRouteError", failure.value.detail)
+
+    def test_no_name(self) -> None:
+        """A name without an address."""
+        self.network.installNameResolver(NoNames())
+        origin = Origin("http", "nowhere.test", 80, b"nowhere.test")
+        request = UpstreamRequest(origin, b"GET", b"/", [])
+        answered = Deferred.fromCoroutine(self.agent.send(request))
+        self.network.settle()
+        self.failureResultOf(answered, NameNotResolved)
+
+    def test_limit(self) -> None:
+        """Nobody answers: the limit ends the wait, and nothing is left behind."""
+        answered = self.send(port=SILENT_PORT)
+        self.network.pass_time(4.9, 0.1)
+        self.assertNoResult(answered)
+        self.network.pass_time(0.3, 0.1)
+        self.failureResultOf(answered, ConnectTimeout)
+        calls = [call for call in self.network.getDelayedCalls() if call.getTime() > 7]
+        self.assertEqual([], calls)
+
+    def test_cancelled(self) -> None:
+        """Who leaves during the connect ends it."""
+        answered = self.send(port=SILENT_PORT)
+        answered.cancel()
+        self.failureResultOf(answered, CancelledError)
+        self.assertTrue(self.network.connectors[-1].stoppedConnecting)
+
+
+class ProbeTests(AgentTestCase):
+    """Everywhere but on the forwarding path plain treq is right: the agent serves it."""
+
+    def setUp(self) -> None:
+        """Put a real site on the network."""
+        super().setUp()
+        self.network.listening[DEMO_PORT] = demo_site(self.network)
+        self.client = HTTPClient(self.agent)
+
+    def ask(self, method: str, path: str, **options: Any) -> Any:
+        """Ask the site with treq; return the response with its content collected."""
+        answered = self.client.request(method, f"http://127.0.0.1:{DEMO_PORT}{path}", **options)
+        self.network.settle()
+        return self.successResultOf(answered)
+
+    def test_interface(self) -> None:
+        """It is an agent."""
+        self.assertTrue(verifyObject(IAgent, self.agent))
+
+    def test_get(self) -> None:
+        """A list of models."""
+        content = treq.json_content(self.ask("GET", "/v1/models"))
+        self.network.settle()
+        self.assertEqual("list", self.successResultOf(content)["object"])
+
+    def test_post(self) -> None:
+        """Content with a length, and the query, arrive."""
+        # Bytes would be read by a cooperator of the real reactor.
+        content = treq.json_content(self.ask("POST", "/echo/a?b=c", data=Whole(b"hello")))
+        self.network.settle()
+        echoed = self.successResultOf(content)
+        self.assertEqual("POST", echoed["method"])
+        self.assertIn("/echo/a?b=c", str(echoed))
+
+    def test_host(self) -> None:
+        """A Host is added when there is none."""
+        answered = self.agent.request(b"GET", b"http://127.0.0.1:9000/a?b#c", Headers({}))
+        self.network.settle()
+        asked = self.scene.answer()
+        self.assertEqual(b"GET /a?b HTTP/1.1\r\nHost: 127.0.0.1:9000\r\n\r\n", asked)
+        self.successResultOf(answered)
+
+    def test_content_of_unknown_length(self) -> None:
+        """It goes out in chunks."""
+        content = Content()
+        self.agent.request(b"POST", b"http://127.0.0.1:9000/", None, content)
+        self.network.settle()
+        self.assertIn(b"\r\nTransfer-Encoding: chunked\r\n", self.scene.upstream.value())
+        self.assertTrue(verifyObject(IBodyProducer, content))
