@@ -1,3 +1,3 @@
-"""Streaming reverse proxy for HTTP, event streams and WebSockets."""
+"""Streaming reverse proxy for HTTP and event streams."""
 
 __version__ = "0.1.0"

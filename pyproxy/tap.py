@@ -47,7 +47,7 @@ class Options(usage.Options):
         ["preserve-host", None, "Send the client's Host to the target instead of the target's."],
         ["upstream-insecure", None, "Do not verify the target's certificate."],
         ["demo", None, "Forward to an embedded demo upstream instead of a target."],
-        ["open", None, "Let everybody who reaches the proxy use the credentials it adds."],
+        ["open", None, "Listen beyond loopback although a credential is added."],
         ["no-stream-hints", None, "Do not ask the next hop to pass event streams on at once."],
         ["no-access-log", None, "Write no line for each request."],
     ]

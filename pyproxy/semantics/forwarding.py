@@ -278,7 +278,8 @@ class ResponseForwarding:
 
     Attributes:
         secrets: what was injected into requests and must not come back.
-        stream_hints: keep the next hop from buffering or transforming event streams.
+        stream_hints: add what keeps the next hop from buffering or transforming event streams,
+            each field where the upstream gave none of its name.
     """
 
     origin: Origin
