@@ -77,6 +77,9 @@ class ClientSide(Protocol):
     def begin(self, status: int, reason: bytes, fields: Fields, framing: Framing) -> None:
         """Send the head of the final response."""
 
+    def flush(self) -> None:
+        """Send the head, if no content has taken it along."""
+
     def write_content(self, content: bytes) -> None:
         """Send octets of content."""
 
@@ -223,6 +226,7 @@ class Exchange:
         )
         self._download = download = Download(client)
         response.deliverBody(download)
+        client.flush()
         await download.done
         client.finish_content(route.to_client.trailers(response.trailers, response.options))
 

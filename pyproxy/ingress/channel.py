@@ -8,6 +8,7 @@ Spec: RFC 9112.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 from twisted.internet.interfaces import (
@@ -41,6 +42,7 @@ from pyproxy.relay.headers import fields_of
 from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.relay.sockets import has_left, unsent
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.relay.writing import writer
 from pyproxy.semantics.forwarding import connection_options, host_of, persists
 from pyproxy.semantics.framing import ContentReader, content_reader, request_framing
 from pyproxy.semantics.messages import HeadReader, RequestHead, parse_request_head, write_head
@@ -93,6 +95,7 @@ class Channel(Protocol):
 
     Attributes:
         site: whose connection it is.
+        send: sends octets, at once where that is possible.
         hop: what requests on it are told about the client.
         persists: whether the client means to send more after the present request.
         options: the present request's connection options.
@@ -100,6 +103,7 @@ class Channel(Protocol):
     """
 
     transport: StreamTransport  # type: ignore[assignment]
+    send: Callable[[bytes], None]
 
     def __init__(self, site: SiteSide) -> None:
         self.site = site
@@ -128,6 +132,7 @@ class Channel(Protocol):
         self._flow = Valve(_Reading(self))
         self.hop = self.site.hop(transport.getPeer(), transport.getHost(), self.isSecure())
         self._since = self.site.sweeper.now
+        self.send = writer(transport)
         transport.registerProducer(self, True)
         self.site.opened(self)
 

@@ -80,6 +80,7 @@ class ClientRequest(server.Request):
         self.error: ProxyError | None = None
         self.exchange: Ending | None = None
         self.began_at = channel.site.reactor.seconds()
+        self._prepared = b""
         self._chunked = False
         self._delimited = True
         self._without_content = self.head.method == b"HEAD"
@@ -100,10 +101,10 @@ class ClientRequest(server.Request):
     def inform(self, status: int, reason: bytes, fields: Fields) -> None:
         """Send an interim response; an HTTP/1.0 client would not know it.  Spec: RFC 9110 15.2."""
         if self.head.minor_version == 1 and not self.begun:
-            self.transport.write(write_head(b"HTTP/1.1 %d %b" % (status, reason), fields))
+            self.channel.send(write_head(b"HTTP/1.1 %d %b" % (status, reason), fields))
 
     def begin(self, status: int, reason: bytes, fields: Fields, framing: Framing) -> None:
-        """Send the head of the final response.
+        """Prepare the head of the final response; it leaves with content, or by ``flush``.
 
         Args: fields without framing of the connection: Content-Length may be among them, and stays.
         Spec: RFC 9112 6.1, 6.3, 9.3, 9.6.
@@ -125,18 +126,29 @@ class ClientRequest(server.Request):
             fields.append((b"Connection", b"close"))
         elif minor == 0:
             fields.append((b"Connection", b"keep-alive"))
-        self.transport.write(write_head(b"HTTP/1.1 %d %b" % (status, reason), fields))
+        self._prepared = write_head(b"HTTP/1.1 %d %b" % (status, reason), fields)
+
+    def flush(self) -> None:
+        """Send the head, if no content has taken it along."""
+        if self._prepared:
+            self._send(b"")
+
+    def _send(self, octets: bytes) -> None:
+        if self._prepared:
+            octets, self._prepared = self._prepared + octets, b""
+        self.channel.send(octets)
 
     def write_content(self, content: bytes) -> None:
         """Send octets of content."""
         if not self._without_content:
             self.sentLength += len(content)
-            self.transport.write(chunk(content) if self._chunked else content)
+            self._send(chunk(content) if self._chunked else content)
 
     def finish_content(self, trailers: Fields) -> None:
         """Send the end of the response."""
         if self._chunked and not self._without_content:
-            self.transport.write(last_chunk(trailers))
+            self._send(last_chunk(trailers))
+        self.flush()
         self.channel.response_ended(self, self._persists)
 
     def refuse(self, error: ProxyError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
@@ -46,6 +47,7 @@ class ChannelSide(Protocol):
     """What a request asks of its connection; ``channel.Channel`` is one."""
 
     transport: StreamTransport
+    send: Callable[[bytes], None]
     site: SiteSide
     hop: Hop
     persists: bool

@@ -42,6 +42,7 @@ from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.relay.sockets import is_silent
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.relay.writing import writer
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.forwarding import connection_options, persists
 from pyproxy.semantics.framing import (
@@ -176,6 +177,7 @@ class Connection(Protocol):
         self._request: UpstreamRequest | None = None
         self._sending: IBodyProducer | None = None
         self._chunked = False
+        self._head = b""
         self._answered: Deferred[UpstreamResponse] | None = None
         self._response: UpstreamResponse | None = None
         self._reader: ContentReader | None = None
@@ -193,6 +195,7 @@ class Connection(Protocol):
         transport.setTcpNoDelay(True)
         self._flow = Valve(transport)
         self._read_flow = ReadFlow(self, self._flow)
+        self._write_out = writer(transport)
         transport.registerProducer(self, True)
         if not self._secure:
             self._become_ready()
@@ -221,27 +224,37 @@ class Connection(Protocol):
         self._answered = answered
         request.connected = True
         request.source = self._read_flow
-        self.transport.write(
-            write_head(b"%b %b HTTP/1.1" % (request.method, request.target), request.fields)
-        )
+        head = write_head(b"%b %b HTTP/1.1" % (request.method, request.target), request.fields)
         content = request.content
-        if content is not None:
+        if content is None:
+            self._write_out(head)
+        else:
+            # The first content, if it is there already, leaves together with the head.
+            self._head = head
             self._sending = content
             self._chunked = content.length == UNKNOWN_LENGTH
             sent = content.startProducing(self)
             sent.addCallbacks(self._content_sent, self._content_broken, callbackArgs=(content,))
+            self._flush(b"")
         return answered
 
     def write(self, content: bytes) -> None:
         """Send octets of the request's content."""
-        self.transport.write(chunk(content) if self._chunked else content)
+        self._flush(chunk(content) if self._chunked else content)
+
+    def _flush(self, octets: bytes) -> None:
+        """Send octets, behind the head if that still waits."""
+        if self._head:
+            octets, self._head = self._head + octets, b""
+        if octets:
+            self._write_out(octets)
 
     def _content_sent(self, _: None, content: IBodyProducer) -> None:
         self._sending = None
         if self._chunked and self._state is not State.CLOSED:
             # Only our own producer has trailers; IBodyProducer does not know them.
             trailers: Fields = getattr(content, "trailers", [])
-            self.transport.write(last_chunk(trailers))
+            self._flush(last_chunk(trailers))
 
     def _content_broken(self, failure: Failure) -> None:
         self._sending = None

@@ -1,0 +1,62 @@
+"""Writes that reach the kernel at once when nothing waits before them.
+
+Twisted's transports put octets aside until the reactor says that the socket can take them: two
+calls of epoll_ctl, one more turn of the reactor and a copy for each write.  A relay mostly writes
+to a socket that can take them now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from twisted.internet import tcp, unix
+
+from pyproxy.relay.transports import StreamTransport
+
+_PLAIN = (tcp.Server, tcp.Client, unix.Server, unix.Client)
+
+
+def writer(transport: StreamTransport) -> Callable[[bytes], None]:
+    """Return what writes octets to a transport, in order with the transport's own ``write``.
+
+    A transport that is no plain socket (TLS, a test's) is written to as usual.
+    """
+    # A subclass (TLS in place, a test's) may do more in write than to put octets aside.
+    kind: type[object] = type(transport)
+    if kind in _PLAIN:
+        return _ThroughWriter(cast(tcp.Connection, transport)).write
+    return transport.write
+
+
+class _ThroughWriter:
+    """Writes to a socket, and puts aside only what it does not take."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: tcp.Connection) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Send octets now as far as that goes, the rest in time."""
+        transport = self._transport
+        if (
+            transport._tempDataBuffer
+            or transport.dataBuffer
+            or not transport.connected
+            or transport.disconnecting
+            or transport._aborting
+            or transport._writeDisconnected
+            or transport._writeDisconnecting
+        ):
+            transport.write(data)
+            return
+        try:
+            sent = transport.socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            # The transport will meet the same error, and knows how to end.
+            sent = 0
+        if sent < len(data):
+            transport.write(data[sent:] if sent else data)
