@@ -1,7 +1,7 @@
 """A network without sockets: real agents, connections and sites with only the wire faked.
 
-The transports keep what real ones promise (a full one pauses its producer, a close waits for the
-producer to be forgotten, a loss comes in a later turn); the clock is set by hand.
+The transports keep what real ones promise (a full one pauses its producer, a close waits until
+a full one was emptied, a loss comes in a later turn); the clock is set by hand.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from twisted.internet.interfaces import (
     IAddress,
     IConnector,
     IConsumer,
+    IListeningPort,
     IProtocol,
     IProtocolFactory,
     IPushProducer,
@@ -49,6 +50,7 @@ MOST_TURNS = 200
 """Turns of the reactor in which everything has to come to rest."""
 
 UPSTREAM_PORT = 9000
+EPHEMERAL_PORT = 49152
 CLIENT = IPv4Address("TCP", "192.0.2.1", 50000)
 PROXY = IPv4Address("TCP", "192.0.2.9", 8000)
 UPSTREAM = IPv4Address("TCP", "127.0.0.1", UPSTREAM_PORT)
@@ -110,6 +112,8 @@ class MemoryTransport(StringTransport):
             self._full = False
             if producer is not None:
                 producer.resumeProducing()
+            if self.disconnecting:
+                self.loseConnection()
         return octets
 
     def lose(self, reason: type[Exception] = ConnectionDone) -> None:
@@ -139,7 +143,7 @@ class MemoryTransport(StringTransport):
         if self.lost is not None or self.disconnecting:
             return
         super().write(data)
-        if not self._full and self.producer is not None and len(self.value()) > self._room:
+        if self.producer is not None and len(self.value()) > self._room:
             self._full = True
             self.producer.pauseProducing()
 
@@ -148,15 +152,13 @@ class MemoryTransport(StringTransport):
         self.write(b"".join(data))
 
     def unregisterProducer(self) -> None:
-        """Forget the producer, and close if only that was waited for."""
+        """Forget the producer."""
         self.producer = None
-        if self.disconnecting:
-            self.loseConnection()
 
     def loseConnection(self) -> None:
-        """Close in a later turn, once there is no producer."""
+        """Close in a later turn, once what was written beyond the room was taken."""
         self.disconnecting = True
-        if self.producer is None:
+        if not self._full:
             self._clock.callLater(0, self.lose)
 
     def loseWriteConnection(self) -> None:
@@ -240,7 +242,18 @@ class Network(MemoryReactorClock):
             self.callLater(0, self._connect, port, factory, connector)
         return connector
 
+    def listenTCP(
+        self, port: int, factory: Any, backlog: int = 50, interface: str = ""
+    ) -> IListeningPort:
+        """Listen; instead of port 0 on one of the system's choice."""
+        listening: IListeningPort = super().listenTCP(
+            port or EPHEMERAL_PORT, factory, backlog, interface
+        )
+        return listening
+
     def _connect(self, port: int, factory: ClientFactory, connector: IConnector) -> None:
+        if getattr(connector, "stoppedConnecting", False):
+            return
         server = self.listening[port]
         if isinstance(server, Exception):
             factory.clientConnectionFailed(connector, Failure(server))

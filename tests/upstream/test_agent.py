@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import attrs
 import treq
+import trustme
 from treq.client import HTTPClient
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -18,7 +19,7 @@ from twisted.internet.interfaces import (
     IHostResolution,
     IResolutionReceiver,
 )
-from twisted.python.failure import Failure
+from twisted.protocols import tls
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
@@ -26,17 +27,21 @@ from zope.interface.verify import verifyObject
 
 from pyproxy.demo import demo_site
 from pyproxy.errors import (
+    CertificateRefused,
     ConnectFailed,
     ConnectionRefused,
     ConnectionTerminated,
     ConnectTimeout,
     NameNotResolved,
-    UpstreamError,
 )
 from pyproxy.exchange import UpstreamRequest
+from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.urls import Origin
+from pyproxy.upstream.agent import ForwardingAgent, Trust
+from pyproxy.upstream.trust import read_authorities
 from tests.memory import OK, UPSTREAM_PORT, Stage, StageTestCase
 from tests.upstream.test_connection import Content
+from tests.upstream.test_trust import Server
 
 ORIGIN = Origin("http", "127.0.0.1", UPSTREAM_PORT, b"127.0.0.1:9000")
 DEMO_PORT = 9001
@@ -230,13 +235,13 @@ class ReuseTests(AgentTestCase):
 class ConnectTests(AgentTestCase):
     """A connection that does not come about."""
 
-    def refused(self, cause: Exception) -> Failure:
+    def refused(self, cause: Exception) -> ConnectFailed:
         """Let a connect fail; return what becomes of it."""
         self.network.listening[UPSTREAM_PORT] = cause
         answered = self.send()
         # HostnameEndpoint gives its failures only when it would try a next address.
         self.network.pass_time(0.5)
-        return cast(Failure, self.failureResultOf(answered, UpstreamError))
+        return cast(ConnectFailed, self.failureResultOf(answered, ConnectFailed).value)
 
     def test_failures(self) -> None:
         """Each kind of failure is its own error, safe to send again, from its cause."""
@@ -247,15 +252,14 @@ class ConnectTests(AgentTestCase):
             (error.ConnectError(), ConnectFailed),
             (OSError(24, "Too many open files"), ConnectFailed),
         ):
-            failure = self.refused(cause)
-            self.assertIs(kind, failure.type)
-            self.assertTrue(failure.value.retry_safe)
-            self.assertIsNotNone(failure.value.__cause__)
+            told = self.refused(cause)
+            self.assertIs(kind, type(told))
+            self.assertTrue(told.retry_safe)
+            self.assertIsNotNone(told.__cause__)
 
     def test_reason_is_named(self) -> None:
         """The text says what kind of failure it was."""
-        failure = self.refused(error.NoRouteError())
-        self.assertIn("NoRouteError", failure.value.detail)
+        self.assertIn("NoRouteError", self.refused(error.NoRouteError()).detail)
 
     def test_no_name(self) -> None:
         """A name without an address."""
@@ -282,6 +286,42 @@ class ConnectTests(AgentTestCase):
         answered.cancel()
         self.failureResultOf(answered, CancelledError)
         self.assertTrue(self.network.connectors[-1].stoppedConnecting)
+
+
+class TlsTests(AgentTestCase):
+    """Connections over TLS: nothing is sent before the upstream has proved who it is."""
+
+    authority = trustme.CA()
+
+    def ask(self, name: str, insecure: bool = False) -> Deferred[Any]:
+        """Ask a server whose certificate names somebody."""
+        # wrapClientTLS takes no clock, and would write with the real reactor's.
+        self.patch(tls, "_get_default_clock", lambda: self.network)
+        self.server = Server(self.authority.issue_cert(name))
+        self.network.listening[UPSTREAM_PORT] = tls.TLSMemoryBIOFactory(
+            self.server, False, demo_site(self.network), self.network
+        )
+        trust = Trust(read_authorities(self.authority.cert_pem.bytes()), insecure)
+        agent = ForwardingAgent(cast(IProxyReactor, self.network), self.scene.sweeper, 5.0, trust)
+        origin = attrs.evolve(ORIGIN, scheme="https")
+        request = UpstreamRequest(origin, b"GET", b"/v1/models", [(b"Host", b"h")])
+        answered: Deferred[Any] = Deferred.fromCoroutine(agent.send(request))
+        self.network.settle()
+        return answered
+
+    def test_trusted(self) -> None:
+        """A certificate for the target's address."""
+        self.assertEqual(200, self.successResultOf(self.ask("127.0.0.1")).code)
+
+    def test_refused(self) -> None:
+        """A certificate for somebody else: its reason is told, and not an octet was sent."""
+        failure = self.failureResultOf(self.ask("127.0.0.2"), CertificateRefused)
+        self.assertIn("it is not for 127.0.0.1", str(failure.value))
+        self.assertIsNotNone(self.scene.upstream.lost)
+
+    def test_insecure(self) -> None:
+        """The same, if the operator said so."""
+        self.assertEqual(200, self.successResultOf(self.ask("127.0.0.2", insecure=True)).code)
 
 
 class ProbeTests(AgentTestCase):

@@ -409,7 +409,7 @@ class ReceivingTests(ConnectionTestCase):
         self.assertEqual("producing", self.transport.producerState)
 
     def test_trailers(self) -> None:
-        """Trap, twisted.web client: trailers are there once the content ended."""
+        """Trap, twisted.web client and httptools: trailers are there, apart from the fields."""
         answered = self.send()
         self.transport.deliver(CHUNKED_OK + b"1\r\na\r\n0\r\nX-Sum: 1\r\nx-sum: 2\r\n\r\n")
         response = self.successResultOf(answered)
@@ -560,7 +560,7 @@ class EndingTests(ConnectionTestCase):
         self.assert_reusable(False)
 
     def test_head_too_large(self) -> None:
-        """A head past its bound, with an end or without."""
+        """Trap, httptools: it has no size limits; a head past its bound ends the exchange."""
         answered = self.send()
         self.transport.deliver(b"HTTP/1.1 200 OK\r\nX: " + b"a" * MAX_HEAD_BYTES)
         self.failureResultOf(answered, ResponseHeadTooLarge)

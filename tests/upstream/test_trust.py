@@ -7,11 +7,15 @@ from typing import Any
 
 import trustme
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from pyproxy.errors import CertificateRefused, ConnectFailed, TLSFailed
@@ -25,6 +29,7 @@ from pyproxy.upstream.trust import (
 from tests.memory import CLIENT, UPSTREAM, Link, MemoryTransport, Network
 
 
+@implementer(IOpenSSLServerConnectionCreator)
 class Server:
     """Makes TLS servers out of a certificate; notes which names were asked for."""
 

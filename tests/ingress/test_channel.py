@@ -1,0 +1,466 @@
+"""A client's connection: requests read strictly, answered in order, ended in time."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IPushProducer
+from zope.interface.verify import verifyObject
+
+from pyproxy.ingress.channel import (
+    GONE_INTERVAL,
+    LINGER_SECONDS,
+    MAX_LINGER_BYTES,
+    MAX_PIPELINED_BYTES,
+    Channel,
+)
+from tests.memory import (
+    OK,
+    MemoryTransport,
+    Stage,
+    StageTestCase,
+    request,
+    response,
+    splits,
+    status_of,
+)
+
+CHUNKED = response(b"Transfer-Encoding: chunked")
+
+
+class ChannelTestCase(StageTestCase):
+    """A case with a proxy between a client and an upstream."""
+
+    def setUp(self) -> None:
+        """Set the stage."""
+        self.scene: Stage = self.stage(client_limit=10.0)
+        self.network = self.scene.network
+
+    def asked(self) -> bytes:
+        """Return the request line, and the content, of what the upstream was sent last."""
+        octets = self.scene.upstream.take()
+        head, _, content = octets.partition(b"\r\n\r\n")
+        return head.split(b"\r\n")[0] + b"|" + content
+
+
+class ReadingTests(ChannelTestCase):
+    """Requests, however they are cut."""
+
+    REQUESTS = (
+        (request(b"GET /a?b HTTP/1.1"), b"GET /a?b HTTP/1.1|"),
+        (request(b"POST / HTTP/1.1", b"Content-Length: 3", content=b"abc"), b"POST / HTTP/1.1|abc"),
+        (request(b"PUT / HTTP/1.1", b"Content-Length: 0"), b"PUT / HTTP/1.1|"),
+        (b"\r\n" + request(), b"GET / HTTP/1.1|"),
+        (request(b"GET / HTTP/1.0"), b"GET / HTTP/1.1|"),
+    )
+
+    def test_every_split(self) -> None:
+        """A request is read the same however the network cuts it."""
+        for octets, expected in self.REQUESTS:
+            client = self.scene.client()
+            for pieces in splits(octets):
+                if client.lost is not None or client.disconnecting:
+                    client = self.scene.client()
+                for piece in pieces:
+                    client.deliver(piece)
+                self.network.settle()
+                self.assertEqual(expected, self.asked(), pieces)
+                self.scene.answer()
+                self.assertTrue(client.take().endswith(b"\r\n\r\nok"))
+
+    def test_chunks_in_every_split(self) -> None:
+        """Chunked content and its trailers arrive whole; how it is cut is the network's."""
+        octets = request(
+            b"POST / HTTP/1.1",
+            b"Transfer-Encoding: chunked",
+            content=b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nX-T: 1\r\n\r\n",
+        )
+        client = self.scene.client()
+        for pieces in splits(octets):
+            for piece in pieces:
+                client.deliver(piece)
+            self.network.settle()
+            sent = self.scene.answer()
+            _, _, chunks = sent.partition(b"\r\n\r\n")
+            content = b""
+            while not chunks.startswith(b"0\r\n"):
+                size, _, rest = chunks.partition(b"\r\n")
+                content += rest[: int(size, 16)]
+                chunks = rest[int(size, 16) + 2 :]
+            self.assertEqual((b"abcde", b"0\r\nX-T: 1\r\n\r\n"), (content, chunks))
+            client.take()
+
+    @given(st.lists(st.sampled_from([b"/a", b"/b?c", b"//"]), min_size=1, max_size=5), st.data())
+    def test_pipelined_in_any_split(self, targets: list[bytes], data: st.DataObject) -> None:
+        """Requests that came together are answered one after the other, in order."""
+        scene = Stage()
+        octets = b"".join(
+            request(b"POST %b HTTP/1.1" % target, b"Content-Length: 2", content=b"xy")
+            for target in targets
+        )
+        cuts = sorted(data.draw(st.sets(st.integers(1, len(octets) - 1), max_size=6)))
+        client = scene.client()
+        for start, end in zip([0, *cuts], [*cuts, len(octets)], strict=True):
+            client.deliver(octets[start:end])
+        scene.network.settle()
+        for target in targets:
+            sent = scene.answer(response(b"X: " + target, b"Content-Length: 0"))
+            self.assertTrue(sent.startswith(b"POST %b HTTP/1.1\r\n" % target))
+            self.assertTrue(sent.endswith(b"\r\n\r\nxy"))
+            self.assertIn(b"X: %b\r\n" % target, client.take())
+        scene.close()
+
+    def test_one_at_a_time(self) -> None:
+        """The second of two pipelined requests waits for the end of the first response."""
+        client = self.scene.client(request(b"GET /1 HTTP/1.1") + request(b"GET /2 HTTP/1.1"))
+        self.assertEqual(b"GET /1 HTTP/1.1|", self.asked())
+        self.scene.answer(CHUNKED)
+        self.assertEqual(b"", self.scene.upstream.value())
+        self.scene.answer(b"0\r\n\r\n")
+        self.assertEqual(b"GET /2 HTTP/1.1|", self.asked())
+        self.scene.answer()
+        self.assertTrue(client.value().endswith(b"ok"))
+
+    def test_the_end_of_the_head_is_enough(self) -> None:
+        """Trap, twisted.web server: the exchange begins before the content has arrived."""
+        client = self.scene.client(request(b"POST / HTTP/1.1", b"Content-Length: 1000000"))
+        self.assertEqual(b"POST / HTTP/1.1|", self.asked())
+        client.deliver(b"abc")
+        self.assertEqual(b"abc", self.scene.upstream.take())
+
+    def test_expect_is_end_to_end(self) -> None:
+        """Trap, twisted.web server: the proxy never says 100 Continue by itself."""
+        client = self.scene.client(
+            request(b"POST / HTTP/1.1", b"Expect: 100-continue", b"Content-Length: 3")
+        )
+        self.assertIn(b"Expect: 100-continue\r\n", self.scene.upstream.value())
+        self.assertEqual(b"", client.value())
+        self.scene.answer(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.assertEqual(b"HTTP/1.1 100 Continue\r\n\r\n", client.take())
+
+    def test_forms_are_not_parsed(self) -> None:
+        """Trap, twisted.web server: a form is content like any other."""
+        form = request(
+            b"POST / HTTP/1.1",
+            b"Content-Type: application/x-www-form-urlencoded",
+            b"Content-Length: 7",
+            content=b"a=1&b=%",
+        )
+        self.scene.client(form)
+        self.assertEqual(b"POST / HTTP/1.1|a=1&b=%", self.asked())
+
+    def test_method_case(self) -> None:
+        """Trap, treq: a method is not upper-cased; extension methods pass."""
+        for method in (b"get", b"PURGE", b"x!#$%&'*+-.^_`|~9"):
+            self.scene.client(request(method + b" / HTTP/1.1"))
+            self.assertTrue(self.asked().startswith(method + b" / "))
+
+
+class RefusalTests(ChannelTestCase):
+    """What is no request is answered and ends the connection."""
+
+    TABLE = (
+        (b"GET /\r\n\r\n", 400),
+        (request(b"GET  / HTTP/1.1"), 400),
+        (request(b"GET / HTTP/2.0"), 505),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (request(b"GET / HTTP/1.1", b"Host: other"), 400),
+        (request(b"GET / HTTP/1.1", b"X : y"), 400),
+        (b"GET / HTTP/1.1\nHost: h\n\n", 400),
+        (request(b"GET / HTTP/1.1", b"Content-Length: 1", b"Transfer-Encoding: chunked"), 400),
+        (request(b"GET / HTTP/1.1", b"Transfer-Encoding: gzip, chunked"), 400),
+        (request(b"GET / HTTP/1.1", b"Connection: content-length", b"Content-Length: 0"), 400),
+        (request(b"GET /" + b"a" * 40000 + b" HTTP/1.1"), 414),
+        (request(b"GET / HTTP/1.1", b"X: " + b"a" * 70000), 431),
+    )
+
+    ENDLESS = request(
+        b"POST / HTTP/1.1",
+        b"Content-Length: 100000000000",
+        b"Transfer-Encoding: chunked",
+        content=bytes(100),
+    )
+
+    def test_table(self) -> None:
+        """The status, nothing to the upstream, and the end; behind a good request too."""
+        for octets, status in self.TABLE:
+            for before in (b"", request()):
+                scene = self.stage()
+                client = scene.client(before + octets)
+                if before:
+                    scene.answer()
+                    self.assertTrue(client.value().startswith(OK))
+                    client.deliver(b"")
+                told = client.take().removeprefix(OK if before else b"")
+                self.assertEqual(status, status_of(told), octets[:60])
+                self.assertIn(b"Connection: close\r\n", told)
+                self.assertEqual(bool(before), bool(scene.network.opened))
+                client.deliver(request())
+                scene.network.settle()
+                self.assertEqual(b"", client.value())
+
+    def test_refused_in_the_content(self) -> None:
+        """A bad chunk ends the exchange on both sides."""
+        client = self.scene.client(
+            request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", content=b"3\r\nabc\r\n")
+        )
+        client.deliver(b"xyz\r\n")
+        self.network.settle()
+        self.assertEqual(400, status_of(client.value()))
+        self.assertIsNotNone(self.scene.upstream.lost)
+        self.assertNotIn(b"\r\n0\r\n", self.scene.upstream.value())
+
+    def test_lingering(self) -> None:
+        """A refused client that still sends gets its response: no reset, but a limit."""
+        client = self.scene.client(self.ENDLESS)
+        self.assertTrue(client.half_closed)
+        self.assertIsNone(client.lost)
+        client.deliver(bytes(100_000))
+        self.network.pass_time(LINGER_SECONDS - 1.5, 0.5)
+        self.assertIsNone(client.lost)
+        self.network.pass_time(4, 0.5)
+        self.assertIsNotNone(client.lost)
+
+    def test_lingering_is_bounded(self) -> None:
+        """A client that sends without end is cut off."""
+        client = self.scene.client(self.ENDLESS)
+        piece = bytes(MAX_LINGER_BYTES // 16)
+        for _ in range(17):
+            client.deliver(piece)
+        self.network.settle()
+        self.assertIsNotNone(client.lost)
+
+
+class PersistenceTests(ChannelTestCase):
+    """Which connections are kept."""
+
+    def test_table(self) -> None:
+        """By version and connection option (RFC 9112 9.3)."""
+        for line, option, kept in (
+            (b"GET / HTTP/1.1", b"X: y", True),
+            (b"GET / HTTP/1.1", b"Connection: close", False),
+            (b"GET / HTTP/1.1", b"Connection: Keep-Alive, Close", False),
+            (b"GET / HTTP/1.0", b"X: y", False),
+            (b"GET / HTTP/1.0", b"Connection: keep-alive", True),
+        ):
+            client = self.scene.client(request(line, option))
+            self.scene.answer()
+            self.assertEqual(kept, client.lost is None, (line, option))
+            self.assertEqual(not kept, b"Connection: close\r\n" in client.value())
+
+    def test_closed_in_order(self) -> None:
+        """A last response is followed by a close, not by a reset."""
+        client = self.scene.client(request(b"GET / HTTP/1.1", b"Connection: close"))
+        self.scene.answer()
+        assert client.lost is not None
+        self.assertIsNotNone(client.lost.check(ConnectionDone))
+        self.assertFalse(client.disconnected)
+
+    def test_early_response(self) -> None:
+        """A response before the end of the upload is whole, and the connection ends after it."""
+        client = self.scene.client(
+            request(b"POST / HTTP/1.1", b"Content-Length: 1000", content=b"a")
+        )
+        self.scene.answer(response(b"Content-Length: 0", status_line=b"HTTP/1.1 413 Too Large"))
+        self.assertEqual(413, status_of(client.value()))
+        self.assertIn(b"Connection: close\r\n", client.value())
+        self.assertTrue(client.half_closed)
+
+
+class PausingTests(ChannelTestCase):
+    """Backpressure, both ways."""
+
+    def test_slow_client(self) -> None:
+        """A client that does not read stops the upstream's socket; reading starts it again."""
+        client = self.scene.client(request(), room=1000)
+        self.scene.answer(CHUNKED)
+        self.assertFalse(self.scene.upstream.paused)
+        self.scene.answer(b"7d0\r\n" + bytes(2000) + b"\r\n")
+        self.assertEqual("paused", self.scene.upstream.producerState)
+        self.assertLess(len(client.take()), 2200)
+        self.assertEqual("producing", self.scene.upstream.producerState)
+
+    def test_full_before_the_content(self) -> None:
+        """A transport that the head alone has filled pauses the content before it flows."""
+        client = self.scene.client(request(), room=10)
+        self.scene.answer(CHUNKED)
+        self.assertEqual("paused", self.scene.upstream.producerState)
+        client.take()
+        self.assertEqual("producing", self.scene.upstream.producerState)
+
+    def test_full_before_the_response(self) -> None:
+        """A transport that is full already pauses the next response from its first octet."""
+        client = self.scene.client(request(), room=100)
+        self.scene.answer(response(b"Content-Length: 2000", content=bytes(2000)))
+        client.deliver(request())
+        self.network.settle()
+        self.assertEqual(1, len(self.scene.logged))
+        self.assertEqual(b"", self.scene.upstream.value())
+        client.take()
+        self.network.settle()
+        self.assertEqual(b"GET / HTTP/1.1|", self.asked())
+
+    def test_slow_upstream(self) -> None:
+        """An upstream that does not read stops the client's socket."""
+        self.network.room = 1000
+        client = self.scene.client(request(b"POST / HTTP/1.1", b"Content-Length: 100000"))
+        client.deliver(bytes(2000))
+        self.assertEqual("paused", client.producerState)
+        self.scene.upstream.take()
+        self.assertEqual("producing", client.producerState)
+
+    def test_no_upstream_yet(self) -> None:
+        """While the connection is opened one read of content waits, and no more is read."""
+        del self.network.listening[9000]
+        client = self.scene.client(request(b"POST / HTTP/1.1", b"Content-Length: 100000"))
+        self.assertEqual("producing", client.producerState)
+        client.deliver(bytes(2000))
+        self.assertEqual("paused", client.producerState)
+
+    def test_pipeline(self) -> None:
+        """Octets of later requests are read up to a bound, and never more than a read past it."""
+        client = self.scene.client(request())
+        client.deliver(bytes(0) + request() * (MAX_PIPELINED_BYTES // len(request())))
+        self.assertEqual("producing", client.producerState)
+        client.deliver(request() * 3)
+        self.assertEqual("paused", client.producerState)
+
+    def test_producer(self) -> None:
+        """The channel is a push producer, registered once for its whole life.
+
+        Trap, Twisted TCP: TCP_NODELAY is set on this side too.
+        """
+        client = self.scene.client(request())
+        producer = client.producer
+        self.assertTrue(verifyObject(IPushProducer, producer))
+        self.scene.answer()
+        self.assertIs(producer, client.producer)
+        self.assertTrue(client.no_delay)
+
+
+class LeavingTests(ChannelTestCase):
+    """The client goes: its upstream's connection is closed (FIELD 1)."""
+
+    def assert_upstream_closed(self) -> None:
+        """Check that nothing is left of the exchange."""
+        self.network.settle()
+        self.assertTrue(self.scene.upstream.disconnected)
+        self.assertIsNotNone(self.scene.upstream.lost)
+
+    def test_every_stage(self) -> None:
+        """Before the response, in the upload, in the response."""
+        for asked, answered in (
+            (request(), b""),
+            (request(b"POST / HTTP/1.1", b"Content-Length: 9", content=b"abc"), b""),
+            (request(), b"HTTP/1.1 200 OK\r\nContent-"),
+            (request(), CHUNKED + b"3\r\nabc\r\n"),
+        ):
+            client = self.scene.client(asked)
+            if answered:
+                self.scene.answer(answered)
+            client.lose()
+            self.assert_upstream_closed()
+
+    def test_during_the_connect(self) -> None:
+        """The opening is given up."""
+        del self.network.listening[9000]
+        client = self.scene.client(request())
+        client.lose()
+        self.network.settle()
+        self.assertTrue(self.network.connectors[-1].stoppedConnecting)
+
+    def test_while_its_socket_is_not_read(self) -> None:
+        """A FIN behind unread octets is noticed within the interval."""
+        self.network.room = 1000
+        client = self.scene.client(request(b"POST / HTTP/1.1", b"Content-Length: 100000"))
+        client.deliver(bytes(2000))
+        self.assertTrue(client.paused)
+        self.network.pass_time(GONE_INTERVAL * 3)
+        self.assertIsNone(client.lost)
+        client.kernel[1].close()
+        self.network.pass_time(GONE_INTERVAL)
+        self.assertIsNotNone(client.lost)
+        self.assert_upstream_closed()
+
+    def test_no_look_without_a_pause(self) -> None:
+        """A client whose socket is read costs no timer of its own."""
+        before = len(self.network.getDelayedCalls())
+        for _ in range(10):
+            self.scene.client(request())
+        self.network.pass_time(0.5)
+        self.assertEqual(before, len(self.network.getDelayedCalls()))
+
+    def test_logged_once(self) -> None:
+        """A request whose client left is logged, once."""
+        client = self.scene.client(request())
+        client.lose()
+        self.network.settle()
+        self.assertEqual(1, len(self.scene.logged))
+
+
+class LimitTests(ChannelTestCase):
+    """How long a client may take; the limit is ten seconds here."""
+
+    def after(self, client: MemoryTransport, seconds: float) -> bool:
+        """Tell whether a connection is there after a time."""
+        self.network.pass_time(seconds, 0.5)
+        return client.lost is None
+
+    def test_nothing_at_all(self) -> None:
+        """A connection without a request is closed without a word."""
+        client = self.scene.client()
+        self.assertTrue(self.after(client, 8.5))
+        self.assertFalse(self.after(client, 3))
+        self.assertEqual(b"", client.value())
+
+    def test_part_of_a_head(self) -> None:
+        """A head that does not end gets 408, however many octets drip (slowloris)."""
+        client = self.scene.client()
+        for octet in b"GET / HTTP/1.1\r\nHost: h\r\n":
+            client.deliver(bytes([octet]))
+            self.network.pass_time(0.5, 0.5)
+        self.assertEqual(408, status_of(client.value()))
+
+    def test_idle_between_requests(self) -> None:
+        """The time begins anew after every response."""
+        client = self.scene.client(request())
+        self.scene.answer()
+        self.assertTrue(self.after(client, 8))
+        client.deliver(request())
+        self.network.settle()
+        self.scene.answer()
+        client.take()
+        self.assertTrue(self.after(client, 8))
+        self.assertFalse(self.after(client, 4))
+
+    def test_exchange(self) -> None:
+        """An exchange is no idle connection, however long it takes."""
+        client = self.scene.client(request())
+        self.assertTrue(self.after(client, 60))
+        self.scene.answer()
+        self.assertTrue(client.value().endswith(b"ok"))
+
+    def test_shut_down(self) -> None:
+        """Idle connections close in order, who waits for a response gets 503, streams are cut."""
+        idle = self.scene.client(request())
+        self.scene.answer()
+        streaming = self.scene.client(request())
+        self.scene.answer(CHUNKED + b"3\r\nabc\r\n")
+        waiting = self.scene.client(request())
+        ended = self.scene.site.shut_down()
+        self.network.settle()
+        self.successResultOf(ended)
+        for client in (idle, streaming, waiting):
+            self.assertIsNotNone(client.lost)
+        self.assertFalse(idle.disconnected)
+        self.assertEqual(503, status_of(waiting.value()))
+        self.assertTrue(streaming.value().endswith(b"3\r\nabc\r\n"))
+        self.assertEqual([], [one for one in self.network.opened if one.lost is None][1:])
+
+    def test_nothing_is_left(self) -> None:
+        """Nothing of a connection is left behind in the site."""
+        client = self.scene.client()
+        self.assertIsInstance(client.producer, Channel)
+        client.lose()
+        self.assertEqual(set(), self.scene.site._channels)

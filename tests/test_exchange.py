@@ -1,0 +1,288 @@
+"""One request's story: its time limits, its cancelling, its errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyproxy.errors import InternalError
+from pyproxy.exchange import UpstreamRequest
+from pyproxy.policy.routing import Limits
+from pyproxy.upstream.agent import ForwardingAgent
+from tests.memory import Stage, StageTestCase, request, response, status_of
+
+CHUNKED = response(b"Transfer-Encoding: chunked")
+LIMITS = Limits(connect=3.0, first_byte=20.0, idle=10.0, upload=5.0)
+POST = request(b"POST / HTTP/1.1", b"Content-Length: 100000")
+SLACK = 1.5
+"""A limit is kept to within one interval of the sweeper; movement is seen at the sweep after it."""
+
+
+class ExchangeTestCase(StageTestCase):
+    """A case with short limits, each of another length."""
+
+    def setUp(self) -> None:
+        """Set the stage."""
+        self.scene: Stage = self.stage(limits=LIMITS, client_limit=4.0)
+        self.network = self.scene.network
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time go by."""
+        self.network.pass_time(seconds, 0.25)
+
+
+class LimitTests(ExchangeTestCase):
+    """Each wait has its own limit; none counts the whole (FIELD 4)."""
+
+    def assert_ends(self, client: Any, limit: float, status: int, error_type: bytes) -> None:
+        """Check that the present wait ends at its limit, with its error."""
+        before = client.value()
+        self.pass_time(limit - 0.5)
+        self.assertEqual(before, client.value())
+        self.pass_time(0.5 + 2 * SLACK)
+        self.assertEqual(status, status_of(client.value()))
+        self.assertIn(b"; error=" + error_type, client.value())
+
+    def test_connect(self) -> None:
+        """To an open connection."""
+        del self.network.listening[9000]
+        self.assert_ends(self.scene.client(request()), 3.0, 504, b"connection_timeout")
+
+    def test_first_byte(self) -> None:
+        """From the end of the request to the response's head."""
+        client = self.scene.client(request())
+        self.assert_ends(client, 20.0, 504, b"http_response_timeout")
+        self.assertIsNotNone(self.scene.upstream.lost)
+
+    def test_first_byte_begins_after_the_upload(self) -> None:
+        """An upload that moves does not use up the time for the first byte."""
+        client = self.scene.client(POST)
+        for _ in range(10):
+            client.deliver(bytes(10000))
+            self.scene.upstream.take()
+            self.pass_time(4)
+        self.assert_ends(client, 20.0 - 4 - SLACK, 504, b"http_response_timeout")
+
+    def test_interim_responses_count(self) -> None:
+        """An upstream that says 102 is alive."""
+        client = self.scene.client(request())
+        for _ in range(3):
+            self.pass_time(15)
+            self.scene.answer(b"HTTP/1.1 102 Processing\r\n\r\n")
+        self.scene.answer()
+        self.assertTrue(client.value().endswith(b"ok"))
+
+    def test_idle(self) -> None:
+        """Between two movements in a response; the client's message stays incomplete."""
+        client = self.scene.client(request())
+        self.scene.answer(CHUNKED + b"3\r\nabc\r\n")
+        client.take()
+        for _ in range(4):
+            self.pass_time(8)
+            self.scene.answer(b"1\r\nd\r\n")
+            self.assertIsNone(client.lost)
+        self.pass_time(10 + 2 * SLACK)
+        self.assertIsNotNone(client.lost)
+        self.assertIsNotNone(self.scene.upstream.lost)
+        self.assertNotIn(b"0\r\n\r\n", client.value())
+
+    def test_slow_client(self) -> None:
+        """A client that takes octets, however slowly, lets the response go on."""
+        client = self.scene.client(request(), room=100)
+        self.scene.answer(CHUNKED + b"ff\r\n" + bytes(255) + b"\r\n")
+        self.assertTrue(self.scene.upstream.paused)
+        ours, theirs = client.kernel
+        for _ in range(6):
+            ours.sendall(bytes(1000))
+        for _ in range(5):
+            self.pass_time(8)
+            theirs.recv(1000)
+        self.assertIsNone(client.lost)
+        self.assertIsNone(self.scene.upstream.lost)
+        self.pass_time(10 + 2 * SLACK)
+        self.assertIsNotNone(self.scene.upstream.lost)
+        # What was written before may still be taken, for as long as a client's limit.
+        self.pass_time(4 + 2 * SLACK)
+        self.assertIsNotNone(client.lost)
+
+    def test_upload_from_a_client_that_stops(self) -> None:
+        """Between two movements of the upload, by the client's fault."""
+        client = self.scene.client(POST)
+        for _ in range(4):
+            client.deliver(b"abc")
+            self.scene.upstream.take()
+            self.pass_time(3)
+        self.assert_ends(client, 5.0 - 3 - SLACK, 408, b"http_request_error")
+        self.assertIsNotNone(self.scene.upstream.lost)
+
+    def test_upload_to_an_upstream_that_stops(self) -> None:
+        """The same by the upstream's fault."""
+        self.network.room = 100
+        client = self.scene.client(POST)
+        client.deliver(bytes(1000))
+        self.assert_ends(client, 5.0, 504, b"connection_write_timeout")
+
+    def test_awaiting_continue(self) -> None:
+        """A client that awaits 100 Continue holds its content back rightly."""
+        client = self.scene.client(
+            request(b"POST / HTTP/1.1", b"Expect: 100-continue", b"Content-Length: 3")
+        )
+        self.assert_ends(client, 20.0, 504, b"http_response_timeout")
+
+    def test_after_continue(self) -> None:
+        """Once it was told to go on it has to."""
+        client = self.scene.client(
+            request(b"POST / HTTP/1.1", b"Expect: 100-continue", b"Content-Length: 3")
+        )
+        self.pass_time(10)
+        self.scene.answer(b"HTTP/1.1 100 Continue\r\n\r\n")
+        client.take()
+        self.assert_ends(client, 5.0, 408, b"http_request_error")
+
+    def test_nothing_is_watched_afterwards(self) -> None:
+        """An exchange that ended is not asked any more, however it ended."""
+        watched = len(self.scene.sweeper._waiting)
+        client = self.scene.client(request())
+        self.scene.answer()
+        client.deliver(request())
+        self.network.settle()
+        client.lose()
+        self.network.settle()
+        # The pool of the origin is watched from now on.
+        self.assertEqual(watched + 1, len(self.scene.sweeper._waiting))
+
+
+class EndTests(ExchangeTestCase):
+    """How an exchange ends early."""
+
+    def test_upstream_dies_before_its_head(self) -> None:
+        """The client gets 502, with the way out named, and may go on."""
+        client = self.scene.client(request(b"GET / HTTP/1.1", b"Accept: application/json"))
+        self.scene.upstream.lose()
+        self.network.settle()
+        self.assertEqual(502, status_of(client.value()))
+        self.assertIn(b"Content-Type: application/problem+json", client.value())
+        self.assertIn(b"error=connection_terminated", client.value())
+        self.assertIsNone(client.lost)
+
+    def test_upstream_dies_in_its_content(self) -> None:
+        """The client's message stays incomplete (invariant 3, FIELD 16)."""
+        for head, piece in (
+            (CHUNKED, b"3\r\nabc\r\n"),
+            (response(b"Content-Length: 9"), b"abc"),
+        ):
+            client = self.scene.client(request())
+            self.scene.answer(head + piece)
+            self.scene.upstream.lose()
+            self.network.settle()
+            self.assertIsNotNone(client.lost)
+            self.assertTrue(client.value().endswith(piece))
+
+    def test_old_client_of_a_broken_response(self) -> None:
+        """Where only the close would end the content, a broken one is a reset."""
+        client = self.scene.client(request(b"GET / HTTP/1.0"))
+        self.scene.answer(CHUNKED + b"3\r\nabc\r\n")
+        self.scene.upstream.lose()
+        self.network.settle()
+        self.assertTrue(client.disconnected)
+
+    def test_content_past_its_bound(self) -> None:
+        """Declared or not, it is 413, and the upstream's connection is closed."""
+        limits = Limits(max_content=10)
+        for fields, content, opened in (
+            (b"Content-Length: 11", b"", 0),
+            (b"Transfer-Encoding: chunked", b"b\r\nhello world\r\n", 1),
+        ):
+            scene = self.stage(limits=limits)
+            client = scene.client(request(b"POST / HTTP/1.1", fields))
+            client.deliver(content)
+            scene.network.settle()
+            self.assertEqual(413, status_of(client.value()))
+            self.assertEqual(opened, len(scene.network.opened))
+            self.assertNotIn(b"hello", b"".join(one.value() for one in scene.network.opened))
+
+    def test_content_past_its_bound_at_once(self) -> None:
+        """The same when head and content came in one read."""
+        scene = self.stage(limits=Limits(max_content=10))
+        client = scene.client(
+            request(
+                b"POST / HTTP/1.1",
+                b"Transfer-Encoding: chunked",
+                content=b"b\r\nhello world\r\n0\r\n\r\n",
+            )
+        )
+        self.assertEqual(413, status_of(client.value()))
+        self.assertNotIn(b"hello", b"".join(one.value() for one in scene.network.opened))
+
+    def test_a_defect(self) -> None:
+        """An unknown exception is logged once; the client gets 500 and no traceback."""
+
+        async def send(agent: ForwardingAgent, upstream_request: UpstreamRequest) -> None:
+            raise ZeroDivisionError("a defect")
+
+        self.patch(ForwardingAgent, "send", send)
+        client = self.scene.client(request())
+        self.assertEqual(500, status_of(client.value()))
+        self.assertNotIn(b"ZeroDivision", client.value())
+        self.assertIsInstance(self.scene.logged[0].error, InternalError)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+    def test_refused_by_the_rules(self) -> None:
+        """What is refused before the upstream is asked never reaches it."""
+        scene = self.stage(prefix=b"/api")
+        for octets, status in (
+            (request(b"GET /other HTTP/1.1"), 404),
+            (request(b"GET /api/..%2f.. HTTP/1.1"), 400),
+            (request(b"CONNECT h:443 HTTP/1.1"), 405),
+            (request(b"GET /api HTTP/1.1", b"Via: 1.1 pyproxy-test"), 508),
+        ):
+            self.assertEqual(status, status_of(scene.client(octets).value()), octets)
+        self.assertEqual([], scene.network.opened)
+
+    def test_max_forwards(self) -> None:
+        """It counts down for OPTIONS, ends here at nought, and is a number (RFC 9110 7.6.2)."""
+        self.scene.client(request(b"OPTIONS /a HTTP/1.1", b"Max-Forwards: 5"))
+        self.assertIn(b"\r\nMax-Forwards: 4\r\n", self.scene.answer())
+        opened = len(self.network.opened)
+        for method, bound, status in (
+            (b"OPTIONS", b"0", 204),
+            (b"TRACE", b"0", 405),
+            (b"OPTIONS", b"many", 400),
+        ):
+            client = self.scene.client(request(method + b" / HTTP/1.1", b"Max-Forwards: " + bound))
+            self.assertEqual(status, status_of(client.value()), method)
+        self.assertEqual(opened, len(self.network.opened))
+
+    def test_client_leaves(self) -> None:
+        """A client that left is told nothing, and the log says nothing but its line."""
+        client = self.scene.client(request())
+        client.lose()
+        self.network.settle()
+        self.assertEqual(b"", client.value())
+        self.assertTrue(self.scene.upstream.disconnected)
+        self.assertEqual([0], [each.status for each in self.scene.logged])
+
+    def test_limit_and_leaving_at_once(self) -> None:
+        """A client that leaves while a limit ends its exchange disturbs nobody."""
+        client = self.scene.client(request())
+        self.pass_time(20 + 2 * SLACK)
+        client.lose()
+        self.network.settle()
+        self.assertEqual(1, len(self.scene.logged))
+        self.assertEqual([], self.flushLoggedErrors())
+
+    def test_trailers(self) -> None:
+        """Trailers go through; those that frame, route or authenticate do not."""
+        client = self.scene.client(request())
+        self.scene.answer(CHUNKED + b"0\r\nX-Sum: 1\r\nContent-Length: 3\r\n\r\n")
+        self.assertTrue(client.value().endswith(b"0\r\nX-Sum: 1\r\n\r\n"))
+
+    def test_request_trailers(self) -> None:
+        """The same for those of a request."""
+        self.scene.client(
+            request(
+                b"POST / HTTP/1.1",
+                b"Transfer-Encoding: chunked",
+                content=b"0\r\nX-Sum: 1\r\nHost: evil\r\n\r\n",
+            )
+        )
+        self.assertTrue(self.scene.upstream.value().endswith(b"0\r\nX-Sum: 1\r\n\r\n"))
