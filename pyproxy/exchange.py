@@ -109,6 +109,7 @@ class UpstreamRequest:
         on_interim: called with the head of each interim response.
         connected: a connection is there, and the head is written to it.
         source: what to pause for a client that does not take interim responses; set with it.
+        unsent: how many octets the upstream has still to take; set with it.
     """
 
     origin: Origin
@@ -119,6 +120,7 @@ class UpstreamRequest:
     on_interim: Callable[[ResponseHead], None] | None = None
     connected: bool = False
     source: IPushProducer | None = None
+    unsent: Callable[[], int] | None = None
 
 
 class ForwardedResponse(Protocol):
@@ -294,7 +296,7 @@ class Exchange:
             sent,
             uploading,
             request.connected,
-            self._interims,
+            0 if request.unsent is None else request.unsent(),
             -1 if download is None else download.count,
             0 if download is None else self._client.unsent(),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.application.service import Service
@@ -59,11 +60,20 @@ def route_of(config: Config, target: Target, pseudonym: bytes) -> Route:
 
 
 class ProxyService(Service):
-    """The proxy as twistd starts and stops it."""
+    """The proxy as twistd starts and stops it.
 
-    def __init__(self, config: Config, reactor: IProxyReactor) -> None:
+    Args: give_up is called when it cannot listen, before the error goes on.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: IProxyReactor,
+        give_up: Callable[[CannotListenError], None] = lambda error: None,
+    ) -> None:
         self._config = config
         self._reactor = reactor
+        self._give_up = give_up
         self._ports: list[IListeningPort] = []
         self._site: ProxySite | None = None
         self._agent: ForwardingAgent | None = None
@@ -78,9 +88,9 @@ class ProxyService(Service):
         try:
             self._listen()
         except CannotListenError as error:
-            # A traceback would hide the one line that matters.
             _log.critical("{error}; nothing was started", error=error)
-            raise SystemExit(f"pyproxy: {error}") from error
+            self._give_up(error)
+            raise
 
     def _listen(self) -> None:
         target = self._config.target or self._start_demo()
@@ -112,6 +122,7 @@ class ProxyService(Service):
             config.trusted,
             config.trust_unix,
             log,
+            config.limits.idle,
         )
 
     def _start_demo(self) -> Target:

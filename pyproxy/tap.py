@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import ClassVar, cast
 
 from twisted.application.service import IService
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python import usage
@@ -130,7 +132,25 @@ def makeService(options: Options) -> IService:
 
     # Once the reactor runs its own handlers are in place, and this one can take SIGTERM over.
     reactor.callWhenRunning(_end_well_on_sigterm, reactor)
-    return ProxyService(options.config, cast(IProxyReactor, reactor))
+    return ProxyService(options.config, cast(IProxyReactor, reactor), _giving_up(options))
+
+
+def _giving_up(options: Options) -> Callable[[CannotListenError], None]:
+    """Return how to end when the proxy cannot listen.
+
+    In the foreground a traceback would hide the one line that matters.  A daemon has to raise:
+    twistd then tells its parent, which would wait for ever otherwise.
+    """
+    twistd = getattr(options, "parent", None) or {}
+
+    def give_up(error: CannotListenError) -> None:
+        if twistd.get("nodaemon"):
+            pid_file = twistd.get("pidfile")
+            if pid_file and os.path.exists(pid_file):
+                os.remove(pid_file)
+            raise SystemExit(f"pyproxy: {error}")
+
+    return give_up
 
 
 def _end_well_on_sigterm(reactor: IReactorCore) -> None:

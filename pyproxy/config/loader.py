@@ -28,6 +28,7 @@ SETTING_OPTIONS = frozenset({"header", "response-header"})
 REMOVING_OPTIONS = frozenset({"remove-header", "remove-response-header"})
 """Options of whose values an error repeats what stands before a colon."""
 
+_tcp_endpoint = re.compile(r"(?:tcp6?|ssl):(?:port=)?([0-9]{1,5})(?::|\Z)").match
 _has_no_secret = re.compile(
     r"(?:[A-Za-z0-9+.-]*://)?[^/?#@:]*(?::\d*)?(?:/(?!/)[^?#@]*)?"
 ).fullmatch
@@ -186,21 +187,39 @@ class Loader:
             except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
                 why = "it has to be a Twisted endpoint such as tcp:8000:interface=127.0.0.1"
                 self._wrong("listen", text, f"{why} or unix:/run/pyproxy.sock ({error})")
+            else:
+                self._check_endpoint(text)
         return tuple(Listen(text) for text in listed)
+
+    def _check_endpoint(self, text: str) -> None:
+        match = _tcp_endpoint(text)
+        if match is None:
+            return
+        try:
+            interface = values.interface_of(text) or ("::" if text.startswith("tcp6") else "")
+            self._check_bind(int(match[1]), values.parse_interface(interface))
+        except ValueError as error:
+            self._wrong("listen", text, error)
+        except OSError as error:
+            why = f"cannot listen there ({os.strerror(error.errno or 0)}); choose another"
+            self._wrong("listen", text, why)
 
     def _check_port(self, port: int, interface: str) -> None:
         """Try the port, so that a taken one is told before anything starts."""
+        try:
+            self._check_bind(port, interface)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                self._wrong("interface", interface, "this machine has no such address")
+            else:
+                why = f"cannot listen there ({os.strerror(error.errno or 0)}); choose another"
+                self._wrong("port", port, why)
+
+    def _check_bind(self, port: int, interface: str) -> None:
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((interface, port))
-            except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL:
-                    self._wrong("interface", interface, "this machine has no such address")
-                else:
-                    why = f"cannot listen there ({os.strerror(error.errno or 0)}); choose another"
-                    self._wrong("port", port, why)
+            probe.bind((interface, port))
 
     def _guard_secrets(self, config: Config) -> None:
         """Keep a proxy that holds a key from being an open proxy by accident."""

@@ -96,14 +96,19 @@ def is_loopback(interface: str) -> bool:
     return bool(interface) and ip_address(interface).is_loopback
 
 
+def interface_of(description: str) -> str:
+    """Return the interface that an endpoint string names, or nothing."""
+    found = _interface.findall(description)
+    # Of an argument that is given twice Twisted takes the last.
+    return found[-1].replace("\\", "") if found else ""
+
+
 def listens_on_loopback(description: str) -> bool:
     """Tell whether an endpoint string listens where only this machine can reach it."""
     if description.startswith("unix:"):
         return True
-    found = _interface.findall(description)
     try:
-        # Of an argument that is given twice Twisted takes the last.
-        return bool(found) and is_loopback(found[-1].replace("\\", ""))
+        return is_loopback(interface_of(description))
     except ValueError:
         return False
 

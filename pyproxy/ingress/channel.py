@@ -40,7 +40,7 @@ from pyproxy.ingress.seams import SiteSide
 from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.pausing import Hold, Valve
-from pyproxy.relay.sockets import has_left, unsent
+from pyproxy.relay.sockets import has_left, notice_loss, unsent
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import writer
 from pyproxy.semantics.forwarding import connection_options, host_of, persists
@@ -133,6 +133,7 @@ class Channel(Protocol):
         self.hop = self.site.hop(transport.getPeer(), transport.getHost(), self.isSecure())
         self._since = self.site.sweeper.now
         self.send = writer(transport)
+        notice_loss(transport, self.site.silence_limit)
         transport.registerProducer(self, True)
         self.site.opened(self)
 
@@ -175,7 +176,7 @@ class Channel(Protocol):
         try:
             found = self._heads.feed(data)
             if found is None:
-                if not waited:
+                if not waited and not self._heads.empty:
                     self._since = self.site.sweeper.now
                 return
             octets, rest = found
@@ -221,6 +222,8 @@ class Channel(Protocol):
     def _refuse(self, error: ProxyError, head: RequestHead | None = None) -> None:
         """Answer what is no request, and end the connection."""
         self.persists = False
+        # The rest of what was refused may still be coming.
+        self._linger()
         self._request = request = ClientRequest(self, head, None)
         request.refuse(error)
 

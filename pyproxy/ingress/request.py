@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.http import parse_qs
+from twisted.web.http import datetimeToString, parse_qs
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 
@@ -156,6 +156,8 @@ class ClientRequest(server.Request):
         self.error = error
         accept = values(self.head.fields, b"accept")
         fields, content = problem(error, self.request_id, accept)
+        # Spec: RFC 9110 6.6.1; what the upstream answers gets no Date of ours.
+        fields.insert(0, (b"Date", datetimeToString(self.channel.site.reactor.seconds())))
         if isinstance(error, BadRequest):
             self._persists = False
         reason = error.title.encode("ascii")

@@ -18,6 +18,7 @@ class SiteSide(Protocol):
     reactor: IReactorTime
     sweeper: Sweeper
     client_limit: float
+    silence_limit: float
     closing: bool
 
     # A channel and a request of this ring; naming them here would close a circle of imports.

@@ -30,6 +30,7 @@ class ProxySite(server.Site):
     Attributes:
         sweeper: keeps the time limits of connections.
         client_limit: seconds that a head may take to arrive, and that an idle connection is kept.
+        silence_limit: seconds that a client may acknowledge nothing.
         closing: no response keeps its connection any more.
     """
 
@@ -44,10 +45,12 @@ class ProxySite(server.Site):
         trusted: tuple[Network, ...] = (),
         trust_unix: bool = False,
         access_log: Callable[[ClientRequest], None] | None = None,
+        silence_limit: float = 300.0,
     ) -> None:
         super().__init__(resource, reactor=reactor)  # type: ignore[no-untyped-call]
         self.sweeper = sweeper
         self.client_limit = client_limit
+        self.silence_limit = silence_limit
         self.closing = False
         self._all_gone: Deferred[None] = Deferred()
         self._trusted = trusted

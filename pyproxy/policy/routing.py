@@ -100,7 +100,7 @@ class RoutingTable:
                 target = b"/" + target
         for route in self.routes:
             if route.mapping.covers(target):
-                if method == b"TRACE" and route.injects:
+                if method.upper() == b"TRACE" and route.injects:
                     raise MethodRefused("TRACE would send back what the proxy adds")
                 return Routed(route, route.mapping.to_upstream(target), authority)
         raise RouteNotFound("no route serves this path")

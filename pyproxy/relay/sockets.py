@@ -5,11 +5,15 @@ from __future__ import annotations
 import array
 import fcntl
 import select
+import socket
 import termios
 
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 
 from pyproxy.relay.transports import StreamTransport
+
+KEEPALIVE_SECONDS = 30
+"""After how much silence the kernel asks whether the peer is still there."""
 
 POLLRDHUP = getattr(select, "POLLRDHUP", 0)
 """Linux's sign that the peer sent a FIN; elsewhere only a reset is seen.  Spec: poll(2)."""
@@ -40,6 +44,51 @@ def is_silent(transport: StreamTransport) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return not poll.poll(0)
+
+
+def read_before_loss(transport: StreamTransport) -> None:
+    """Make a transport read what has arrived before it gives up because a write failed.
+
+    A server that refuses an upload early answers and closes; the next write is then met by a reset,
+    and Twisted would end the connection with the answer unread (RFC 9112 9.6).
+    """
+    while ISSLTransport.providedBy(transport):
+        transport = transport.transport
+    write_some = getattr(transport, "writeSomeData", None)
+    if write_some is None:
+        return
+
+    def write_and_read(data: bytes) -> object:
+        result = write_some(data)
+        if isinstance(result, Exception):
+            transport.doRead()  # type: ignore[attr-defined]
+        return result
+
+    transport.writeSomeData = write_and_read  # type: ignore[attr-defined]
+
+
+def notice_loss(transport: StreamTransport, seconds: float) -> None:
+    """Make the kernel end a connection whose peer has vanished without a word.
+
+    Probes an idle connection after KEEPALIVE_SECONDS; gives octets that nobody acknowledges, or a
+    peer that takes none, so many seconds.  Unix sockets need none of this.
+    Spec: tcp(7), TCP_USER_TIMEOUT; RFC 5482.
+    """
+    while ISSLTransport.providedBy(transport):
+        transport = transport.transport
+    if not ITCPTransport.providedBy(transport):
+        return
+    handle: socket.socket = transport.getHandle()  # type: ignore[attr-defined]
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
+        ("TCP_KEEPINTVL", KEEPALIVE_SECONDS // 3),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", int(seconds * 1000)),
+    ):
+        option = getattr(socket, name, None)  # Linux has all four
+        if option is not None:
+            handle.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def unsent(transport: StreamTransport) -> int:

@@ -177,7 +177,7 @@ class RequestForwarding:
         replaced = self.rules.replaced
         object.__setattr__(self, "_replaced", replaced)
         object.__setattr__(self, "_dropped", HOP_BY_HOP | replaced)
-        object.__setattr__(self, "_guarded", WRITTEN_BY_US | replaced)
+        object.__setattr__(self, "_guarded", WRITTEN_BY_US | NEVER_NOMINATED | replaced)
 
     def passed_here(self, fields: Fields) -> bool:
         """Tell whether a request has already been through this instance.  Spec: RFC 9110 7.6.3."""
@@ -190,12 +190,15 @@ class RequestForwarding:
     ) -> Fields:
         """Return the fields that go to the upstream, in the client's order, ours at the end.
 
+        Expect of an HTTP/1.0 client is dropped: it would not know a 100 (RFC 9110 10.1.1).
         Args: connection options as ``connection_options`` gave them; the host that the client asked
             for, which may be empty.
         """
         dropped = self._dropped
         if options:
             dropped = dropped.union(options)
+        if head.minor_version == 0:
+            dropped = dropped | {b"expect"}
         asked = host if self.preserve_host and host else self.origin.authority
         host_waits = True
         trailers_welcome = False
@@ -341,6 +344,7 @@ class ResponseForwarding:
         return [
             (name, value if name.lower() == b"content-length" else self.secrets.apply(value))
             for name, value in fields
+            if self.secrets.apply(name) is name
         ]
 
     def _rewritten(self, name: bytes, value: bytes, host: bytes) -> bytes:
@@ -406,7 +410,7 @@ class ResponseForwarding:
         return b";".join(kept)
 
     def _covers_target(self, domain: bytes) -> bool:
-        domain = domain.removeprefix(b".").lower()
+        domain = domain.strip(b".").lower()
         host = self.origin.host.encode("ascii")
         return bool(domain) and (host == domain or host.endswith(b"." + domain))
 

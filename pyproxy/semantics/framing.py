@@ -81,6 +81,12 @@ def response_framing(head: ResponseHead, method: bytes) -> Framing:
     return UNTIL_CLOSE if declared is None else declared
 
 
+def declares_content(head: ResponseHead) -> bool:
+    """Tell whether a response's fields speak of content, due or not.  Spec: RFC 9110 8.6."""
+    declared = _declared(head.fields, head.minor_version)
+    return declared is not None and declared.has_content
+
+
 def _declared(fields: Fields, minor_version: int) -> Framing | None:
     lengths: list[bytes] = []
     codings: list[bytes] = []

@@ -32,8 +32,10 @@ class SecretMask:
         return self._find is not None
 
     def apply(self, octets: bytes) -> bytes:
-        """Return octets without the secrets."""
-        return octets if self._find is None else self._find.sub(MASK, octets)
+        """Return octets without the secrets; the same object when there was none in them."""
+        if self._find is None or self._find.search(octets) is None:
+            return octets
+        return self._find.sub(MASK, octets)
 
 
 def _any_form(secret: bytes) -> bytes:

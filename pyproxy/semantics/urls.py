@@ -138,35 +138,47 @@ def split_absolute_form(target: bytes) -> tuple[bytes, bytes] | None:
 
 
 def climbs(path: bytes) -> bool:
-    """Tell whether a path, decoded as any upstream might, leaves the path it is put under.
+    """Tell whether a path, as any upstream might read it, leaves the path it is put under.
 
-    Looks at the path as it stands and after each of DECODE_ROUNDS decodings; takes ``\\`` for
-    ``/``, and ``..;x`` for ``..``, since some servers do; counts neither empty segments nor ``.``
-    as a step down, since some servers drop them.
+    An upstream may decode dots, slashes, both or neither, once or up to DECODE_ROUNDS times; may
+    take ``\\`` for ``/`` and ``..;x`` for ``..``; and may drop empty segments and ``.``.  Each
+    segment counts with its worst reading: as far up as any of them, and at most one step down.
     """
     if b".." not in path and b"%" not in path:
         return False
-    for _ in range(DECODE_ROUNDS):
-        if _climbs_as_is(path):
-            return True
-        decoded = unquote_to_bytes(path)
-        if decoded == path:
-            return False
-        path = decoded
-    return _climbs_as_is(path)
-
-
-def _climbs_as_is(path: bytes) -> bool:
     depth = 0
-    for segment in path.replace(b"\\", b"/").split(b"/"):
-        name = segment.partition(b";")[0]
+    for segment in path.split(b"/"):
+        lowest, change = _worst_reading(segment)
+        if depth + lowest < 0:
+            return True
+        depth += change
+    return False
+
+
+def _worst_reading(segment: bytes) -> tuple[int, int]:
+    """Return (lowest depth on the way, depth at the end) over all readings of a segment."""
+    lowest, change = _walk(segment)
+    for _ in range(DECODE_ROUNDS if b"%" in segment else 0):
+        decoded = unquote_to_bytes(segment)
+        if decoded == segment:
+            break
+        segment = decoded
+        dip, net = _walk(segment)
+        lowest, change = min(lowest, dip), min(change, net)
+    return lowest, change
+
+
+def _walk(segment: bytes) -> tuple[int, int]:
+    """Return (lowest depth, depth at the end) of a segment that is parted at ``/`` and ``\\``."""
+    depth = lowest = 0
+    for part in segment.replace(b"\\", b"/").split(b"/"):
+        name = part.partition(b";")[0].partition(b"\0")[0]
         if name == b"..":
             depth -= 1
-            if depth < 0:
-                return True
+            lowest = min(lowest, depth)
         elif name not in (b"", b"."):
             depth += 1
-    return False
+    return lowest, min(depth, 1)
 
 
 def _path_of(reference: bytes) -> bytes:

@@ -6,12 +6,18 @@ this one is what the invariants need.  Spec: RFC 9110 9.2.2, RFC 9112 9.3.1.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import attrs
 from twisted.internet import defer, error
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -69,7 +75,7 @@ class ForwardingAgent:
         """
         pool = self._pool(request.origin)
         safe_to_send_again = request.method in IDEMPOTENT and request.content is None
-        connection = pool.take(safe_to_send_again)
+        connection = pool.take()
         if connection is not None:
             try:
                 return await connection.send(request)
@@ -132,6 +138,16 @@ class ForwardingAgent:
                 f"no connection to the upstream within {self._connect_limit:g} s"
             ) from cause
 
+    def _endpoint(self, origin: Origin) -> IStreamClientEndpoint:
+        """Return where to connect; an address needs neither a resolver nor a second attempt."""
+        kind: Any = HostnameEndpoint
+        if isIPAddress(origin.host):
+            kind = TCP4ClientEndpoint
+        elif isIPv6Address(origin.host):
+            kind = TCP6ClientEndpoint
+        endpoint = kind(self._reactor, origin.host, origin.port, timeout=self._connect_limit)
+        return cast(IStreamClientEndpoint, endpoint)
+
     def _creator(self, host: str) -> IOpenSSLClientConnectionCreator:
         """Return what makes TLS connections to a host; reading authorities costs milliseconds."""
         creator = self._creators.get(host)
@@ -143,9 +159,7 @@ class ForwardingAgent:
 
     async def _open(self, origin: Origin, pool: Pool) -> Connection:
         secure = origin.scheme == "https"
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, origin.host, origin.port, timeout=self._connect_limit
-        )
+        endpoint = self._endpoint(origin)
         if secure:
             endpoint = wrapClientTLS(self._creator(origin.host), endpoint)
         factory = Factory.forProtocol(lambda: Connection(secure, pool.put))

@@ -7,7 +7,9 @@ over an agent that does none of that.
 
 from __future__ import annotations
 
-from treq.cookies import IndexableCookieJar
+from http.cookiejar import CookieJar
+from typing import Any
+
 from treq.response import _Response
 
 from pyproxy.exchange import UpstreamRequest
@@ -17,7 +19,7 @@ from pyproxy.semantics.messages import ResponseHead
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.connection import UpstreamResponse
 
-_NO_COOKIES = IndexableCookieJar()
+_NO_COOKIES: Any = CookieJar()
 """The jar that treq's response type asks for; nothing is ever put into it."""
 
 

@@ -32,6 +32,7 @@ from pyproxy.errors import (
     BadResponse,
     ConnectionTerminated,
     HeadTooLarge,
+    InternalError,
     Malformed,
     ProxyError,
     ResponseHeadTooLarge,
@@ -40,7 +41,7 @@ from pyproxy.errors import (
 from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.pausing import Hold, Valve
-from pyproxy.relay.sockets import is_silent
+from pyproxy.relay.sockets import is_silent, read_before_loss, unsent
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import writer
 from pyproxy.semantics.fields import Fields
@@ -51,6 +52,7 @@ from pyproxy.semantics.framing import (
     Kind,
     chunk,
     content_reader,
+    declares_content,
     last_chunk,
     response_framing,
 )
@@ -160,6 +162,7 @@ class Connection(Protocol):
     Attributes:
         ready: fires when requests may be sent, for TLS after the handshake.
         replied: an octet of reply to the present request has come.
+        suspect: content may follow the last response, which declared some that was not due.
         idle_since: when it became idle, in seconds; the pool's to set.
     """
 
@@ -169,6 +172,7 @@ class Connection(Protocol):
     def __init__(self, secure: bool, on_idle: Callable[[Connection], None]) -> None:
         self.ready: Deferred[Connection] = Deferred(lambda _: self.abort())
         self.replied = False
+        self.suspect = False
         self.idle_since = 0.0
         self._secure = secure
         self._on_idle = on_idle
@@ -196,6 +200,8 @@ class Connection(Protocol):
         self._flow = Valve(transport)
         self._read_flow = ReadFlow(self, self._flow)
         self._write_out = writer(transport)
+        # An early 413 stands behind the reset that a write meets.
+        read_before_loss(transport)
         transport.registerProducer(self, True)
         if not self._secure:
             self._become_ready()
@@ -224,6 +230,7 @@ class Connection(Protocol):
         self._answered = answered
         request.connected = True
         request.source = self._read_flow
+        request.unsent = self._unsent
         head = write_head(b"%b %b HTTP/1.1" % (request.method, request.target), request.fields)
         content = request.content
         if content is None:
@@ -260,7 +267,7 @@ class Connection(Protocol):
         self._sending = None
         if not failure.check(CancelledError):
             self._log.failure("request content could not be produced", failure)
-        self.abort()
+        self._fail(InternalError("the request's content could not be produced"))
 
     def pauseProducing(self) -> None:
         """Hold the request's content back: the transport is full."""
@@ -324,6 +331,7 @@ class Connection(Protocol):
         options = connection_options(head.fields)
         reader = content_reader(framing)
         self._persists = persists(head.minor_version, options)
+        self.suspect = reader.complete and declares_content(head)
         if reader.complete:
             # Octets after a response without content would be taken for the next response.
             self._persists = self._persists and not rest
@@ -405,6 +413,10 @@ class Connection(Protocol):
         Costs one system call; the reactor may not have seen yet what the kernel knows.
         """
         return is_silent(self.transport)
+
+    def _unsent(self) -> int:
+        """Return how many octets wait in the kernel for the upstream to take them."""
+        return unsent(self.transport)
 
     def close(self) -> None:
         """Close an idle connection."""

@@ -25,42 +25,54 @@ a request that may not be sent twice.
 """
 
 
+REST_SECONDS = 1.0
+"""How long a connection is left alone on which content may follow that was declared and not due.
+
+Some servers send the content of an answer to HEAD, or of a 304, although they must not; it would be
+taken for the response to the next request, which may be another client's.
+"""
+
+
 @attrs.define(eq=False)
 class Pool:
     """The idle connections to one origin."""
 
     _sweeper: Sweeper
     _idle: list[Connection] = attrs.Factory(list)
+    _resting: list[Connection] = attrs.Factory(list)
     _closed: bool = False
 
-    def take(self, safe_to_send_again: bool) -> Connection | None:
-        """Return an idle connection, or None.
+    def take(self) -> Connection | None:
+        """Return an idle connection that the kernel says is open and silent, or None.
 
-        Args: whether a request that finds the connection dead may go out once more.  One that may
-            not gets only a connection that the kernel says is alive now.
+        What an upstream sent unasked would be taken for the response to the next request.
         """
         while self._idle:
             connection = self._idle.pop()
-            if not connection.usable:
-                continue
-            if safe_to_send_again or connection.silent():
-                return connection
-            connection.abort()
+            if connection.usable:
+                if connection.silent():
+                    return connection
+                connection.abort()
         return None
 
     def put(self, connection: Connection) -> None:
         """Keep a connection that has become idle, or forget one that was lost while idle."""
         if not connection.usable:
-            if connection in self._idle:
-                self._idle.remove(connection)
-        elif self._closed or len(self._idle) >= MAX_IDLE_CONNECTIONS:
+            for kept in (self._idle, self._resting):
+                if connection in kept:
+                    kept.remove(connection)
+        elif self._closed or self.size >= MAX_IDLE_CONNECTIONS:
             connection.close()
         else:
             connection.idle_since = self._sweeper.now
-            self._idle.append(connection)
+            (self._resting if connection.suspect else self._idle).append(connection)
 
     def check(self, now: float) -> None:
-        """Close what has been idle for too long."""
+        """Close what has been idle for too long; take up what has rested long enough."""
+        rested = [one for one in self._resting if now - one.idle_since >= REST_SECONDS]
+        for connection in rested:
+            self._resting.remove(connection)
+            self._idle.insert(0, connection)
         expired = [one for one in self._idle if now - one.idle_since >= IDLE_SECONDS]
         for connection in expired:
             self._idle.remove(connection)
@@ -69,11 +81,12 @@ class Pool:
     def close(self) -> None:
         """Close every idle connection, and keep none any more."""
         self._closed = True
-        idle, self._idle = self._idle, []
+        idle = self._idle + self._resting
+        self._idle, self._resting = [], []
         for connection in idle:
             connection.close()
 
     @property
     def size(self) -> int:
         """How many connections are idle."""
-        return len(self._idle)
+        return len(self._idle) + len(self._resting)

@@ -222,6 +222,30 @@ class TargetTests(SynchronousTestCase):
             self.assertEqual(shown, parse_target(url).url)
 
 
+class WorstReadingTests(SynchronousTestCase):
+    """A path climbs when any upstream could read it so (FIELD 9)."""
+
+    def test_climbing(self) -> None:
+        """Encoded or turned slashes are no steps down that dots could use up."""
+        for path in (
+            rb"/a\b/../../admin",
+            b"/x%2fy/%2e%2e/%2e%2e/admin",
+            b"/x%5cy/../../z",
+            b"/..;/x",
+            b"/..%00/x",
+            b"/%252e%252e/x",
+            b"/x%252fy/%2e%2e/%2e%2e/z",
+            b"/a/%2e%2e%2f%2e%2e/",
+            b"//../x",
+        ):
+            self.assertTrue(climbs(path), path)
+
+    def test_staying(self) -> None:
+        """What stays below under every reading is served."""
+        for path in (b"/a/../b", b"/a%2fb/../c", b"/...", b"/a..b/..c", b"/v1/a%2Fb", b"/a%5cb/.."):
+            self.assertFalse(climbs(path), path)
+
+
 class PrefixTests(SynchronousTestCase):
     """The path that the proxy serves."""
 

@@ -26,9 +26,9 @@ from zope.interface.verify import verifyObject
 from pyproxy.errors import (
     BadResponse,
     ConnectionTerminated,
+    InternalError,
     ResponseHeadTooLarge,
     ResponseIncomplete,
-    UpstreamError,
 )
 from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.content import Upload
@@ -258,7 +258,7 @@ class SendingTests(ConnectionTestCase):
         self.network.settle()
         self.assertIsNotNone(self.transport.lost)
         self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
-        self.failureResultOf(answered, UpstreamError)
+        self.failureResultOf(answered, InternalError)
 
     def test_one_producer(self) -> None:
         """Content is produced by whom the request names."""

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pyproxy.relay.limits import Sweeper
 from pyproxy.upstream import pool as pool_module
 from pyproxy.upstream.connection import Connection
-from pyproxy.upstream.pool import IDLE_SECONDS, MAX_IDLE_CONNECTIONS, Pool
+from pyproxy.upstream.pool import IDLE_SECONDS, MAX_IDLE_CONNECTIONS, REST_SECONDS, Pool
 from tests.memory import CLIENT, UPSTREAM, MemoryTransport, Network
 
 
@@ -45,9 +45,9 @@ class PoolTests(SynchronousTestCase):
         one, other = self.open(), self.open()
         self.pool.put(one)
         self.pool.put(other)
-        self.assertIs(other, self.pool.take(True))
-        self.assertIs(one, self.pool.take(True))
-        self.assertIsNone(self.pool.take(True))
+        self.assertIs(other, self.pool.take())
+        self.assertIs(one, self.pool.take())
+        self.assertIsNone(self.pool.take())
 
     def test_bound(self) -> None:
         """One too many is closed."""
@@ -65,7 +65,7 @@ class PoolTests(SynchronousTestCase):
         self.pool.put(one)
         self.pool.put(other)
         self.network.pass_time(IDLE_SECONDS - 2, 1)
-        taken = self.pool.take(True)
+        taken = self.pool.take()
         assert taken is not None
         self.pool.put(taken)
         self.network.pass_time(4, 1)
@@ -80,7 +80,7 @@ class PoolTests(SynchronousTestCase):
         self.pool.put(connection)
         self.wire(connection).lose()
         self.assertEqual(0, self.pool.size)
-        self.assertIsNone(self.pool.take(True))
+        self.assertIsNone(self.pool.take())
 
     def test_no_longer_usable(self) -> None:
         """One that spoke unasked is not given away."""
@@ -88,7 +88,7 @@ class PoolTests(SynchronousTestCase):
         self.pool.put(one)
         self.pool.put(other)
         self.wire(other).deliver(b"surprise")
-        self.assertIs(one, self.pool.take(True))
+        self.assertIs(one, self.pool.take())
 
     def test_dead_by_the_kernel(self) -> None:
         """A request that may not be sent again gets only what the kernel says is alive."""
@@ -96,15 +96,25 @@ class PoolTests(SynchronousTestCase):
         self.pool.put(one)
         self.pool.put(other)
         self.wire(other).kernel[1].close()
-        self.assertIs(one, self.pool.take(False))
+        self.assertIs(one, self.pool.take())
         self.assertTrue(self.closed(other))
 
-    def test_dead_but_safe_to_send_again(self) -> None:
-        """A request that may be sent again saves the system call."""
+    def test_unasked_octets_in_the_kernel(self) -> None:
+        """What an upstream sent unasked is never taken for a response (RFC 9112 9.2)."""
         connection = self.open()
         self.pool.put(connection)
-        self.wire(connection).kernel[1].close()
-        self.assertIs(connection, self.pool.take(True))
+        self.wire(connection).kernel[1].send(b"HTTP/1.1 200 OK\r\n\r\n")
+        self.assertIsNone(self.pool.take())
+        self.assertTrue(self.closed(connection))
+
+    def test_suspect(self) -> None:
+        """After HEAD with a declared length content may follow; the connection rests first."""
+        connection = self.open()
+        connection.suspect = True
+        self.pool.put(connection)
+        self.assertEqual((None, 1), (self.pool.take(), self.pool.size))
+        self.network.advance(REST_SECONDS + 2)
+        self.assertIs(connection, self.pool.take())
 
     def test_close(self) -> None:
         """A closed pool keeps nothing any more."""
