@@ -79,6 +79,9 @@ def notice_loss(transport: StreamTransport, seconds: float) -> None:
     if not ITCPTransport.providedBy(transport):
         return
     handle: socket.socket = transport.getHandle()  # type: ignore[attr-defined]
+    if handle.family not in (socket.AF_INET, socket.AF_INET6):
+        # Twisted's Unix transports say that they are TCP too.
+        return
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
