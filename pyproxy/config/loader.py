@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -18,7 +18,6 @@ from pyproxy.policy.routing import Limits
 from pyproxy.semantics.fields import Field
 from pyproxy.semantics.forwarding import FieldRules, Network
 from pyproxy.semantics.urls import Target, parse_prefix, parse_target
-from pyproxy.upstream.trust import TrustRoot, read_authorities
 
 T = TypeVar("T")
 
@@ -235,5 +234,8 @@ class Loader:
                 )
 
 
-def _authorities(path: str) -> TrustRoot:
+def _authorities(path: str) -> Any:
+    # Imported only where it is asked for; see ``ForwardingAgent``.
+    from pyproxy.upstream.trust import read_authorities
+
     return read_authorities(values.read_pem(Path(path)))

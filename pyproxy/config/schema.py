@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from pyproxy.config.values import is_loopback, listens_on_loopback
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.forwarding import FieldRules, Network
 from pyproxy.semantics.urls import Target
-from pyproxy.upstream.trust import TrustRoot
 
 
 @attrs.frozen
@@ -40,7 +41,7 @@ class Config:
         prefix: as ``PathMapping`` has it.
         client_limit: seconds for the head of a request, and for an idle connection.
         secrets: octets of injected credentials; they are masked wherever they would show.
-        authorities: PEM certificates that are trusted for the upstream, None for the system's.
+        authorities: the trust root of --upstream-ca, None for the system's.
     """
 
     target: Target | None
@@ -54,7 +55,7 @@ class Config:
     trust_unix: bool = False
     limits: Limits = Limits()
     client_limit: float = 60.0
-    authorities: TrustRoot | None = None
+    authorities: Any = None
     insecure: bool = False
     stream_hints: bool = True
     access_log: bool = True

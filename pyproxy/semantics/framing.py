@@ -23,6 +23,7 @@ MAX_TRAILER_BYTES = 16 * 1024
 """Octets of one trailer section."""
 
 _is_length = re.compile(rb"\d{1,18}").fullmatch
+_plain_size = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n").match
 _chunk_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
 _chunk_line_start = re.compile(
     rb"[0-9A-Fa-f]{1,15}+(?:(?:;[\t\x20-\x7e\x80-\xff]*+)?\r?)"
@@ -217,10 +218,27 @@ class ChunkedReader:
         if self._kept:
             data, self._kept = self._kept + data, b""
         pieces: list[bytes] = []
-        position = 0
+        position = self._whole_chunks(data, pieces) if self._state is _Chunked.SIZE else 0
         while position >= 0 and not self.complete:
             position = self._step(data, position, pieces)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _whole_chunks(self, data: bytes, pieces: list[bytes]) -> int:
+        """Read the plain chunks that are here from end to end; return where the rest begins.
+
+        A read of a busy event stream holds many small ones; going through ``_step`` three times for
+        each cost 1.3 us an event.
+        """
+        position = 0
+        while (match := _plain_size(data, position)) is not None:
+            start = match.end()
+            size = int(match[1], 16)
+            stop = start + size
+            if not size or data[stop : stop + 2] != b"\r\n":
+                break
+            pieces.append(data[start:stop])
+            position = stop + 2
+        return position
 
     def _step(self, data: bytes, position: int, pieces: list[bytes]) -> int:
         """Read one element at a position; return where the next begins, or -1 to wait for more."""

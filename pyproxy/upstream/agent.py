@@ -40,7 +40,6 @@ from pyproxy.semantics.fields import values
 from pyproxy.semantics.urls import Origin, parse_target
 from pyproxy.upstream.connection import Connection, UpstreamResponse
 from pyproxy.upstream.pool import Pool
-from pyproxy.upstream.trust import TrustRoot, client_creator, explain_tls
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """Methods whose request may arrive twice.  Spec: RFC 9110 9.2.2."""
@@ -48,9 +47,9 @@ IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 
 @attrs.frozen
 class Trust:
-    """Whom TLS connections accept.  Attributes: see ``trust.client_creator``."""
+    """Whom TLS connections accept.  Attributes: as the arguments of ``trust.client_creator``."""
 
-    authorities: TrustRoot | None = None
+    authorities: Any = None
     insecure: bool = False
 
 
@@ -152,6 +151,9 @@ class ForwardingAgent:
         """Return what makes TLS connections to a host; reading authorities costs milliseconds."""
         creator = self._creators.get(host)
         if creator is None:
+            # Imported for https only: it costs 30 ms and 3 MiB.
+            from pyproxy.upstream.trust import client_creator
+
             trust = self._trust
             creator = client_creator(host, trust.authorities, trust.insecure)
             self._creators[host] = creator
@@ -183,5 +185,7 @@ class ForwardingAgent:
         except CancelledError:
             raise
         except Exception as cause:
+            from pyproxy.upstream.trust import explain_tls
+
             refusal = getattr(connection.transport, "certificate_refusal", None)
             raise explain_tls(Failure(cause), refusal) from cause
