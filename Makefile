@@ -35,6 +35,7 @@ $(VENV)/pyvenv.cfg $(LOWEST)/pyvenv.cfg:
 	$(PYTHON) -m venv $(@D)
 
 $(VENV)/.installed-run: setup.cfg pyproject.toml | $(VENV)/pyvenv.cfg
+	@echo "Installing into $(VENV); that takes about half a minute."
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
@@ -51,6 +52,7 @@ run: $(VENV)/.installed-run
 	@echo
 	@echo "pyproxy on http://127.0.0.1:$(PORT), in front of a demo upstream.  Ctrl-C ends it.  Try:"
 	@echo
+	@echo "  http://127.0.0.1:$(PORT)/chat in a browser"
 	@echo "  curl http://127.0.0.1:$(PORT)/"
 	@echo "  curl http://127.0.0.1:$(PORT)/v1/models"
 	@echo "  curl -N http://127.0.0.1:$(PORT)/v1/chat/completions -H 'Content-Type: application/json' \\"

@@ -92,16 +92,18 @@ class ProxyService(Service):
             raise
 
     def _listen(self) -> None:
-        target = self._config.target or self._start_demo()
+        config = self._config
+        target = config.target or self._start_demo()
         self._site = site = self._make_site(target)
-        for listen in self._config.listen:
+        for listen in config.listen:
             port = self._listen_on(self._endpoint(listen), site)
             _log.info(
-                "Listening on {where} for {target}",
+                "Listening on {where} for {target}{prefix}",
                 where=_shown(port.getHost(), listen),
                 target=target.url,
+                prefix=f" (under {config.prefix.decode('ascii')}/)" if config.prefix else "",
             )
-        if self._config.insecure:
+        if config.insecure:
             _log.warn("the upstream's certificate is not verified (--upstream-insecure)")
         self._sweeper.start()
 
@@ -112,7 +114,9 @@ class ProxyService(Service):
         trust = Trust(config.authorities, config.insecure)
         self._agent = ForwardingAgent(self._reactor, self._sweeper, config.limits.connect, trust)
         resource = PrefixResource(table, ForwardingClient(self._agent), self._sweeper)
-        log = AccessLog(self._reactor, Mask.of(config.secrets)) if config.access_log else None
+        log = None
+        if config.access_log:
+            log = AccessLog(self._reactor, Mask.of(config.secrets), config.trusted)
         return ProxySite(
             resource,
             self._reactor,

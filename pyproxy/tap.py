@@ -24,7 +24,7 @@ _log = Logger("pyproxy")
 class Options(usage.Options):
     """The options of ``twistd pyproxy``; ``config`` holds what they say."""
 
-    synopsis = "Usage: twistd [twistd options] pyproxy --target URL [options]"
+    synopsis = "--target URL [options]"
 
     optParameters: ClassVar[list[list[object]]] = [
         ["target", "t", None, "Where requests go: http(s)://HOST[:PORT][/PATH]."],
@@ -64,6 +64,7 @@ class Options(usage.Options):
     )
 
     config: Config
+    _wrong = False
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -112,7 +113,14 @@ class Options(usage.Options):
         try:
             self.config = Loader({**self, **defaults}, os.environ, _check_endpoint).load()
         except ConfigError as error:
+            self._wrong = True
             raise usage.UsageError(str(error)) from error
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Return the help; beside an error only where to find it, so that the error is seen."""
+        if self._wrong:
+            return "Options are explained by: twistd pyproxy --help\n"
+        return super().getUsage(width)
 
 
 def _check_endpoint(description: str) -> None:

@@ -138,6 +138,10 @@ def parse_field(text: str, environment: Mapping[str, str]) -> tuple[Field, list[
         raise ValueError(f"the value of {name_text.strip()} holds a line end or another control")
     if lower == b"host" and not is_authority(value):
         raise ValueError("the value of Host has to be a host with or without a port")
+    if _is_credential_name(lower) and value.lower() in (b"", b"basic", b"bearer"):
+        raise ValueError(
+            f"the value of {name_text.strip()} holds no credential; is a variable unset?"
+        )
     if _is_credential_name(lower):
         parts += _credentials(value)
     return (name, value), [part for part in parts if part]

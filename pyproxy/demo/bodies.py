@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from http import HTTPStatus
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
@@ -111,7 +112,8 @@ def status(request: Request) -> bytes:
     if not (digits.isdigit() and len(digits) == 3 and 200 <= int(digits) <= 599):
         raise Refusal(400, "Ask for /status/ and a number from 200 to 599.")
     code = int(digits)
-    request.setResponseCode(code)
+    phrase = HTTPStatus(code).phrase if code in set(HTTPStatus) else "Unassigned"
+    request.setResponseCode(code, phrase.encode("ascii"))
     if code in _REDIRECTS:
         host: bytes = request.getHeader(b"Host") or b"localhost"
         request.setHeader(b"Location", b"http://" + host + b"/status/200")

@@ -34,7 +34,7 @@ Models:
 A clock of server-sent events (count ends it):
   curl -N '{origin}/sse/clock?interval_ms=500&count=5'
 
-What arrives here, any method, any path below /echo:
+What arrives here, any method, any path below /echo (field names in twisted.web's spelling):
   curl -X PATCH '{origin}/echo/a%2Fb?c' -H 'Authorization: Bearer secret' -d 'body'
 
 An upload that is counted, hashed and thrown away; a download of any size:

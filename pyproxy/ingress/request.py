@@ -56,6 +56,7 @@ class ClientRequest(server.Request):
         sentLength: octets of content that were written.
         error: why the proxy itself ended the exchange, if it did.
         exchange: what answers the request, once it has begun to.
+        left: the client was gone before the end of the response.
         began_at: seconds of the clock when the head was complete.
     """
 
@@ -79,6 +80,7 @@ class ClientRequest(server.Request):
         self.status = 0
         self.error: ProxyError | None = None
         self.exchange: Ending | None = None
+        self.left = False
         self.began_at = channel.site.reactor.seconds()
         self._prepared = b""
         self._chunked = False
@@ -234,7 +236,7 @@ class ClientRequest(server.Request):
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell whoever asked that the client is gone."""
-        self._disconnected = True
+        self._disconnected = self.left = True
         if self.exchange is not None:
             self.exchange.cancel()
         notifications, self.notifications = self.notifications, []

@@ -1,6 +1,7 @@
 """The access log: one line a request, in the combined format, through twisted.logger.
 
-Spec: httpd's mod_log_config, "combined"; the id, the seconds and the error type come after it.
+After that come the seconds, and for what did not end well the request id, the error type and a
+reason.  Spec: httpd's mod_log_config, "combined".
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pyproxy.errors import ProxyError
 from pyproxy.ingress.request import ClientRequest
 from pyproxy.observe.masking import Mask
 from pyproxy.semantics.fields import values
+from pyproxy.semantics.forwarding import Network, client_of
 
 CLIENT_GONE = 499
 """The status that is logged when the client left before it was sent any; nginx's custom."""
@@ -27,8 +29,9 @@ _unprintable = re.compile(rb"[^ !#-\[\]-~]")
 class AccessLog:
     """Writes a line for every request that has ended."""
 
-    def __init__(self, clock: IReactorTime, mask: Mask) -> None:
+    def __init__(self, clock: IReactorTime, mask: Mask, trusted: tuple[Network, ...] = ()) -> None:
         self._clock = clock
+        self._trusted = trusted
         self._mask = mask
         self._second = -1
         self._date = ""
@@ -45,7 +48,8 @@ class AccessLog:
             request_line = b"%b %b HTTP/1.%d" % (head.method, head.target, head.minor_version)
         else:
             request_line = b"-"
-        client = request.hop.address.decode("ascii") or "-"
+        address = client_of(head.fields, request.hop, self._trusted)
+        client = address.decode("ascii") or "-"
         referer = self._shown(b", ".join(values(head.fields, b"referer")) or b"-")
         agent = self._shown(b", ".join(values(head.fields, b"user-agent")) or b"-")
         seconds = max(0.0, now - request.began_at)
@@ -57,7 +61,7 @@ class AccessLog:
 
     def _ending(self, request: ClientRequest, error: ProxyError | None) -> str:
         if error is None:
-            return ""
+            return f" {request.request_id} client_closed" if request.left else ""
         detail = self._shown(error.detail.encode("utf-8"))
         return f' {request.request_id} {error.error_type} "{detail}"'
 

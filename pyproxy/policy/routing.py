@@ -103,7 +103,8 @@ class RoutingTable:
                 if method.upper() == b"TRACE" and route.injects:
                     raise MethodRefused("TRACE would send back what the proxy adds")
                 return Routed(route, route.mapping.to_upstream(target), authority)
-        raise RouteNotFound("no route serves this path")
+        prefixes = " and ".join(route.mapping.prefix.decode("ascii") for route in self.routes)
+        raise RouteNotFound(f"only what is under {prefixes} is served here")
 
     def _asterisk(self, method: bytes) -> Routed:
         """Route ``*``, which asks about the server as a whole.  Spec: RFC 9112 3.2.4."""

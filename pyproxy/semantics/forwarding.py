@@ -8,7 +8,7 @@ Spec: RFC 9110 7.6, RFC 7239, RFC 9112 3.2.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import attrs
 
@@ -244,7 +244,7 @@ class RequestForwarding:
             (b"X-Forwarded-For", b", ".join(chain)),
             (b"X-Forwarded-Proto", _first(believed, b"x-forwarded-proto", hop.scheme)),
             (b"X-Forwarded-Host", _first(believed, b"x-forwarded-host", host)),
-            (b"X-Forwarded-Port", _first(believed, b"x-forwarded-port", hop.port)),
+            (b"X-Forwarded-Port", _first(believed, b"x-forwarded-port", _port(believed, hop))),
             (b"Forwarded", _forwarded(believed.get(b"forwarded", []), host, hop)),
             (b"Via", b"1.%d %b" % (head.minor_version, self.pseudonym)),
         ]
@@ -262,6 +262,37 @@ def _alias(name: bytes) -> bytes:
 
 def _first(fields: dict[bytes, list[bytes]], name: bytes, otherwise: bytes) -> bytes:
     return b", ".join(fields[name]) if name in fields else otherwise
+
+
+def _port(believed: dict[bytes, list[bytes]], hop: Hop) -> bytes:
+    """Return the port that the client connected to, as far as a trusted proxy told it."""
+    if b"x-forwarded-host" not in believed and b"x-forwarded-proto" not in believed:
+        return hop.port
+    authority = _first(believed, b"x-forwarded-host", b"")
+    port = authority.rpartition(b"]")[2].rpartition(b":")[2] if b":" in authority else b""
+    if port.isdigit():
+        return port
+    scheme = _first(believed, b"x-forwarded-proto", hop.scheme).decode("latin-1")
+    return b"%d" % DEFAULT_PORTS[scheme] if scheme in DEFAULT_PORTS else hop.port
+
+
+def client_of(fields: Fields, hop: Hop, trusted: tuple[Network, ...]) -> bytes:
+    """Return the client's address: the last one in X-Forwarded-For that is no trusted proxy's.
+
+    Returns: the connection's own address when its peer is not trusted; empty when nobody knows.
+    """
+    if not hop.trusted:
+        return hop.address
+    client = hop.address
+    for member in reversed(list_members(values(fields, b"x-forwarded-for"))):
+        try:
+            address = ip_address(member.decode("ascii"))
+        except ValueError:
+            break
+        client = str(address).encode("ascii")
+        if not any(address in network for network in trusted):
+            break
+    return client
 
 
 def _forwarded(chain: list[bytes], host: bytes, hop: Hop) -> bytes:

@@ -41,13 +41,16 @@ def problem(error: ProxyError, request_id: str, accept: list[bytes]) -> tuple[Fi
     fields: Fields = []
     if accepts_json(accept):
         media_type = b"application/problem+json"
+        detail = f"{_sentence(error.detail)} {error.remedy}"
         document = {
             "type": "about:blank",
             "title": error.title,
             "status": error.status,
-            "detail": f"{_sentence(error.detail)} {error.remedy}",
+            "detail": detail,
             "request_id": request_id,
             "blame": error.blame.value,
+            # An extension member (RFC 9457 3.2) in the shape that SDKs of AI services read.
+            "error": {"message": detail, "type": error.error_type, "code": error.status},
         }
         content = json.dumps(document).encode("ascii") + b"\n"
     else:

@@ -271,8 +271,12 @@ class FieldTests(SynchronousTestCase):
             secrets = self.parsed(text)[1]
             self.assertIn(b"sekret", secrets, text)
             self.assertNotIn(b"Bearer", secrets)
-        for text in ("X-Other: sekret", "Authorization:"):
-            self.assertEqual([], self.parsed(text)[1], text)
+        self.assertEqual([], self.parsed("X-Other: sekret")[1])
+
+    def test_empty_credentials(self) -> None:
+        """A credential that is none is an error: a shell has expanded an unset variable."""
+        for text in ("Authorization:", "Authorization: Bearer ", "X-Api-Key:", "Cookie: "):
+            self.assertIn("no credential", complaint(parse_field, text, ENVIRONMENT), text)
 
     def test_every_part_of_a_credential(self) -> None:
         """Of several cookies or parameters each is a secret.  RFC 6265 4.2, RFC 9110 11.4."""

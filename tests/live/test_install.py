@@ -146,7 +146,11 @@ class InstallTests(unittest.TestCase):
             str(path.relative_to(environment.source))
             for path in (environment.source / "pyproxy").rglob("*.py")
         }
-        wanted = sources | {"pyproxy/py.typed", "twisted/plugins/pyproxy_plugin.py"}
+        wanted = sources | {
+            "pyproxy/demo/chat.html",
+            "pyproxy/py.typed",
+            "twisted/plugins/pyproxy_plugin.py",
+        }
         self.assertEqual(sorted(wanted), sorted(ours))
         listing = run(environment.bin / "twistd", "--help", cwd=environment.root)
         self.assertRegex(listing, r"(?m)^ +pyproxy +Streaming reverse proxy")
@@ -250,6 +254,30 @@ class RunTests(unittest.TestCase):
         self.assertIn("Server Shut Down", log.read_text())
         self.assertNotIn("Traceback", log.read_text())
         self.assertEqual(["the.log"], [path.name for path in self.directory.iterdir()])
+
+    def test_demo(self) -> None:
+        """The embedded demo works from installed files alone."""
+        log = self.environment.root / "demo.log"
+        port = free_port()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [
+                    str(self.environment.bin / "twistd"),
+                    *("-n", "--pidfile=", "pyproxy", "--demo", "--port", str(port)),
+                ],
+                cwd=self.environment.root,
+                stdout=output,
+                stderr=output,
+            )
+        self.addCleanup(process.wait, END_LIMIT)
+        self.addCleanup(process.terminate)
+        self.assertTrue(
+            eventually(lambda: "Listening on" in log.read_text(), START_LIMIT), log.read_text()
+        )
+        connection = HTTPConnection("127.0.0.1", port, timeout=START_LIMIT)
+        self.addCleanup(connection.close)
+        connection.request("GET", "/chat")
+        self.assertIn(b"<html", connection.getresponse().read())
 
     def test_foreground(self) -> None:
         """``twistd -n pyproxy`` ends on SIGTERM with status 0."""

@@ -119,6 +119,7 @@ class AccessLogTests(SynchronousTestCase):
         """A client that left before its response is logged as 499, with its time."""
         [line] = self.send(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n", leave_after=2.25)
         self.assertIn('" 499 - "-" "-" 2.250', line)
+        self.assertTrue(line.endswith(" client_closed"), line)
 
     def test_what_is_no_request(self) -> None:
         """What is no request is logged without a request line, with the reason."""

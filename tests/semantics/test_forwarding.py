@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.semantics.fields import Fields
@@ -13,6 +15,7 @@ from pyproxy.semantics.forwarding import (
     Hop,
     RequestForwarding,
     ResponseForwarding,
+    client_of,
     connection_options,
     forwardable_trailers,
     hops_left,
@@ -332,6 +335,33 @@ class OriginOfClientTests(SynchronousTestCase):
             (b"Via", b"1.1 pyproxy-1"),
         ]
         self.assertEqual([*TO_TARGET, *expected], forwarded([], hop=TRUSTED))
+
+    def test_port_of_a_trusted_proxy(self) -> None:
+        """What a trusted proxy says of host and scheme says the port too, not our own one."""
+        for claims, port in (
+            ([(b"X-Forwarded-Proto", b"https")], b"443"),
+            ([(b"X-Forwarded-Host", b"public.example")], b"80"),
+            ([(b"X-Forwarded-Host", b"public.example:8443")], b"8443"),
+            ([(b"X-Forwarded-Host", b"[::1]:81"), (b"X-Forwarded-Proto", b"https")], b"81"),
+            ([(b"X-Forwarded-Host", b"[::1]")], b"80"),
+            ([(b"X-Forwarded-Proto", b"gopher")], b"8000"),
+            ([(b"X-Forwarded-For", b"203.0.113.9")], b"8000"),
+        ):
+            self.assertIn((b"X-Forwarded-Port", port), forwarded(claims, hop=TRUSTED), claims)
+
+    def test_client_of_a_chain(self) -> None:
+        """The client is the last address that no trusted proxy has.  RFC 7239 8.1."""
+        trusted = (ip_network("10.0.0.0/8"),)
+        for chain, hop, client in (
+            (b"203.0.113.9", UNTRUSTED, UNTRUSTED.address),
+            (b"203.0.113.9", TRUSTED, b"203.0.113.9"),
+            (b"6.6.6.6, 203.0.113.9, 10.1.1.1", TRUSTED, b"203.0.113.9"),
+            (b"10.2.2.2, 10.1.1.1", TRUSTED, b"10.2.2.2"),
+            (b"6.6.6.6, unknown, 10.1.1.1", TRUSTED, b"10.1.1.1"),
+            (b"", TRUSTED, TRUSTED.address),
+        ):
+            fields = [(b"X-Forwarded-For", chain)]
+            self.assertEqual(client, client_of(fields, hop, trusted), chain)
 
     def test_no_alias_is_believed(self) -> None:
         """A trusted proxy passes on what its client wrote with ``_``: no claim of its own."""

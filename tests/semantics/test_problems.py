@@ -70,6 +70,11 @@ class ProblemTests(SynchronousTestCase):
                 "detail": f"No route serves this path. {RouteNotFound.remedy}",
                 "request_id": "id-1",
                 "blame": "client",
+                "error": {
+                    "message": f"No route serves this path. {RouteNotFound.remedy}",
+                    "type": "destination_not_found",
+                    "code": 404,
+                },
             },
             json.loads(content),
         )
