@@ -40,7 +40,7 @@ from pyproxy.ingress.seams import SiteSide
 from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.pausing import Hold, Valve
-from pyproxy.relay.sockets import has_left, notice_loss, unsent
+from pyproxy.relay.sockets import has_left, tune, unsent
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import writer
 from pyproxy.semantics.forwarding import connection_options, host_of, persists
@@ -126,14 +126,11 @@ class Channel(Protocol):
     def connectionMade(self) -> None:
         """Begin to wait for a head."""
         transport = self.transport
-        if hasattr(transport, "setTcpNoDelay"):
-            # Unix sockets have none.  Without it a relay shows steps of 40 ms.
-            transport.setTcpNoDelay(True)
         self._flow = Valve(_Reading(self))
         self.hop = self.site.hop(transport.getPeer(), transport.getHost(), self.isSecure())
         self._since = self.site.sweeper.now
         self.send = writer(transport)
-        notice_loss(transport, self.site.silence_limit)
+        tune(transport, self.site.silence_limit)
         transport.registerProducer(self, True)
         self.site.opened(self)
 

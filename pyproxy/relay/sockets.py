@@ -67,11 +67,13 @@ def read_before_loss(transport: StreamTransport) -> None:
     transport.writeSomeData = write_and_read  # type: ignore[attr-defined]
 
 
-def notice_loss(transport: StreamTransport, seconds: float) -> None:
-    """Make the kernel end a connection whose peer has vanished without a word.
+def tune(transport: StreamTransport, seconds: float) -> None:
+    """Set a client's TCP socket up for a relay; Unix sockets need none of this.
 
-    Probes an idle connection after KEEPALIVE_SECONDS; gives octets that nobody acknowledges, or a
-    peer that takes none, so many seconds.  Unix sockets need none of this.
+    Small segments leave at once: without that a relay shows steps of 40 ms (Nagle's algorithm and
+    delayed ACKs).  And the kernel ends a connection whose peer has vanished without a word: it
+    probes an idle one after KEEPALIVE_SECONDS, and gives octets that nobody acknowledges, or a peer
+    that takes none, so many seconds.
     Spec: tcp(7), TCP_USER_TIMEOUT; RFC 5482.
     """
     while ISSLTransport.providedBy(transport):
@@ -82,6 +84,7 @@ def notice_loss(transport: StreamTransport, seconds: float) -> None:
     if handle.family not in (socket.AF_INET, socket.AF_INET6):
         # Twisted's Unix transports say that they are TCP too.
         return
+    handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),

@@ -29,9 +29,10 @@ class EchoTests(SynchronousTestCase):
         self.assertEqual(received["method"], "pAtch")
         self.assertEqual(received["target"], "/echo/a%2Fb//%25?x=%zz&")
         self.assertEqual(received["version"], "HTTP/1.1")
+        # How names are spelled differs from one version of twisted.web to another.
         self.assertEqual(
-            received["fields"],
-            [["X-B", "1"], ["Host", "h"], ["X-A", "é"], ["X-B", "2"], ["Content-Length", "5"]],
+            [[name.lower(), value] for name, value in received["fields"]],
+            [["x-b", "1"], ["host", "h"], ["x-a", "é"], ["x-b", "2"], ["content-length", "5"]],
         )
         self.assertEqual(received["body"], {"bytes": 5, "sha256": sha256(b"hello")})
 

@@ -327,16 +327,12 @@ class PausingTests(ChannelTestCase):
         self.assertEqual("paused", client.producerState)
 
     def test_producer(self) -> None:
-        """The channel is a push producer, registered once for its whole life.
-
-        Trap, Twisted TCP: TCP_NODELAY is set on this side too.
-        """
+        """The channel is a push producer, registered once for its whole life."""
         client = self.scene.client(request())
         producer = client.producer
         self.assertTrue(verifyObject(IPushProducer, producer))
         self.scene.answer()
         self.assertIs(producer, client.producer)
-        self.assertTrue(client.no_delay)
 
 
 class LeavingTests(ChannelTestCase):

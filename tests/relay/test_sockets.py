@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
-from pyproxy.relay.sockets import has_left, is_silent, unsent
+from pyproxy.relay.sockets import KEEPALIVE_SECONDS, has_left, is_silent, tune, unsent
 from tests.memory import CLIENT, PROXY, Network
 
 
@@ -24,6 +25,48 @@ def secured(transport: object) -> Any:
     layer = Layer(transport)
     directlyProvides(layer, ISSLTransport)
     return layer
+
+
+class Holder:
+    """A transport that is TCP, as far as its handle goes."""
+
+    def __init__(self, handle: socket.socket) -> None:
+        self.handle = handle
+
+    def getHandle(self) -> socket.socket:
+        """Return the socket."""
+        return self.handle
+
+
+class TuneTests(SynchronousTestCase):
+    """How a client's socket is set up."""
+
+    def tuned(self, family: int) -> socket.socket:
+        """Return a socket that was set up, through TLS."""
+        handle = socket.socket(family, socket.SOCK_STREAM)
+        self.addCleanup(handle.close)
+        transport = Holder(handle)
+        directlyProvides(transport, ITCPTransport)
+        tune(secured(transport), 2.5)
+        return handle
+
+    def test_tcp(self) -> None:
+        """Small segments leave at once, and a vanished peer is noticed.
+
+        Trap, Twisted TCP: TCP_NODELAY is set on this side too.
+        """
+        handle = self.tuned(socket.AF_INET)
+        self.assertTrue(handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            self.assertEqual(2500, handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+            idle = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            self.assertEqual(KEEPALIVE_SECONDS, idle)
+
+    def test_unix(self) -> None:
+        """Unix sockets have none of these, though Twisted says that they are TCP."""
+        handle = self.tuned(socket.AF_UNIX)
+        self.assertFalse(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
 
 class KernelTests(SynchronousTestCase):
