@@ -34,6 +34,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PATIENCE = 10.0
 """Seconds that any single wait of a test may last on a busy machine."""
 
+SETTLE_LIMIT = 1.0
+"""Seconds for an upstream to read what an earlier test left."""
+
 START_LIMIT = 30.0
 """Seconds that ``twistd`` may take until it listens."""
 
@@ -171,6 +174,7 @@ class Wire:
         self.sock = sock
         self.sock.settimeout(PATIENCE)
         self.open = True
+        self.busy = False
         self._kept = bytearray()
         self._on_head = on_head
         self._on_body = on_body
@@ -462,6 +466,7 @@ class ScriptedUpstream:
         self.handshake_failures: list[OSError] = []
         self._tls = tls
         self._wires: list[Wire] = []
+        self._last_peer: object = None
         self._lock = threading.Lock()
         self._listener = socket.socket()
         if receive_buffer is not None:
@@ -490,13 +495,30 @@ class ScriptedUpstream:
         return head
 
     def forget(self) -> None:
-        """Drop the records and take the first script again; connections stay."""
+        """Drop the records and take the first script again; connections stay.
+
+        What an earlier test sent is let in first, so that it is not taken for a later test's.
+        """
+        self._settle()
         self.script = answer()
         self.heads.clear()
         self.bodies.clear()
         self.failures.clear()
         self.handshake_failures.clear()
         self.connections = 0
+
+    def _settle(self) -> None:
+        """Wait until nothing waits to be accepted, and no connection has octets to read."""
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as marker:
+            name = marker.getsockname()
+            eventually(lambda: self._last_peer == name)
+        # A script of an earlier test may rightly wait for longer than this.
+        eventually(self._at_rest, SETTLE_LIMIT)
+
+    def _at_rest(self) -> bool:
+        with self._lock:
+            wires = list(self._wires)
+        return not any(wire.open and (wire.busy or wire.readable(0)) for wire in wires)
 
     def drop_connections(self) -> None:
         """Close every connection that is open."""
@@ -535,7 +557,7 @@ class ScriptedUpstream:
     def _accept(self) -> None:
         while True:
             try:
-                sock, _ = self._listener.accept()
+                sock, self._last_peer = self._listener.accept()
             except OSError:
                 return
             self.connections += 1
@@ -556,7 +578,9 @@ class ScriptedUpstream:
             self._wires.append(wire)
         try:
             while wire.open and wire.readable(3600):
+                wire.busy = True
                 self.script(wire)
+                wire.busy = False
         except Closed:
             pass  # the proxy may close whenever it likes; a test that minds looks itself
         except Exception as error:  # noqa: BLE001 - a thread's failure is raised by check()
