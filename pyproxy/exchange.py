@@ -168,7 +168,7 @@ class Exchange:
         """Begin; the story ends by itself, by ``cancel`` or by ``fail``, and always quietly."""
         self._story = Deferred.fromCoroutine(self._run())
         self._story.addErrback(self._defect)
-        if self._failure is not None:
+        if self._failure is not None or self._left:
             # It came while the story ran for the first time, before it could be cancelled.
             self._story.cancel()
 
@@ -313,6 +313,10 @@ class Exchange:
         """Return how long the present wait may last, and what it is called when it lasts longer."""
         limits = self._route.limits
         if self._download is not None:
+            if self._client.unsent():
+                return limits.idle, ClientTimeout(
+                    f"the client took nothing of its response for {limits.idle:g} s"
+                )
             return limits.idle, ReadTimeout(f"nothing moved for {limits.idle:g} s in a response")
         if request.connected and upload is not None and uploading:
             if upload.paused:

@@ -36,7 +36,10 @@ from pyproxy.upstream.client import ForwardingClient
 _log = Logger("pyproxy")
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted; Twisted's own default of 50 drops bursts."""
+"""Connections that may wait to be accepted; Twisted's own default of 50 drops bursts.
+
+An endpoint of --listen says its own (``tcp:8000:backlog=1024``).
+"""
 
 
 def route_of(config: Config, target: Target, pseudonym: bytes) -> Route:
@@ -55,6 +58,7 @@ def route_of(config: Config, target: Target, pseudonym: bytes) -> Route:
             config.preserve_host,
         ),
         config.limits,
+        injects=bool(config.secrets),
     )
 
 

@@ -144,7 +144,7 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(settings.limits, route.limits)
 
     def test_injects(self) -> None:
-        """A route with a secret knows that it has one; too short ones are no secrets to mask."""
-        for secrets, injects in (((b"sk-secret",), True), ((b"ab",), False), ((), False)):
+        """A route with a secret knows that it has one, be it too short to be masked."""
+        for secrets, injects in (((b"sk-secret",), True), ((b"ab",), True), ((), False)):
             route = route_of(attrs.evolve(config(), secrets=secrets), TARGET, b"p")
             self.assertEqual(injects, route.injects)

@@ -27,7 +27,7 @@ SETTING_OPTIONS = frozenset({"header", "response-header"})
 REMOVING_OPTIONS = frozenset({"remove-header", "remove-response-header"})
 """Options of whose values an error repeats what stands before a colon."""
 
-_tcp_endpoint = re.compile(r"(?:tcp6?|ssl):(?:port=)?([0-9]{1,5})(?::|\Z)").match
+_tcp_endpoint = re.compile(r"(?:tcp6?|ssl):(?:port=)?([0-9]+)(?::|\Z)").match
 _has_no_secret = re.compile(
     r"(?:[A-Za-z0-9+.-]*://)?[^/?#@:]*(?::\d*)?(?:/(?!/)[^?#@]*)?"
 ).fullmatch
@@ -196,7 +196,7 @@ class Loader:
             return
         try:
             interface = values.interface_of(text) or ("::" if text.startswith("tcp6") else "")
-            self._check_bind(int(match[1]), values.parse_interface(interface))
+            self._check_bind(values.parse_port(match[1]), values.parse_interface(interface))
         except ValueError as error:
             self._wrong("listen", text, error)
         except OSError as error:

@@ -18,6 +18,9 @@ from pyproxy.semantics.urls import is_authority
 MIN_PART_BYTES = 6
 """Shorter cookie values and parameters (``dark``, ``auth``) are settings, and no secrets."""
 
+MAX_SECONDS = 1e9
+"""Thirty years: a limit that is none, and that every timer can still keep."""
+
 MAX_VALUE_FILE_BYTES = 64 * 1024
 """Octets of a file whose content becomes a field's value."""
 
@@ -57,7 +60,7 @@ def parse_interface(text: str) -> str:
 
 def parse_seconds(text: str) -> float:
     """Parse a time limit in seconds."""
-    if _decimal(text) is None or float(text) == 0:
+    if _decimal(text) is None or not 0 < float(text) <= MAX_SECONDS:
         raise ValueError("it has to be a number of seconds greater than 0, such as 5 or 0.5")
     return float(text)
 

@@ -122,7 +122,7 @@ class ClientRequest(server.Request):
                 self._delimited = self._persists = False
         elif framing.kind is Kind.NONE:
             self._without_content = True
-        if self.upload is not None and not self.upload.complete:
+        if self.channel.site.closing or (self.upload is not None and not self.upload.complete):
             self._persists = False
         if not self._persists:
             fields.append((b"Connection", b"close"))
@@ -216,7 +216,14 @@ class ClientRequest(server.Request):
         done = self.upload.startProducing(cast(IConsumer, collected))
         done.addCallback(lambda _: collected.seek(0))
         done.addCallback(lambda _: self._render(resource))
-        done.addErrback(self.processingFailed)
+        done.addErrback(self._not_rendered)
+
+    def _not_rendered(self, failure: Failure) -> None:
+        """Answer 500 as twisted.web does, unless the client is gone."""
+        if self._disconnected:
+            self._log.failure("a resource failed after its client left", failure)
+        else:
+            self.processingFailed(failure)  # type: ignore[no-untyped-call]
 
     def _render(self, resource: IResource) -> None:
         self.render(resource)  # type: ignore[no-untyped-call]

@@ -90,7 +90,7 @@ class ProxySite(server.Site):
         self.closing = True
         for channel in list(self._channels):
             channel.shut_down()
-        if not self._channels:
+        if not self._channels and not self._all_gone.called:
             self._all_gone.callback(None)
         self._all_gone.addTimeout(SHUTDOWN_SECONDS, self.reactor)
         return self._all_gone.addErrback(self._out_of_time)

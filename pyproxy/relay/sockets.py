@@ -90,7 +90,7 @@ def tune(transport: StreamTransport, seconds: float) -> None:
         ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
         ("TCP_KEEPINTVL", KEEPALIVE_SECONDS // 3),
         ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", int(seconds * 1000)),
+        ("TCP_USER_TIMEOUT", min(int(seconds * 1000), 2**31 - 1)),
     ):
         option = getattr(socket, name, None)  # Linux has all four
         if option is not None:

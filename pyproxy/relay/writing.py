@@ -34,6 +34,11 @@ def writer(transport: StreamTransport) -> Callable[[bytes], None]:
     return transport.write
 
 
+def pending(transport: StreamTransport) -> bool:
+    """Tell whether octets wait in a transport; False where that cannot be known."""
+    return bool(getattr(transport, "dataBuffer", b"") or getattr(transport, "_tempDataBuffer", ()))
+
+
 class _ThroughWriter:
     """Writes to a socket, and puts aside only what it does not take."""
 

@@ -43,7 +43,7 @@ from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.relay.sockets import is_silent, read_before_loss, unsent
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.relay.writing import writer
+from pyproxy.relay.writing import pending, writer
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.forwarding import connection_options, persists
 from pyproxy.semantics.framing import (
@@ -241,7 +241,8 @@ class Connection(Protocol):
             self._sending = content
             self._chunked = content.length == UNKNOWN_LENGTH
             sent = content.startProducing(self)
-            sent.addCallbacks(self._content_sent, self._content_broken, callbackArgs=(content,))
+            sent.addCallback(self._content_sent, content)
+            sent.addErrback(self._content_broken)
             self._flush(b"")
         return answered
 
@@ -300,7 +301,10 @@ class Connection(Protocol):
             self._read_heads(data)
         else:
             # Octets that nobody asked for could be taken for the next response.
+            idle = self.usable
             self.abort()
+            if idle:
+                self._on_idle(self)
 
     def _read_heads(self, data: bytes) -> None:
         self.replied = True
@@ -381,7 +385,7 @@ class Connection(Protocol):
         receiver, response = self._receiver, self._response
         if response is not None:
             response.trailers = reader.trailers
-        whole = self._sending is None
+        whole = self._sending is None and not pending(self.transport)
         self._forget_exchange()
         if self._persists and whole and not reader.excess:
             self._state = State.IDLE

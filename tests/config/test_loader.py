@@ -163,6 +163,8 @@ class LoaderTests(SynchronousTestCase):
             ("trust-proxy", ["everybody"], "CIDR"),
             ("listen", ["tcp"], "tcp:8000:interface=127.0.0.1"),
             ("listen", ["nonsense:1"], "Twisted endpoint"),
+            ("listen", ["tcp:99999"], "0 to 65535"),
+            ("listen", ["tcp:999999:interface=127.0.0.1"], "0 to 65535"),
         ):
             [error] = errors(**{option: value})
             shown = value[0] if isinstance(value, list) else value

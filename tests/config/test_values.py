@@ -68,6 +68,8 @@ class NumberTests(SynchronousTestCase):
             "inf",
             "-inf",
             "1e999",
+            "1e99",
+            "1000000001",
             "5s",
             "0x5",
             "5,5",

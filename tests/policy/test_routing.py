@@ -21,6 +21,7 @@ def route(prefix: bytes, url: str, secrets: tuple[bytes, ...] = ()) -> Route:
         mapping,
         RequestForwarding(target.origin, b"pyproxy-1"),
         ResponseForwarding(target.origin, mapping, secrets=SecretMask(secrets)),
+        injects=bool(secrets),
     )
 
 

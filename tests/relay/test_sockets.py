@@ -63,6 +63,15 @@ class TuneTests(SynchronousTestCase):
             idle = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
             self.assertEqual(KEEPALIVE_SECONDS, idle)
 
+    def test_for_ever(self) -> None:
+        """A limit of years is no error: the kernel keeps milliseconds in 31 bits."""
+        handle = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.addCleanup(handle.close)
+        transport = Holder(handle)
+        directlyProvides(transport, ITCPTransport)
+        tune(secured(transport), 1e9)
+        self.assertTrue(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
     def test_unix(self) -> None:
         """Unix sockets have none of these, though Twisted says that they are TCP."""
         handle = self.tuned(socket.AF_UNIX)
