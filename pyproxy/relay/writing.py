@@ -1,10 +1,8 @@
-"""Large writes that reach the kernel at once when nothing waits before them.
+"""Writes that reach the kernel at once when nothing waits before them.
 
 Twisted's transports put octets aside until the reactor says that the socket can take them: two
-calls of epoll_ctl, one more turn of the reactor and a copy of all that waits.  For a large piece of
-content that costs more than the write itself.  Small writes gain from waiting: they leave together,
-and wake the peer once (a small exchange in six alternating rounds, medians: 123 us of CPU, and 164
-when each write left at once, where ``send`` cost 25 us instead of 10).
+calls of epoll_ctl, one more turn of the reactor and a copy of all that waits.  A relay mostly writes
+to a socket that can take them now.  What it gives, and where it costs, stands in docs/adr/0004.
 """
 
 from __future__ import annotations
@@ -15,9 +13,6 @@ from typing import cast
 from twisted.internet import tcp, unix
 
 from pyproxy.relay.transports import StreamTransport
-
-MIN_THROUGH_BYTES = 16 * 1024
-"""From which size on a write does not wait for the others of its turn."""
 
 _PLAIN = (tcp.Server, tcp.Client, unix.Server, unix.Client)
 
@@ -48,11 +43,10 @@ class _ThroughWriter:
         self._transport = transport
 
     def write(self, data: bytes) -> None:
-        """Send many octets now as far as that goes; few, and the rest, in time."""
+        """Send octets now as far as that goes, the rest in time."""
         transport = self._transport
         if (
-            len(data) < MIN_THROUGH_BYTES
-            or transport._tempDataBuffer
+            transport._tempDataBuffer
             or transport.dataBuffer
             or not transport.connected
             or transport.disconnecting
