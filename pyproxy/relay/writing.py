@@ -1,8 +1,9 @@
 """Writes that reach the kernel at once when nothing waits before them.
 
 Twisted's transports put octets aside until the reactor says that the socket can take them: two
-calls of epoll_ctl, one more turn of the reactor and a copy of all that waits.  A relay mostly writes
-to a socket that can take them now.  What it gives, and where it costs, stands in docs/adr/0004.
+calls of epoll_ctl, one more turn of the reactor and a copy of all that waits.  A relay mostly
+writes to a socket that can take them now.  What it gives, and where it costs, stands in
+docs/adr/0004-writes-at-once.rst.
 """
 
 from __future__ import annotations
