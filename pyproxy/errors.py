@@ -48,8 +48,9 @@ class ProxyError(Exception):
         error_type: the registered Proxy Error Type.
         remedy: one sentence that says what to do.
         retry_safe: the request provably never reached the upstream.
+        close_code: what both ends of an open WebSocket are told.
 
-    Spec: RFC 9110 15, RFC 9209 2.3.
+    Spec: RFC 9110 15, RFC 9209 2.3, RFC 6455 7.4.1.
     """
 
     status: ClassVar[int] = 500
@@ -58,6 +59,7 @@ class ProxyError(Exception):
     error_type: ClassVar[str] = "proxy_internal_error"
     remedy: ClassVar[str] = "Look for the request id in the proxy's log."
     retry_safe: ClassVar[bool] = False
+    close_code: ClassVar[int] = 1011
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -136,6 +138,24 @@ class UriTooLong(ClientError):
     status = 414
     title = "URI Too Long"
     remedy = "Send a shorter target; put long input in the content of a POST."
+
+
+class UpgradeRequired(ClientError):
+    """An opening handshake in a version of WebSocket that is not spoken here."""
+
+    status = 426
+    title = "Upgrade Required"
+    remedy = "Open the WebSocket with Sec-WebSocket-Version: 13 (RFC 6455)."
+
+
+class ClientMessageTooBig(ClientError):
+    """A WebSocket message of the client past the configured bound."""
+
+    status = 413
+    title = "Content Too Large"
+    error_type = "http_request_denied"
+    remedy = "Send smaller messages, or have the operator raise --ws-max-message."
+    close_code = 1009
 
 
 class FieldsTooLarge(ClientError):
@@ -261,6 +281,15 @@ class ReadTimeout(UpstreamError):
     title = "Gateway Timeout"
     error_type = "connection_read_timeout"
     remedy = "Try again later, or have the operator raise --idle-timeout."
+    close_code = 1001
+
+
+class UpstreamMessageTooBig(UpstreamError):
+    """A WebSocket message of the upstream past the configured bound."""
+
+    error_type = "http_response_body_size"
+    remedy = "Have the upstream send smaller messages, or the operator raise --ws-max-message."
+    close_code = 1009
 
 
 class WriteTimeout(UpstreamError):
@@ -282,3 +311,4 @@ class Unavailable(ProxyError):
     title = "Service Unavailable"
     error_type = "connection_limit_reached"
     remedy = "Try again in a moment."
+    close_code = 1001

@@ -29,9 +29,10 @@ from pyproxy.errors import (
     ReadTimeout,
     WriteTimeout,
 )
-from pyproxy.policy.routing import Route, RoutingTable
+from pyproxy.policy.routing import Limits, Route, RoutingTable
 from pyproxy.relay.content import Download, Upload
 from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.websocket import SocketEnd
 from pyproxy.semantics.fields import Fields, tokens, values
 from pyproxy.semantics.forwarding import (
     ALLOWED_METHODS,
@@ -42,6 +43,7 @@ from pyproxy.semantics.forwarding import (
     one_hop_less,
 )
 from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
+from pyproxy.semantics.handshake import SWITCH, opening_key, opens_websocket
 from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.semantics.urls import Origin
 
@@ -86,6 +88,17 @@ class ClientSide(Protocol):
     def finish_content(self, trailers: Fields) -> None:
         """Send the end of the response."""
 
+    def end_connection(self) -> None:
+        """Let the response be the last one on the client's connection."""
+
+    def switch(
+        self, reason: bytes, fields: Fields, upstream: SocketEnd, octets: bytes, limits: Limits
+    ) -> None:
+        """Answer 101 and become one end of a WebSocket with the upstream's end.
+
+        Args: octets that the upstream sent behind its own 101.
+        """
+
     def refuse(self, error: ProxyError) -> None:
         """Send the response that an error becomes."""
 
@@ -107,6 +120,7 @@ class UpstreamRequest:
         origin: whom it is for.
         content: what follows the head; content of UNKNOWN_LENGTH is sent in chunks.
         on_interim: called with the head of each interim response.
+        websocket_key: the key of an opening handshake, None for any other request.
         connected: a connection is there, and the head is written to it.
         source: what to pause for a client that does not take interim responses; set with it.
         unsent: how many octets the upstream has still to take; set with it.
@@ -118,6 +132,7 @@ class UpstreamRequest:
     fields: Fields
     content: IBodyProducer | None = None
     on_interim: Callable[[ResponseHead], None] | None = None
+    websocket_key: bytes | None = None
     connected: bool = False
     source: IPushProducer | None = None
     unsent: Callable[[], int] | None = None
@@ -136,6 +151,9 @@ class ForwardedResponse(Protocol):
 
     def deliverBody(self, protocol: Download) -> None:
         """Let the content flow."""
+
+    def switch(self) -> tuple[SocketEnd, bytes]:
+        """Make the connection of a 101 an end of a WebSocket; return it, and what came behind."""
 
 
 class UpstreamSide(Protocol):
@@ -205,6 +223,11 @@ class Exchange:
         if route.to_upstream.passed_here(head.fields):
             raise LoopDetected("this request has already passed through this proxy")
         framing = NO_CONTENT if upload is None else upload.framing
+        key = None
+        if opens_websocket(head, options):
+            # Frames sent too early, behind a handshake that is refused, would be read as a request.
+            client.end_connection()
+            key = opening_key(head, options, framing)
         self._route = route
         self._attach(upload)
         fields = route.to_upstream.fields(head, options, host, client.hop, framing)
@@ -213,19 +236,24 @@ class Exchange:
                 self._answer_as_final_recipient(head.method)
                 return
             fields = one_hop_less(fields)
+        if key is not None:
+            fields += SWITCH
         self._request = UpstreamRequest(
-            route.target.origin, head.method, routed.target, fields, upload, self._interim
+            *(route.target.origin, head.method, routed.target, fields, upload),
+            on_interim=self._interim,
+            websocket_key=key,
         )
         self._since = self._sweeper.now
         self._sweeper.watch(self)
         response = await self._upstream.send(self._request)
         answer = response.head
-        client.begin(
-            answer.status,
-            route.to_client.reason(answer.reason),
-            route.to_client.fields(answer.fields, response.options, answer.status, host),
-            response.framing,
-        )
+        reason = route.to_client.reason(answer.reason)
+        fields = route.to_client.fields(answer.fields, response.options, answer.status, host)
+        if answer.status == 101:
+            upstream, octets = response.switch()
+            client.switch(reason, fields + SWITCH, upstream, octets, route.limits)
+            return
+        client.begin(answer.status, reason, fields, response.framing)
         self._download = download = Download(client)
         response.deliverBody(download)
         client.flush()

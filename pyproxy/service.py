@@ -81,8 +81,10 @@ class ProxyService(Service):
         self._site: ProxySite | None = None
         self._agent: ForwardingAgent | None = None
         limits = config.limits
+        waits = (limits.first_byte, limits.idle, limits.upload, config.client_limit)
+        options = (limits.ws_idle, limits.ws_ping)
         self._sweeper = Sweeper.for_limits(
-            reactor, (limits.first_byte, limits.idle, limits.upload, config.client_limit)
+            reactor, [*waits, *(limit for limit in options if limit is not None)]
         )
 
     def privilegedStartService(self) -> None:

@@ -37,6 +37,9 @@ class Options(usage.Options):
         ["upload-timeout", None, "60", "Seconds in which nothing moves inside an upload."],
         ["client-timeout", None, "60", "Seconds for a request's head, and for idle connections."],
         ["max-body", None, None, "Bytes a request's content may have (64k, 10m); off by default."],
+        ["ws-max-message", None, None, "Bytes a WebSocket's message may have; off by default."],
+        ["ws-idle-timeout", None, None, "Seconds in which nothing moves in a WebSocket; off."],
+        ["ws-ping", None, None, "Seconds between pings to both ends of a WebSocket; off."],
         [
             "upstream-ca",
             None,

@@ -65,6 +65,9 @@ class Loader:
             idle=self._seconds("idle-timeout"),
             upload=self._seconds("upload-timeout"),
             max_content=self._optional("max-body", values.parse_size),
+            ws_idle=self._optional("ws-idle-timeout", values.parse_seconds),
+            ws_ping=self._optional("ws-ping", values.parse_seconds),
+            max_message=self._optional("ws-max-message", values.parse_size),
         )
         config = Config(
             target=target,

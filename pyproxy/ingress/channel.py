@@ -37,11 +37,13 @@ from pyproxy.errors import (
 )
 from pyproxy.ingress.request import ClientRequest
 from pyproxy.ingress.seams import SiteSide
+from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.pausing import Hold, Valve
-from pyproxy.relay.sockets import has_left, tune, unsent
+from pyproxy.relay.sockets import hand_over, has_left, tune, unsent
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.relay.websocket import Pair, SocketEnd
 from pyproxy.relay.writing import writer
 from pyproxy.semantics.forwarding import connection_options, host_of, persists
 from pyproxy.semantics.framing import ContentReader, content_reader, request_framing
@@ -241,6 +243,34 @@ class Channel(Protocol):
             self._end()
         elif self._pending:
             self._serve()
+
+    def switch(
+        self,
+        request: ClientRequest,
+        head: bytes,
+        upstream: SocketEnd,
+        octets: bytes,
+        limits: Limits,
+    ) -> None:
+        """Send the head of a 101 and hand the connection over to a WebSocket.
+
+        Args: octets that the upstream sent behind its 101.
+        """
+        transport, site = self.transport, self.site
+        self.send(head)
+        transport.unregisterProducer()
+        self._state = State.CLOSED
+        early, self._pending = self._pending, b""
+        self._request = self._source = None
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        client = site.socket(request)
+        hand_over(transport, client)
+        site.closed(self)
+        self._flow.release(Hold.PIPELINE)
+        pair = Pair(client, upstream, limits, site.reactor, site.sweeper, client.on_end)
+        pair.open(early, octets)
 
     def response_broken(self, request: ClientRequest, flush: bool) -> None:
         """End the connection inside a response.

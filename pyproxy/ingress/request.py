@@ -19,9 +19,11 @@ from twisted.web.resource import IResource
 
 from pyproxy.errors import BadRequest, ProxyError
 from pyproxy.ingress.seams import ChannelSide, SiteSide
+from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.relay.websocket import SocketEnd
 from pyproxy.semantics.fields import Fields, values
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.framing import Framing, Kind, chunk, last_chunk
@@ -152,6 +154,22 @@ class ClientRequest(server.Request):
             self._send(last_chunk(trailers))
         self.flush()
         self.channel.response_ended(self, self._persists)
+
+    def end_connection(self) -> None:
+        """Let the response be the last one on the connection."""
+        self._persists = False
+
+    def switch(
+        self, reason: bytes, fields: Fields, upstream: SocketEnd, octets: bytes, limits: Limits
+    ) -> None:
+        """Answer 101 and become one end of a WebSocket with the upstream's end.
+
+        Args: octets that the upstream sent behind its own 101.
+        """
+        self.begun = True
+        self.status = 101
+        head = write_head(b"HTTP/1.1 101 %b" % reason, fields)
+        self.channel.switch(self, head, upstream, octets, limits)
 
     def refuse(self, error: ProxyError) -> None:
         """Send the response that an error becomes."""

@@ -7,9 +7,13 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
 
+from pyproxy.errors import ProxyError
+from pyproxy.policy.routing import Limits
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.relay.websocket import SocketEnd
 from pyproxy.semantics.forwarding import Hop
+from pyproxy.semantics.messages import RequestHead
 
 
 class SiteSide(Protocol):
@@ -31,6 +35,9 @@ class SiteSide(Protocol):
     def log(self, request: Any) -> None:
         """Write the access log's line for a request that has ended."""
 
+    def socket(self, request: Any) -> Any:
+        """Return a new client's end of a WebSocket, for a request that opened it."""
+
     def getResourceFor(self, request: Any) -> Any:
         """Return the resource that serves a request."""
 
@@ -42,6 +49,33 @@ class SiteSide(Protocol):
 
     def hop(self, peer: IAddress, host: IAddress, secure: bool) -> Hop:
         """Return what requests of a connection are told about the client."""
+
+
+class Logged(Protocol):
+    """What the access log is told of a request that has ended; ``request.ClientRequest`` is one.
+
+    Attributes:
+        status: what the client was sent, 0 when nothing was.
+        sentLength: octets of content that were written.
+        error: why the proxy itself ended the exchange, if it did.
+        left: the client was gone before the end of the response.
+        began_at: seconds of the clock when the head was complete.
+    """
+
+    head: RequestHead
+    status: int
+    sentLength: int
+    error: ProxyError | None
+    left: bool
+    began_at: float
+
+    @property
+    def hop(self) -> Hop:
+        """What is known of the connection."""
+
+    @property
+    def request_id(self) -> str:
+        """The request's name in logs and error texts."""
 
 
 class ChannelSide(Protocol):
@@ -60,6 +94,11 @@ class ChannelSide(Protocol):
 
     def response_broken(self, request: Any, flush: bool) -> None:
         """End the connection inside a response."""
+
+    def switch(
+        self, request: Any, head: bytes, upstream: SocketEnd, octets: bytes, limits: Limits
+    ) -> None:
+        """Send the head of a 101 and hand the connection over to a WebSocket."""
 
     def flow_from(self, source: IPushProducer | None) -> None:
         """Name who has to pause when the client's transport is full."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
@@ -16,9 +17,14 @@ from twisted.web.resource import IResource
 
 from pyproxy.ingress.channel import Channel
 from pyproxy.ingress.request import ClientRequest
+from pyproxy.ingress.seams import Logged
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.relay.websocket import Pair
 from pyproxy.semantics.forwarding import Hop, Network
+
+if TYPE_CHECKING:
+    from pyproxy.ingress.websocket import ClientSocket, ClientSocketFactory
 
 SHUTDOWN_SECONDS = 2.0
 """How long the last octets may take to leave when the proxy ends."""
@@ -44,7 +50,7 @@ class ProxySite(server.Site):
         client_limit: float,
         trusted: tuple[Network, ...] = (),
         trust_unix: bool = False,
-        access_log: Callable[[ClientRequest], None] | None = None,
+        access_log: Callable[[Logged], None] | None = None,
         silence_limit: float = 300.0,
     ) -> None:
         super().__init__(resource, reactor=reactor)  # type: ignore[no-untyped-call]
@@ -56,7 +62,8 @@ class ProxySite(server.Site):
         self._trusted = trusted
         self._trust_unix = trust_unix
         self._access_log = access_log
-        self._channels: set[Channel] = set()
+        self._connections: set[Channel | ClientSocket] = set()
+        self._sockets: ClientSocketFactory | None = None
         self._instance = os.urandom(4).hex()
         self._requests = 0
 
@@ -72,15 +79,18 @@ class ProxySite(server.Site):
 
     def opened(self, channel: Channel) -> None:
         """Take note of a connection."""
-        self._channels.add(channel)
+        self._connections.add(channel)
         self.sweeper.watch(channel)
 
     def closed(self, channel: Channel) -> None:
         """Forget a connection."""
-        self._channels.discard(channel)
-        if self.closing and not self._channels and not self._all_gone.called:
-            self._all_gone.callback(None)
         self.sweeper.unwatch(channel)
+        self._forget(channel)
+
+    def _forget(self, connection: Channel | ClientSocket) -> None:
+        self._connections.discard(connection)
+        if self.closing and not self._connections and not self._all_gone.called:
+            self._all_gone.callback(None)
 
     def shut_down(self) -> Deferred[None]:
         """End every connection.
@@ -88,15 +98,34 @@ class ProxySite(server.Site):
         Returns: fires when all are gone, or after SHUTDOWN_SECONDS.
         """
         self.closing = True
-        for channel in list(self._channels):
-            channel.shut_down()
-        if not self._channels and not self._all_gone.called:
+        for connection in list(self._connections):
+            connection.shut_down()
+        if not self._connections and not self._all_gone.called:
             self._all_gone.callback(None)
         self._all_gone.addTimeout(SHUTDOWN_SECONDS, self.reactor)
         return self._all_gone.addErrback(self._out_of_time)
 
     def _out_of_time(self, failure: Failure) -> None:
         failure.trap(DeferredTimeout)
+
+    def socket(self, request: ClientRequest) -> ClientSocket:
+        """Return a new client's end of a WebSocket, for a request that opened it."""
+        # Imported where it is asked for: autobahn costs 80 ms and 5 MiB.
+        from pyproxy.ingress.websocket import ClientSocketFactory, SocketRecord
+
+        if self._sockets is None:
+            self._sockets = ClientSocketFactory(self.reactor)
+        record = None if self._access_log is None else SocketRecord.of(request)
+
+        def ended(pair: Pair) -> None:
+            if record is not None and self._access_log is not None:
+                record.end(pair)
+                self._access_log(record)
+            self._forget(client)
+
+        client = self._sockets.pair_with(ended)
+        self._connections.add(client)
+        return client
 
     def log(self, request: ClientRequest) -> None:  # type: ignore[override]
         """Write the access log's line for a request that has ended."""

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.web.http import datetimeToLogString
 
 from pyproxy.errors import ProxyError
-from pyproxy.ingress.request import ClientRequest
+from pyproxy.ingress.seams import Logged
 from pyproxy.observe.masking import Mask
 from pyproxy.semantics.fields import values
 from pyproxy.semantics.forwarding import Network, client_of
@@ -36,11 +36,11 @@ class AccessLog:
         self._second = -1
         self._date = ""
 
-    def __call__(self, request: ClientRequest) -> None:
+    def __call__(self, request: Logged) -> None:
         """Write the line of a request."""
         _log.info("{line}", line=self.line(request))
 
-    def line(self, request: ClientRequest) -> str:
+    def line(self, request: Logged) -> str:
         """Return the line of a request; it holds no credential and no control character."""
         head = request.head
         now = self._clock.seconds()
@@ -59,7 +59,7 @@ class AccessLog:
             f"{seconds:.3f}{self._ending(request, request.error)}"
         )
 
-    def _ending(self, request: ClientRequest, error: ProxyError | None) -> str:
+    def _ending(self, request: Logged, error: ProxyError | None) -> str:
         if error is None:
             return f" {request.request_id} client_closed" if request.left else ""
         detail = self._shown(error.detail.encode("utf-8"))

@@ -25,6 +25,9 @@ class Limits:
         idle: between two movements of octets in a response.
         upload: between two movements of octets in a request's content.
         max_content: octets of a request's content, or None for no bound.
+        ws_idle: between two octets of an open WebSocket, or None for no limit.
+        ws_ping: between two pings of ours to each end of a WebSocket, or None for none at all.
+        max_message: octets of a WebSocket's message on the wire, or None for no bound.
     """
 
     connect: float = 5.0
@@ -32,6 +35,9 @@ class Limits:
     idle: float = 300.0
     upload: float = 60.0
     max_content: int | None = None
+    ws_idle: float | None = None
+    ws_ping: float | None = None
+    max_message: int | None = None
 
 
 @attrs.frozen

@@ -7,6 +7,7 @@ import fcntl
 import select
 import socket
 import termios
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 
@@ -95,6 +96,31 @@ def tune(transport: StreamTransport, seconds: float) -> None:
         option = getattr(socket, name, None)  # Linux has all four
         if option is not None:
             handle.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+class Connectable(Protocol):
+    """What can take a transport over: a protocol."""
+
+    def makeConnection(self, transport: StreamTransport) -> None:
+        """Take a transport over."""
+
+
+def half_close(transport: StreamTransport) -> None:
+    """Send a FIN behind what was written, and go on reading; TLS says good-bye in its own way."""
+    if ISSLTransport.providedBy(transport):
+        transport.loseConnection()
+    else:
+        transport.loseWriteConnection()
+
+
+def hand_over(transport: StreamTransport, protocol: Connectable) -> None:
+    """Make another protocol the one that a transport, or the TLS on it, speaks to."""
+    owner: Any = transport
+    if ISSLTransport.providedBy(transport):
+        owner.wrappedProtocol = protocol
+    else:
+        owner.protocol = protocol
+    protocol.makeConnection(owner)
 
 
 def unsent(transport: StreamTransport) -> int:

@@ -18,16 +18,30 @@ from pyproxy.relay.transports import StreamTransport
 _PLAIN = (tcp.Server, tcp.Client, unix.Server, unix.Client)
 
 
+def is_plain(transport: StreamTransport) -> bool:
+    """Tell whether a transport is a socket of Twisted's, with nothing on it.
+
+    A subclass (TLS in place, a test's) may do more in write than to put octets aside.
+    """
+    kind: type[object] = type(transport)
+    return kind in _PLAIN
+
+
 def writer(transport: StreamTransport) -> Callable[[bytes], None]:
     """Return what writes octets to a transport, in order with the transport's own ``write``.
 
-    A transport that is no plain socket (TLS, a test's) is written to as usual.
+    A transport that is no plain socket (TLS, a test's) is written to as usual.  To a plain one a
+    view of octets may be written whose place is used again: what has to wait is copied.
     """
-    # A subclass (TLS in place, a test's) may do more in write than to put octets aside.
-    kind: type[object] = type(transport)
-    if kind in _PLAIN:
+    if is_plain(transport):
         return _ThroughWriter(cast(tcp.Connection, transport)).write
     return transport.write
+
+
+def backlog(transport: StreamTransport) -> int:
+    """Return how many octets wait in a transport; 0 where that cannot be known."""
+    begun = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+    return int(begun + getattr(transport, "_tempDataLen", 0))
 
 
 def pending(transport: StreamTransport) -> bool:
@@ -43,7 +57,7 @@ class _ThroughWriter:
     def __init__(self, transport: tcp.Connection) -> None:
         self._transport = transport
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send octets now as far as that goes, the rest in time."""
         transport = self._transport
         if (
@@ -55,7 +69,7 @@ class _ThroughWriter:
             or transport._writeDisconnected
             or transport._writeDisconnecting
         ):
-            transport.write(data)
+            transport.write(bytes(data))
             return
         try:
             sent = transport.socket.send(data)
@@ -65,4 +79,4 @@ class _ThroughWriter:
             # The transport will meet the same error, and knows how to end.
             sent = 0
         if sent < len(data):
-            transport.write(data[sent:] if sent else data)
+            transport.write(bytes(data[sent:] if sent else data))

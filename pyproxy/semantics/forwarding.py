@@ -15,6 +15,7 @@ import attrs
 from pyproxy.errors import Malformed
 from pyproxy.semantics.fields import Field, Fields, is_token, list_members, tokens, values
 from pyproxy.semantics.framing import Framing, Kind
+from pyproxy.semantics.handshake import SWITCH
 from pyproxy.semantics.messages import RequestHead
 from pyproxy.semantics.secrets import SecretMask
 from pyproxy.semantics.urls import DEFAULT_PORTS, Origin, PathMapping, is_authority
@@ -342,6 +343,9 @@ class ResponseForwarding:
         for field in fields:
             name = field[0].lower()
             if name in dropped:
+                if status == 426 and name == b"upgrade" and b"websocket" in tokens([field[1]]):
+                    # The one upgrade that can be made here.  Spec: RFC 9110 15.5.22.
+                    kept += SWITCH
                 continue
             if name in _REWRITTEN:
                 if name == b"content-type":

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 
-from pyproxy.errors import MethodRefused, ProxyError
+from pyproxy.errors import MethodRefused, ProxyError, UpgradeRequired
 from pyproxy.semantics.fields import Fields, list_members
 from pyproxy.semantics.forwarding import ALLOWED_METHODS
+from pyproxy.semantics.handshake import SWITCH, VERSION
 
 PROXY_NAME = "pyproxy"
 
@@ -70,6 +71,9 @@ def problem(error: ProxyError, request_id: str, accept: list[bytes]) -> tuple[Fi
     )
     if isinstance(error, MethodRefused):
         fields.append((b"Allow", ALLOWED_METHODS))
+    elif isinstance(error, UpgradeRequired):
+        # Spec: RFC 6455 4.4, RFC 9110 15.5.22.
+        fields += ((b"Sec-WebSocket-Version", VERSION), *SWITCH)
     return fields, content
 
 

@@ -41,6 +41,12 @@ class Origin:
     port: int
     authority: bytes
 
+    @property
+    def websocket_url(self) -> str:
+        """The origin as a WebSocket has it.  Spec: RFC 6455 3."""
+        scheme = "wss" if self.scheme == "https" else "ws"
+        return f"{scheme}://{self.authority.decode('ascii')}"
+
 
 @attrs.frozen
 class Target:

@@ -13,6 +13,7 @@ from typing import Any
 from treq.response import _Response
 
 from pyproxy.exchange import UpstreamRequest
+from pyproxy.relay.websocket import SocketEnd
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.framing import Framing
 from pyproxy.semantics.messages import ResponseHead
@@ -36,6 +37,10 @@ class ForwardedResponse(_Response):
         self.head: ResponseHead = original.head
         self.framing: Framing = original.framing
         self.options: list[bytes] = original.options
+
+    def switch(self) -> tuple[SocketEnd, bytes]:
+        """Make the connection of a 101 an end of a WebSocket; return it, and what came behind."""
+        return self.original.switch()
 
     @property
     def trailers(self) -> Fields:

@@ -39,14 +39,17 @@ from pyproxy.errors import (
     ResponseIncomplete,
 )
 from pyproxy.exchange import UpstreamRequest
+from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.pausing import Hold, Valve
-from pyproxy.relay.sockets import is_silent, read_before_loss, unsent
+from pyproxy.relay.sockets import hand_over, is_silent, read_before_loss, unsent
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.relay.websocket import SocketEnd
 from pyproxy.relay.writing import pending, writer
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.forwarding import connection_options, persists
 from pyproxy.semantics.framing import (
+    NO_CONTENT,
     ContentReader,
     Framing,
     Kind,
@@ -56,6 +59,7 @@ from pyproxy.semantics.framing import (
     last_chunk,
     response_framing,
 )
+from pyproxy.semantics.handshake import check_switch
 from pyproxy.semantics.messages import HeadReader, ResponseHead, parse_response_head, write_head
 
 _RESPONSE_DONE = Failure(ResponseDone())
@@ -68,6 +72,7 @@ class State(Enum):
     IDLE = "idle"
     AWAITING = "awaiting a response's head"
     RECEIVING = "receiving a response's content"
+    SWITCHED = "a WebSocket's"
     CLOSED = "closed"
 
 
@@ -128,6 +133,10 @@ class UpstreamResponse:
         """Let the content flow to a protocol, which may pause it through its transport."""
         self._connection.deliver(protocol)
 
+    def switch(self) -> tuple[SocketEnd, bytes]:
+        """Make the connection of a 101 an end of a WebSocket; return it, and what came behind."""
+        return self._connection.switch()
+
 
 @implementer(IPushProducer)
 class ReadFlow:
@@ -169,13 +178,19 @@ class Connection(Protocol):
     transport: StreamTransport  # type: ignore[assignment]
     _log = Logger()
 
-    def __init__(self, secure: bool, on_idle: Callable[[Connection], None]) -> None:
+    def __init__(
+        self,
+        secure: bool,
+        on_idle: Callable[[Connection], None],
+        make_socket: Callable[[], RelayedEnd] | None = None,
+    ) -> None:
         self.ready: Deferred[Connection] = Deferred(lambda _: self.abort())
         self.replied = False
         self.suspect = False
         self.idle_since = 0.0
         self._secure = secure
         self._on_idle = on_idle
+        self._make_socket = make_socket
         self._state = State.OPENING
         self._heads = HeadReader(b"HTTP/1.")
         self._request: UpstreamRequest | None = None
@@ -299,6 +314,8 @@ class Connection(Protocol):
             self._read_content(data)
         elif self._state is State.AWAITING:
             self._read_heads(data)
+        elif self._state is State.SWITCHED:
+            self._undelivered += data
         else:
             # Octets that nobody asked for could be taken for the next response.
             idle = self.usable
@@ -315,9 +332,10 @@ class Connection(Protocol):
                 if head.status >= 200:
                     self._begin_response(head, data)
                     return
-                if head.status == 101:
-                    raise Malformed("it switches protocols, which nobody asked for")
                 request = self._request
+                if head.status == 101:
+                    self._begin_switch(head, data)
+                    return
                 if request is not None and request.on_interim is not None:
                     request.on_interim(head)
                 if not data:
@@ -326,6 +344,33 @@ class Connection(Protocol):
             self._fail(ResponseHeadTooLarge(f"the upstream's response has {error}"))
         except Malformed as error:
             self._fail(BadResponse(f"the upstream's response is malformed: {error}"))
+
+    def _begin_switch(self, head: ResponseHead, rest: bytes) -> None:
+        """Take a 101 for the response, if it is the one that was asked for.  Raises: Malformed."""
+        key = None if self._request is None else self._request.websocket_key
+        if key is None or self._answered is None:
+            raise Malformed("it switches protocols, which nobody asked for")
+        options = connection_options(head.fields)
+        check_switch(head, options, key)
+        self._state = State.SWITCHED
+        self._undelivered = rest
+        answered, self._answered = self._answered, None
+        answered.callback(UpstreamResponse(self, head, NO_CONTENT, options))
+        if self._state is State.SWITCHED:
+            self._flow.hold(Hold.UNCLAIMED)
+
+    def switch(self) -> tuple[SocketEnd, bytes]:
+        """Hand the connection over to a WebSocket; return its end, and what came behind the 101."""
+        if self._state is not State.SWITCHED or self._make_socket is None:
+            raise InternalError("this connection did not become a WebSocket's")
+        end = self._make_socket()
+        octets, self._undelivered = self._undelivered, b""
+        self._state = State.CLOSED
+        self._forget_exchange()
+        self.transport.unregisterProducer()
+        hand_over(self.transport, end)
+        self._flow.release(Hold.FULL | Hold.UNCLAIMED)
+        return end, octets
 
     def _begin_response(self, head: ResponseHead, rest: bytes) -> None:
         request, answered = self._request, self._answered
