@@ -17,6 +17,7 @@ from twisted.internet.interfaces import (
     IAddress,
     IConnector,
     IConsumer,
+    IHalfCloseableProtocol,
     IListeningPort,
     IProtocol,
     IProtocolFactory,
@@ -32,8 +33,8 @@ from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from pyproxy.config.schema import Config, Listen
-from pyproxy.ingress.request import ClientRequest
 from pyproxy.ingress.resource import PrefixResource
+from pyproxy.ingress.seams import Logged
 from pyproxy.ingress.site import ProxySite
 from pyproxy.policy.routing import RoutingTable
 from pyproxy.relay.limits import Sweeper
@@ -78,14 +79,14 @@ class MemoryTransport(StringTransport):
         self._clock = clock
         self._room = room
         self._full = False
-        self._protocol: IProtocol | None = None
+        self.protocol: IProtocol | None = None
         self._kernel: tuple[socket.socket, socket.socket] | None = None
 
     # the test's end
 
     def join(self, protocol: IProtocol) -> None:
         """Connect a protocol."""
-        self._protocol = protocol
+        self.protocol = protocol
         protocol.makeConnection(self)
 
     @property
@@ -95,8 +96,8 @@ class MemoryTransport(StringTransport):
 
     def deliver(self, octets: bytes) -> None:
         """Let octets arrive; a connection that is no more drops them."""
-        if self._protocol is not None and not self.disconnecting_at_once:
-            self._protocol.dataReceived(octets)
+        if self.protocol is not None and not self.disconnecting_at_once:
+            self.protocol.dataReceived(octets)
 
     @property
     def disconnecting_at_once(self) -> bool:
@@ -121,8 +122,18 @@ class MemoryTransport(StringTransport):
         if self.lost is None:
             self.lost = Failure(reason())
             self.connected = False
-            if self._protocol is not None:
-                self._protocol.connectionLost(self.lost)
+            if self.protocol is not None:
+                self.protocol.connectionLost(self.lost)
+
+    def end_reading(self) -> None:
+        """Let the peer's FIN arrive: half of a close, to a protocol that knows what that is."""
+        if self.lost is not None or self.disconnecting_at_once:
+            return
+        protocol: Any = self.protocol
+        if IHalfCloseableProtocol.providedBy(protocol):
+            protocol.readConnectionLost()
+        else:
+            self.lose()
 
     @property
     def kernel(self) -> tuple[socket.socket, socket.socket]:
@@ -317,8 +328,10 @@ class Stage:
         )
         limits = config.limits
         reactor = cast(IProxyReactor, self.network)
+        waits = (limits.first_byte, limits.idle, limits.upload, client_limit)
+        options = (limits.ws_idle, limits.ws_ping)
         self.sweeper = Sweeper.for_limits(
-            self.network, (limits.first_byte, limits.idle, limits.upload, client_limit)
+            self.network, [*waits, *(limit for limit in options if limit is not None)]
         )
         self.sweeper.start()
         self.agent = ForwardingAgent(reactor, self.sweeper, limits.connect)
@@ -327,7 +340,7 @@ class Stage:
         self.root: IResource = PrefixResource(
             RoutingTable.of([route]), ForwardingClient(self.agent), self.sweeper
         )
-        self.logged: list[ClientRequest] = []
+        self.logged: list[Logged] = []
         self.site = ProxySite(
             self.root,
             self.network,

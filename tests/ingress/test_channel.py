@@ -459,4 +459,4 @@ class LimitTests(ChannelTestCase):
         client = self.scene.client()
         self.assertIsInstance(client.producer, Channel)
         client.lose()
-        self.assertEqual(set(), self.scene.site._channels)
+        self.assertEqual(set(), self.scene.site._connections)

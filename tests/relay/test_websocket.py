@@ -1,0 +1,165 @@
+"""The two directions over real sockets: read in place, written at once, bounded."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import main, tcp
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from pyproxy.policy.routing import Limits
+from pyproxy.relay.ends import RelayedEnd
+from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.sockets import hand_over
+from pyproxy.relay.websocket import READ_BYTES, Flow, Pair
+
+TEXT = b"\x81\x02hi"
+LARGE = b"\x82\x7f" + (1 << 20).to_bytes(8, "big") + bytes(range(256)) * 4096
+
+
+class End(RelayedEnd):
+    """An end whose own frames are short texts."""
+
+    def send_close(self, code: int, reason: str) -> None:
+        """Send something that is told apart from what passes."""
+        self.transport.write(b"<%d>" % code)
+
+
+class PumpTests(SynchronousTestCase):
+    """A pair whose ends are Twisted's own TCP transports."""
+
+    limits = Limits()
+
+    def setUp(self) -> None:
+        """Join two sockets by a pair."""
+        self.reactor: Any = MemoryReactorClock()
+        self.ended: list[Pair] = []
+        self.client, self.near = self._end(1)
+        self.upstream, self.far = self._end(2)
+        sweeper = Sweeper(self.reactor, 1.0)
+        self.pair = Pair(
+            self.client, self.upstream, self.limits, self.reactor, sweeper, self.ended.append
+        )
+        self.pair.open(b"", b"")
+
+    def _end(self, number: int) -> tuple[End, socket.socket]:
+        ours, theirs = socket.socketpair()
+        for each in (ours, theirs):
+            each.setblocking(False)
+            self.addCleanup(each.close)
+        nobody: Any = None
+        transport: Any = tcp.Server(ours, nobody, ("h", 1), nobody, number, self.reactor)
+        transport.startReading()
+        end = End()
+        hand_over(transport, end)
+        return end, theirs
+
+    def turn(self) -> None:
+        """Let every transport that wants to read or write do so until nothing moves."""
+        for _ in range(20):
+            for each in list(self.reactor.getReaders()):
+                self.judge(each, each.doRead(), reading=True)
+            for each in list(self.reactor.getWriters()):
+                self.judge(each, each.doWrite(), reading=False)
+
+    def judge(self, transport: Any, why: Exception | None, reading: bool) -> None:
+        """Do as the reactor does with what a transport says."""
+        if why is None:
+            return
+        self.reactor.removeReader(transport)
+        if reading and why is main.CONNECTION_DONE:
+            transport.readConnectionLost(Failure(why))
+        else:
+            self.reactor.removeWriter(transport)
+            transport.connectionLost(Failure(why))
+
+    def push(self, octets: memoryview) -> int:
+        """Let the client send what its socket takes."""
+        try:
+            return self.near.send(octets) if octets else 0
+        except BlockingIOError:
+            return 0
+
+    def pull(self) -> bytes:
+        """Let the upstream read what is there."""
+        try:
+            return self.far.recv(1 << 20)
+        except BlockingIOError:
+            return b""
+
+    def test_at_once(self) -> None:
+        """One read is one write, without a turn for writing."""
+        self.near.send(TEXT)
+        self.client.transport.doRead()  # type: ignore[attr-defined]
+        self.assertEqual(TEXT, self.far.recv(100))
+        self.assertEqual(set(), set(self.reactor.getWriters()))
+
+    def test_no_object_of_our_own_stands_between(self) -> None:
+        """The transport reads straight into the direction."""
+        verifyObject(IPushProducer, self.client.transport.producer)  # type: ignore[attr-defined]
+        self.assertIsInstance(self.client.transport.doRead.__self__, Flow)  # type: ignore[attr-defined]
+
+    def test_nothing_to_read(self) -> None:
+        """A reactor that was mistaken about it ends nothing."""
+        self.assertIsNone(self.client.transport.doRead())  # type: ignore[attr-defined]
+
+    def test_slow_reader(self) -> None:
+        """What a full socket does not take waits, at most one read of it; the order is kept."""
+        sent, got = 0, bytearray()
+        octets = memoryview(LARGE * 4)
+        while self.client.transport in self.reactor.getReaders():
+            sent += self.push(octets[sent:])
+            self.turn()
+        transport: Any = self.upstream.transport
+        waiting = len(transport.dataBuffer) + transport._tempDataLen
+        self.assertGreater(waiting, 0)
+        self.assertLessEqual(waiting, READ_BYTES + transport.bufferSize)
+        while len(got) < len(octets):
+            sent += self.push(octets[sent:])
+            self.turn()
+            got += self.pull()
+        self.assertEqual(bytes(octets), bytes(got))
+
+    def test_reset(self) -> None:
+        """A connection that is lost takes the other along, and nothing is left of the pump."""
+        transport: Any = self.client.transport
+        self.near.close()
+        self.turn()
+        self.assertEqual([self.pair], self.ended)
+        self.assertNotIn("doRead", transport.__dict__)
+        self.assertEqual(b"", self.far.recv(1))
+        self.assertEqual([], self.reactor.getDelayedCalls())
+
+    def test_reads_after_the_cut(self) -> None:
+        """Octets of the frame at hand pass before the Close, and none after it."""
+        self.near.send(LARGE[:100])
+        self.turn()
+        self.pair.shut_down()
+        self.assertEqual(LARGE[:100], self.far.recv(1000))
+        self.near.send(LARGE[100:1000])
+        self.turn()
+        self.assertEqual(LARGE[100:1000], self.far.recv(1000))
+        self.assertEqual(b"<1001>", self.near.recv(1000))
+
+    def test_abort_in_between(self) -> None:
+        """An aborted transport keeps the doRead that Twisted gave it."""
+        transport: Any = self.client.transport
+        transport.abortConnection()
+        given = transport.doRead
+        self.pair.shut_down()
+        self.assertIs(given, transport.doRead)
+
+
+class WatchedPumpTests(PumpTests):
+    """A direction whose frames are looked at is read by the transport itself."""
+
+    limits = Limits(max_message=1 << 21)
+
+    def test_no_object_of_our_own_stands_between(self) -> None:
+        """Twisted's own doRead stays."""
+        self.assertNotIn("doRead", self.client.transport.__dict__)
