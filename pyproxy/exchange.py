@@ -31,8 +31,8 @@ from pyproxy.errors import (
 )
 from pyproxy.policy.routing import Limits, Route, RoutingTable
 from pyproxy.relay.content import Download, Upload
+from pyproxy.relay.flow import SocketEnd
 from pyproxy.relay.limits import Sweeper
-from pyproxy.relay.websocket import SocketEnd
 from pyproxy.semantics.fields import Fields, tokens, values
 from pyproxy.semantics.forwarding import (
     ALLOWED_METHODS,

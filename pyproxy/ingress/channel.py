@@ -39,11 +39,12 @@ from pyproxy.ingress.request import ClientRequest
 from pyproxy.ingress.seams import SiteSide
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Upload
+from pyproxy.relay.flow import SocketEnd
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.relay.sockets import hand_over, has_left, tune, unsent
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.relay.websocket import Pair, SocketEnd
+from pyproxy.relay.websocket import Pair
 from pyproxy.relay.writing import writer
 from pyproxy.semantics.forwarding import connection_options, host_of, persists
 from pyproxy.semantics.framing import ContentReader, content_reader, request_framing

@@ -21,9 +21,9 @@ from pyproxy.errors import BadRequest, ProxyError
 from pyproxy.ingress.seams import ChannelSide, SiteSide
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Upload
+from pyproxy.relay.flow import SocketEnd
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.relay.websocket import SocketEnd
 from pyproxy.semantics.fields import Fields, values
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.framing import Framing, Kind, chunk, last_chunk

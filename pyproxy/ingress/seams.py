@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
 
 from pyproxy.errors import ProxyError
 from pyproxy.policy.routing import Limits
+from pyproxy.relay.flow import SocketEnd
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.relay.websocket import SocketEnd
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.messages import RequestHead
 

@@ -15,8 +15,8 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pyproxy.relay.flow import Flow, SocketPair
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.relay.websocket import Flow, Pair
 from pyproxy.semantics.frames import CLOSE, MAX_CONTROL_BYTES, PING
 
 
@@ -38,7 +38,7 @@ class RelayedEnd:
 
     # autobahn's own __init__ and connectionMade make what an endpoint needs: 6 KiB a connection.
     def __init__(self) -> None:
-        self._pair: Pair | None = None
+        self._pair: SocketPair | None = None
         self._flow: Flow | None = None
 
     def makeConnection(self, transport: StreamTransport) -> None:
@@ -46,7 +46,7 @@ class RelayedEnd:
         self.transport = transport
         self.connected = 1
 
-    def join(self, pair: Pair, flow: Flow) -> None:
+    def join(self, pair: SocketPair, flow: Flow) -> None:
         """Take part in a pair.  Args: what takes the octets that come from this end."""
         self._pair = pair
         self._flow = flow

@@ -69,7 +69,7 @@ def read_before_loss(transport: StreamTransport) -> None:
 
 
 def tune(transport: StreamTransport, seconds: float) -> None:
-    """Set a client's TCP socket up for a relay; Unix sockets need none of this.
+    """Set a TCP socket up for a relay; Unix sockets need none of this.
 
     Small segments leave at once: without that a relay shows steps of 40 ms (Nagle's algorithm and
     delayed ACKs).  And the kernel ends a connection whose peer has vanished without a word: it

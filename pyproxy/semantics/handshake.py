@@ -24,8 +24,9 @@ SWITCH: Fields = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")]
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-# Sixteen octets in base64; the last digit before the padding has four bits of them that count.
-_is_key = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==").fullmatch
+# Sixteen octets in base64.  Of the last digit two bits count; whether the others are zero is left
+# to the upstream, as RFC 4648 3.5 leaves it to each decoder.
+_is_key = re.compile(rb"[A-Za-z0-9+/]{22}==").fullmatch
 
 
 def opens_websocket(head: RequestHead, options: list[bytes]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from treq.response import _Response
 
 from pyproxy.exchange import UpstreamRequest
-from pyproxy.relay.websocket import SocketEnd
+from pyproxy.relay.flow import SocketEnd
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.framing import Framing
 from pyproxy.semantics.messages import ResponseHead

@@ -40,11 +40,11 @@ from pyproxy.errors import (
 )
 from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.ends import RelayedEnd
+from pyproxy.relay.flow import SocketEnd
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.relay.sockets import hand_over, is_silent, read_before_loss, unsent
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.relay.websocket import SocketEnd
 from pyproxy.relay.writing import pending, writer
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.forwarding import connection_options, persists

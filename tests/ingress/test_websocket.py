@@ -8,7 +8,8 @@ from zope.interface.verify import verifyObject
 
 from pyproxy.errors import ClientMessageTooBig, ReadTimeout, ResponseIncomplete, Unavailable
 from pyproxy.policy.routing import Limits
-from pyproxy.relay.websocket import CLOSE_SECONDS, LOOK_INTERVAL, Flow
+from pyproxy.relay.flow import Flow
+from pyproxy.relay.websocket import CLOSE_SECONDS, LOOK_INTERVAL
 from tests.memory import MemoryTransport, Stage, StageTestCase, request, response, status_of
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="

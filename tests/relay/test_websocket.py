@@ -14,9 +14,10 @@ from zope.interface.verify import verifyObject
 
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.ends import RelayedEnd
+from pyproxy.relay.flow import READ_BYTES, Flow
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.sockets import hand_over
-from pyproxy.relay.websocket import READ_BYTES, Flow, Pair
+from pyproxy.relay.websocket import Pair
 
 TEXT = b"\x81\x02hi"
 LARGE = b"\x82\x7f" + (1 << 20).to_bytes(8, "big") + bytes(range(256)) * 4096
