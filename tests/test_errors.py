@@ -16,8 +16,10 @@ STATUS = {
     "RouteNotFound": 404,
     "MethodRefused": 405,
     "ClientTimeout": 408,
+    "ClientMessageTooBig": 413,
     "ContentTooLarge": 413,
     "UriTooLong": 414,
+    "UpgradeRequired": 426,
     "FieldsTooLarge": 431,
     "InternalError": 500,
     "BadResponse": 502,
@@ -28,6 +30,7 @@ STATUS = {
     "ResponseHeadTooLarge": 502,
     "ResponseIncomplete": 502,
     "TLSFailed": 502,
+    "UpstreamMessageTooBig": 502,
     "Unavailable": 503,
     "ConnectTimeout": 504,
     "FirstByteTimeout": 504,
@@ -36,6 +39,14 @@ STATUS = {
     "VersionUnsupported": 505,
     "LoopDetected": 508,
 }
+
+CLOSE_CODES = {
+    "ClientMessageTooBig": 1009,
+    "UpstreamMessageTooBig": 1009,
+    "ReadTimeout": 1001,
+    "Unavailable": 1001,
+}
+"""What the ends of an open WebSocket are told, where it is not 1011.  Spec: RFC 6455 7.4.1."""
 
 REGISTERED = frozenset(
     {
@@ -105,6 +116,19 @@ class TreeTests(SynchronousTestCase):
         """The error type is a registered one.  RFC 9209 2.3."""
         for each in below(ProxyError):
             self.assertIn(each.error_type, REGISTERED, each.__name__)
+
+    def test_close_codes(self) -> None:
+        """A message too big is 1009, going away 1001, and what is unexpected 1011.
+
+        RFC 6455 7.4.1: no other code, and none that must not be sent, such as 1006.
+        """
+        for each in below(ProxyError):
+            self.assertEqual(CLOSE_CODES.get(each.__name__, 1011), each.close_code, each.__name__)
+
+    def test_types_of_messages_too_big(self) -> None:
+        """A message too big is told by who sent it.  RFC 9209 2.3.17, 2.3.21."""
+        self.assertEqual("http_request_denied", errors.ClientMessageTooBig.error_type)
+        self.assertEqual("http_response_body_size", errors.UpstreamMessageTooBig.error_type)
 
     def test_remedies(self) -> None:
         """Every error says in one sentence what to do."""

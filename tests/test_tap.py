@@ -82,6 +82,7 @@ class GoodValuesTests(OptionsTestCase):
                 *(limits.max_content, config.client_limit),
             ),
         )
+        self.assertEqual((None,) * 3, (limits.max_message, limits.ws_idle, limits.ws_ping))
         self.assertEqual((b"", ()), (config.prefix, config.secrets))
         self.assertEqual((), config.trusted)
         self.assertFalse(config.preserve_host or config.insecure or config.trust_unix)
@@ -112,6 +113,15 @@ class GoodValuesTests(OptionsTestCase):
         )
         self.assertEqual((4.0, 10 * 1024 * 1024), (config.client_limit, limits.max_content))
 
+    def test_limits_of_websockets(self) -> None:
+        """Those of WebSockets are read as the others are."""
+        limits = configure(
+            *TARGET, "--ws-max-message=16MiB", "--ws-idle-timeout", "600", "--ws-ping", "0.5"
+        ).limits
+        self.assertEqual(
+            (16 * 1024 * 1024, 600.0, 0.5), (limits.max_message, limits.ws_idle, limits.ws_ping)
+        )
+
     def test_sizes(self) -> None:
         """Units are powers of 1024."""
         for text, size in (
@@ -122,6 +132,8 @@ class GoodValuesTests(OptionsTestCase):
             ("2kb", 2048),
         ):
             self.assertEqual(size, configure(*TARGET, "--max-body", text).limits.max_content)
+            limits = configure(*TARGET, "--ws-max-message", text).limits
+            self.assertEqual(size, limits.max_message)
 
     def test_fields(self) -> None:
         """Fields to set and to remove, both ways, in order."""
@@ -227,11 +239,19 @@ class BadValuesTests(OptionsTestCase):
         ("--max-body", "lots", "a number of bytes"),
         ("--max-body", "-5", "a number of bytes"),
         ("--max-body", "1.5m", "a number of bytes"),
+        ("--ws-max-message", "1.5m", "a number of bytes"),
+        ("--ws-max-message", "-1", "a number of bytes"),
+        ("--ws-idle-timeout", "0", "greater than 0"),
+        ("--ws-idle-timeout", "10 minutes", "a number of seconds"),
+        ("--ws-ping", "0", "greater than 0"),
+        ("--ws-ping", "inf", "greater than 0"),
         ("--upstream-ca", "/nonexistent.pem", "cannot be read"),
         ("--trust-proxy", "10.0.0.0/33", "CIDR block"),
         ("--trust-proxy", "proxy.example", "CIDR block"),
         ("--remove-header", "a b", "a field name"),
         ("--remove-response-header", "", "a field name"),
+        ("--remove-header", "Sec-WebSocket-Version", "neither set nor removed"),
+        ("--remove-response-header", "sec-websocket-extensions", "neither set nor removed"),
     )
 
     def test_table(self) -> None:
@@ -259,6 +279,7 @@ class BadValuesTests(OptionsTestCase):
                 ("Content-Length: 1", "Content-Length belongs to one connection"),
                 ("Transfer-Encoding: x", "Transfer-Encoding belongs to one connection"),
                 ("Host: a b", "the value of Host has to be a host"),
+                (f"Sec-WebSocket-Key: {SECRET}", "Sec-WebSocket-Key can be neither set"),
             ):
                 text = self.refuse(*TARGET, option, value)
                 self.assertTrue(text.startswith(f"{option}: "), text)
@@ -435,6 +456,7 @@ class PluginTests(TestCase):
             *("response-header", "remove-response-header", "preserve-host", "trust-proxy"),
             *("connect-timeout", "first-byte-timeout", "idle-timeout", "upload-timeout"),
             *("client-timeout", "max-body", "upstream-ca", "upstream-insecure", "demo"),
+            *("ws-max-message", "ws-idle-timeout", "ws-ping"),
             *("version", "open"),
         ):
             self.assertIn(f"--{option}", text)

@@ -142,9 +142,11 @@ class Loader:
         fields: list[Field] = []
         secrets: list[bytes] = []
         removed: set[bytes] = set()
+        of_responses = setting == "response-header"
         for text in self._list(setting):
             try:
                 field, parts = values.parse_field(text, self._environment)
+                values.spare_handshake(field[0], of_responses)
             except ValueError as error:
                 self._wrong(setting, text, error)
             else:
@@ -152,9 +154,12 @@ class Loader:
                 secrets += parts
         for text in self._list(removing):
             try:
-                removed.add(values.parse_name(text))
+                name = values.parse_name(text)
+                values.spare_handshake(name, of_responses)
             except ValueError as error:
                 self._wrong(removing, text, error)
+            else:
+                removed.add(name)
         return FieldRules(tuple(fields), frozenset(removed)), secrets
 
     def _trusted(self) -> tuple[tuple[Network, ...], bool]:

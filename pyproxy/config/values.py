@@ -38,6 +38,8 @@ _UNREMOVABLE = frozenset({b"content-length", b"host", b"transfer-encoding"})
 
 _UNSETTABLE = HOP_BY_HOP | {b"content-length", b"trailer"}
 
+_OPENING = frozenset({b"sec-websocket-accept", b"sec-websocket-key", b"sec-websocket-version"})
+
 
 def parse_port(text: str) -> int:
     """Parse a TCP port; 0 lets the system choose."""
@@ -92,6 +94,21 @@ def parse_name(text: str) -> bytes:
     if name.lower() in _UNREMOVABLE:
         raise ValueError("a field that frames or routes a message cannot be removed")
     return name.lower()
+
+
+def spare_handshake(name: bytes, of_responses: bool) -> None:
+    """Refuse a field to set or remove that would leave the ends of a WebSocket at odds.
+
+    What a client offers (subprotocols, extensions) may be changed: the upstream chooses from what
+    it gets.  Its choice may not, nor may what proves that both ends mean a WebSocket.
+    Spec: RFC 6455 4.
+    """
+    lower = name.lower()
+    if lower in _OPENING or (of_responses and lower.startswith(b"sec-websocket-")):
+        raise ValueError(
+            f"{name.decode('ascii')} can be neither set nor removed: the two ends of a WebSocket "
+            "would not agree about it"
+        )
 
 
 def is_loopback(interface: str) -> bool:

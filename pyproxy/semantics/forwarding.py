@@ -343,9 +343,6 @@ class ResponseForwarding:
         for field in fields:
             name = field[0].lower()
             if name in dropped:
-                if status == 426 and name == b"upgrade" and b"websocket" in tokens([field[1]]):
-                    # The one upgrade that can be made here.  Spec: RFC 9110 15.5.22.
-                    kept += SWITCH
                 continue
             if name in _REWRITTEN:
                 if name == b"content-type":
@@ -357,6 +354,10 @@ class ResponseForwarding:
         if event_stream and self.stream_hints:
             names = {name.lower() for name, _ in kept} | self.rules.replaced
             kept += [hint for hint in _STREAM_HINTS if hint[0].lower() not in names]
+        if status == 426 and b"upgrade" not in self.rules.replaced:
+            if b"websocket" in tokens(values(fields, b"upgrade")):
+                # The one upgrade that can be made here.  Spec: RFC 9110 15.5.22.
+                kept += SWITCH
         kept += self.rules.set
         if self.secrets:
             kept = self.without_secrets(kept)

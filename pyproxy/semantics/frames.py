@@ -205,7 +205,6 @@ class FrameWatch:
 
     def finish_frame(self, octets: bytes) -> bytes:
         """Let octets through only as far as the frame at hand goes; return those."""
-        self._held = b""
         rest = octets[: self.left]
         self.left -= len(rest)
         return rest

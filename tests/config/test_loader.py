@@ -30,6 +30,9 @@ DEFAULTS: dict[str, object] = {
     "upload-timeout": "60",
     "client-timeout": "60",
     "max-body": None,
+    "ws-max-message": None,
+    "ws-idle-timeout": None,
+    "ws-ping": None,
     "upstream-ca": None,
     "preserve-host": 0,
     "upstream-insecure": 0,
@@ -99,6 +102,9 @@ class LoaderTests(SynchronousTestCase):
             upload_timeout="4",
             client_timeout="5.5",
             max_body="64k",
+            ws_max_message="1m",
+            ws_idle_timeout="6",
+            ws_ping="7.5",
             preserve_host=1,
             upstream_insecure=1,
             no_stream_hints=1,
@@ -111,7 +117,10 @@ class LoaderTests(SynchronousTestCase):
         )
         self.assertEqual(b"/defm", config.prefix)
         self.assertEqual((Listen(None, 0, "::1"),), config.listen)
-        self.assertEqual(Limits(1.0, 2.0, 3.0, 4.0, 65536), config.limits)
+        self.assertEqual(
+            Limits(1.0, 2.0, 3.0, 4.0, 65536, ws_idle=6.0, ws_ping=7.5, max_message=2**20),
+            config.limits,
+        )
         self.assertEqual(5.5, config.client_limit)
         self.assertEqual(
             FieldRules(
@@ -157,9 +166,14 @@ class LoaderTests(SynchronousTestCase):
             ("upload-timeout", "nan", "greater than 0"),
             ("client-timeout", "soon", "greater than 0"),
             ("max-body", "10x", "64k"),
+            ("ws-max-message", "big", "64k"),
+            ("ws-idle-timeout", "0", "greater than 0"),
+            ("ws-ping", "-1", "greater than 0"),
             ("upstream-ca", "/does/not/exist", "cannot be read"),
             ("remove-header", ["X A"], "field name"),
             ("remove-response-header", [""], "field name"),
+            ("remove-header", ["Sec-WebSocket-Key"], "neither set nor removed"),
+            ("remove-response-header", ["Sec-WebSocket-Protocol"], "neither set nor removed"),
             ("trust-proxy", ["everybody"], "CIDR"),
             ("listen", ["tcp"], "tcp:8000:interface=127.0.0.1"),
             ("listen", ["nonsense:1"], "Twisted endpoint"),
@@ -180,6 +194,27 @@ class LoaderTests(SynchronousTestCase):
         named = {error.split()[0].strip(":") for error in found}
         expected = {"target", "prefix", "max-body", "idle-timeout", "header", "trust-proxy"}
         self.assertEqual({f"--{option}" for option in expected}, named)
+
+    def test_no_rule_for_the_opening_handshake(self) -> None:
+        """No rule comes between the two ends of a WebSocket.  RFC 6455 4.
+
+        What the client offers may be changed, since the upstream chooses from what it gets.
+        """
+        offers = ["Sec-WebSocket-Extensions", "sec-websocket-protocol"]
+        for setting, removing, refused in (
+            ("header", "remove-header", []),
+            ("response-header", "remove-response-header", offers),
+        ):
+            always = ["Sec-WebSocket-Key", "Sec-WebSocket-Version", "SEC-websocket-ACCEPT"]
+            for name in [*always, *refused]:
+                error = one_text(**{setting: [f"{name}: sekret"]})
+                self.assertTrue(error.startswith(f"--{setting}: {name} can be neither"), error)
+                self.assertNotIn("sekret", error)
+                error = one_text(**{removing: [name]})
+                self.assertTrue(error.startswith(f"--{removing} {name}: "), error)
+        rules = load(header=["Sec-WebSocket-Protocol: a"], remove_header=offers[:1]).request_rules
+        self.assertEqual(((b"Sec-WebSocket-Protocol", b"a"),), rules.set)
+        self.assertEqual({b"sec-websocket-extensions"}, rules.remove)
 
     def test_missing_target(self) -> None:
         """Without a target the error says how to name one, or how to do without."""

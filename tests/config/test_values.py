@@ -19,6 +19,7 @@ from pyproxy.config.values import (
     parse_seconds,
     parse_size,
     read_pem,
+    spare_handshake,
 )
 from pyproxy.observe.masking import Mask
 from pyproxy.semantics.fields import Field
@@ -357,3 +358,22 @@ class NameTests(SynchronousTestCase):
         """
         for text in ("Content-Length", "Transfer-Encoding"):
             complaint(parse_name, text)
+
+    def test_opening_handshake_stays(self) -> None:
+        """What proves a WebSocket stays in both directions, and in responses what was chosen.
+
+        RFC 6455 4.1, 4.2.2: a client fails the connection over a choice that it did not offer.
+        """
+        proofs = (b"Sec-WebSocket-Key", b"sec-websocket-version", b"SEC-WEBSOCKET-ACCEPT")
+        choices = (b"Sec-WebSocket-Protocol", b"sec-websocket-extensions", b"Sec-WebSocket-X")
+        others = (b"Origin", b"Cookie", b"Sec-WebSocket", b"X-Sec-WebSocket-Key", b"Upgrade")
+        for name in proofs:
+            for of_responses in (False, True):
+                why = complaint(spare_handshake, name, of_responses)
+                self.assertTrue(why.startswith(f"{name.decode()} can be neither set"), why)
+        for name in choices:
+            spare_handshake(name, False)
+            self.assertIn(name.decode(), complaint(spare_handshake, name, True))
+        for name in others:
+            spare_handshake(name, False)
+            spare_handshake(name, True)

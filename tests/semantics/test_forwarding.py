@@ -195,6 +195,24 @@ class RequestFieldsTests(SynchronousTestCase):
         ]
         self.assertEqual([*TO_TARGET, (b"X-B", b"3"), *OURS], forwarded(fields))
 
+    def test_opening_handshake(self) -> None:
+        """What the two ends agree on passes as it is; Upgrade is a matter of each hop.
+
+        RFC 6455 4.1, RFC 9110 7.8.
+        """
+        handshake = [
+            (b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+            (b"sec-websocket-version", b"13"),
+            (b"Sec-WebSocket-Protocol", b"a, b"),
+            (b"Sec-WebSocket-Extensions", b"permessage-deflate; client_max_window_bits"),
+            (b"Sec-WebSocket-Protocol", b"c"),
+            (b"Sec-WebSocket-Extensions", b"x-other"),
+            (b"Origin", b"https://app.example"),
+            (b"Cookie", b"a=b"),
+        ]
+        hop = [(b"Upgrade", b"websocket"), (b"Connection", b"keep-alive, Upgrade")]
+        self.assertEqual([*TO_TARGET, *handshake, *OURS], forwarded([*hop, *handshake]))
+
     def test_ours_cannot_be_nominated_away(self) -> None:
         """Stripping comes before writing: a client cannot take the operator's key out."""
         rules = FieldRules(((b"Authorization", b"Bearer key"),))
@@ -476,6 +494,24 @@ class ResponseFieldsTests(SynchronousTestCase):
             self.assertEqual([], returned([(name.title(), b"x")]), name)
         fields = [(b"X-A", b"1"), (b"Connection", b"x-a"), (b"X-B", b"2")]
         self.assertEqual([(b"X-B", b"2")], returned(fields))
+
+    def test_upgrade_required(self) -> None:
+        """A 426 says that WebSocket is asked for, as a field of the new hop; nothing else does.
+
+        RFC 9110 15.5.22: the one upgrade that can be made through a proxy is to WebSocket.
+        """
+        version = (b"Sec-WebSocket-Version", b"13")
+        switch = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")]
+        for value in (b"websocket", b"WebSocket", b"h2c, websocket"):
+            for option in (b"upgrade", b"close, Upgrade"):
+                fields = [(b"upgrade", value), (b"Connection", option), version]
+                self.assertEqual([*switch, version], returned(fields, status=426), fields)
+                for status in (101, 200, 400, 401, 503):
+                    self.assertEqual([version], returned(fields, status=status), status)
+        for value in (b"h2c", b"TLS/1.0, HTTP/1.1", b"", b"websocket/13"):
+            fields = [(b"Upgrade", value), (b"Connection", b"Upgrade"), version]
+            self.assertEqual([version], returned(fields, status=426), value)
+        self.assertEqual([version], returned([version], status=426))
 
     def test_length_where_there_is_no_content(self) -> None:
         """Content-Length is kept for HEAD and 304, and never stands beside 1xx and 204.

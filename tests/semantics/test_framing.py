@@ -22,6 +22,7 @@ from pyproxy.semantics.framing import (
     UntilCloseReader,
     chunk,
     content_reader,
+    declares_content,
     last_chunk,
     request_framing,
     response_framing,
@@ -130,6 +131,13 @@ class HeadFramingTests(SynchronousTestCase):
             for _, value in fields:
                 self.assertNotIn(repr(value), str(error))
             strict.refusal(response, fields)
+
+    def test_declared_content(self) -> None:
+        """A response may speak of content that is not due, and of none at all.  RFC 9110 8.6."""
+        for fields, framing in AGREED:
+            for status in (200, 204, 304):
+                declared = declares_content(ResponseHead(status, b"", 1, fields))
+                self.assertEqual(framing is not None and framing.has_content, declared, fields)
 
     def test_coding_in_old_version(self) -> None:
         """HTTP/1.0 knows no Transfer-Encoding; one in it is faulty framing.  RFC 9112 6.1."""

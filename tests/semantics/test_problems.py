@@ -13,6 +13,7 @@ from pyproxy.errors import (
     MethodRefused,
     ProxyError,
     RouteNotFound,
+    UpgradeRequired,
 )
 from pyproxy.semantics.problems import accepts_json, problem, proxy_status
 
@@ -102,7 +103,7 @@ class ProblemTests(SynchronousTestCase):
             self.assertEqual(b"nosniff", found[b"X-Content-Type-Options"])
             self.assertEqual(b"id-1", found[b"X-Request-Id"])
             self.assertEqual(proxy_status(self.error), found[b"Proxy-Status"])
-            self.assertNotIn(b"Allow", found)
+            self.assertTrue({b"Allow", b"Upgrade", b"Sec-WebSocket-Version"}.isdisjoint(found))
 
     def test_allow(self) -> None:
         """405 names the methods that are allowed.  RFC 9110 15.5.6."""
@@ -110,6 +111,24 @@ class ProblemTests(SynchronousTestCase):
         allowed = dict(fields)[b"Allow"].split(b", ")
         self.assertIn(b"GET", allowed)
         self.assertNotIn(b"CONNECT", allowed)
+
+    def test_upgrade_required(self) -> None:
+        """426 names the protocol, and its version, that can be spoken.
+
+        RFC 6455 4.4, RFC 9110 15.5.22.
+        """
+        for accept in ([], [b"application/json"]):
+            fields, content = problem(UpgradeRequired("another version"), "id-1", accept)
+            self.assertEqual(
+                [
+                    (b"Sec-WebSocket-Version", b"13"),
+                    (b"Upgrade", b"websocket"),
+                    (b"Connection", b"Upgrade"),
+                ],
+                fields[-3:],
+            )
+            self.assertEqual(len(dict(fields)), len(fields))
+            self.assertIn(b"Sec-WebSocket-Version: 13", content)
 
     def test_text_beyond_ascii(self) -> None:
         """A text beyond ASCII is sent as UTF-8, with its length in octets.  RFC 9110 8.6."""

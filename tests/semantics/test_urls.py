@@ -221,6 +221,17 @@ class TargetTests(SynchronousTestCase):
         ):
             self.assertEqual(shown, parse_target(url).url)
 
+    def test_websocket_url(self) -> None:
+        """Of http comes ws, of https wss, with the same default port and no path.  RFC 6455 3."""
+        for url, shown in (
+            ("http://H:80/base/", "ws://h"),
+            ("https://h:443", "wss://h"),
+            ("http://h:443", "ws://h:443"),
+            ("https://[::1]:8443/a", "wss://[::1]:8443"),
+            ("https://127.0.0.1", "wss://127.0.0.1"),
+        ):
+            self.assertEqual(shown, parse_target(url).origin.websocket_url)
+
 
 class WorstReadingTests(SynchronousTestCase):
     """A path climbs when any upstream could read it so (FIELD 9)."""
