@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -16,15 +17,20 @@ from typing import NoReturn
 
 import attrs
 
+from benchmarks import measures as requests
 from benchmarks.generators import LoadError, find_wrk
-from benchmarks.measures import MEASURES, Measure, Sizes, Subject, Values
+from benchmarks.measures import Measure, Sizes, Subject, Values
 from benchmarks.processes import Cpus, StartError
 from benchmarks.report import Results, document, table
 from benchmarks.stage import Stage, stage
 from benchmarks.systems import DIRECT, SYSTEMS, System
 from benchmarks.verify import WrongAnswer
+from benchmarks.websockets import measures as websockets
 
 DESCRIPTORS = 16384
+"""What each process may open, where the hard limit allows; 5,000 pairs need 10,000."""
+
+MEASURES = (*requests.MEASURES, *websockets.MEASURES)
 
 
 @attrs.frozen
@@ -51,7 +57,7 @@ def plan(arguments: Sequence[str]) -> tuple[Plan, Path | None]:
     parser.add_argument("--quick", action="store_true", help="small and short: does it still run?")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there, too")
     asked = parser.parse_args(arguments)
-    broad = (20, 5, 50) if asked.quick else (200, 50, 500)
+    broad = (20, 5, 50, 100, 500) if asked.quick else (200, 50, 500, 1000, 5000)
     usual = 1 if asked.quick else 3
     made = Plan(
         measures=[measures[name] for name in asked.only],
@@ -76,13 +82,15 @@ def measure_all(the_plan: Plan, on: Stage, results: Results) -> None:
         turn = number % len(the_plan.systems)
         order = the_plan.systems[turn:] + the_plan.systems[:turn]
         for measure in the_plan.measures:
+            if measure.name in results.skipped:
+                continue
             _say(f"round {number + 1}/{the_plan.rounds}: {measure.name}: {measure.title}")
             direct: Values = {}
             if measure.with_direct:
                 there = on.direct(measure.upstream)
                 direct = _measured(measure, DIRECT, there, the_plan.sizes, {}, results)
             for system in order:
-                if system.name not in results.skipped:
+                if system.name not in results.skipped and measure.upstream in system.upstreams:
                     _measure_system(measure, system, on, the_plan.sizes, direct, results)
 
 
@@ -121,9 +129,18 @@ def notes(cpus: Cpus, the_plan: Plan) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "cpus": one if cpus.shared else f"proxy on {cpus.proxy}, everything else on {cpus.load}",
         "requests": "by wrk" if find_wrk() else "by our own generator: there is no wrk",
+        "websockets": _websockets_by(),
         "rounds": f"{the_plan.rounds}, {the_plan.sizes.seconds:g} s a measure, medians",
         "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def _websockets_by() -> str:
+    missing = websockets.websockets_missing()
+    if missing is not None:
+        return f"not measured: {missing}"
+    names = ("picows", "uvloop")
+    return "by " + " on ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
 
 def _say(text: str) -> None:
@@ -156,6 +173,11 @@ def main(arguments: Sequence[str]) -> int:
         missing = system.missing()
         if missing is not None:
             results.skipped[system.name] = missing
+    for measure in the_plan.measures:
+        missing = measure.missing(the_plan.sizes)
+        if missing is not None:
+            results.skipped[measure.name] = missing
+            _say(f"{measure.name} is left out: {missing}")
     try:
         with stage(cpus) as on:
             measure_all(the_plan, on, results)

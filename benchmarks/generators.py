@@ -1,4 +1,4 @@
-"""Drive load at a system and take what it cost: wrk for short requests, our own for the rest."""
+"""Drive load at a system and take what it cost: wrk for short requests, ours for the rest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ done = function(summary, latency, requests)
 end
 """
 
+_GENERATORS = {"echo": "benchmarks.websockets.load", "pairs": "benchmarks.websockets.load"}
+"""The modules by a job's kind; the others are those of requests."""
+
 
 class LoadError(Exception):
     """A load could not be driven to its end; the text says why."""
@@ -52,6 +55,19 @@ class Sample:
     p99_us: float
     cpu_us: float
     """CPU time of the system's process tree; zero when nothing stands between."""
+
+
+@attrs.frozen
+class Held:
+    """What came of connections that were kept open."""
+
+    seen: int
+    """What was looked at meanwhile."""
+
+    messages: int
+    """How many WebSockets answered at the end."""
+
+    errors: int
 
 
 def _cpu_us(process: Running | None) -> float:
@@ -116,25 +132,21 @@ def drive(job: Job, process: Running | None) -> Sample:
     return Sample(cpu_us=cpu_us, **result)
 
 
-@contextmanager
-def held(job: Job) -> Iterator[None]:
-    """Keep a job's connections open, each begun and then silent, while the block runs.
-
-    Raises: LoadError when one of them was lost.
-    """
+def hold(job: Job, look: Callable[[], int]) -> Held:
+    """Keep a job's connections open, each begun and then silent, and look at something."""
     with _started(job) as told:
         told.await_state("running", GRACE)
-        yield
+        seen = look()
         told.close_input()
-        errors = told.await_state("result", GRACE)["errors"]
-        if errors:
-            raise LoadError(f"{errors} streams were lost")
+        result = told.await_state("result", GRACE)
+    return Held(seen, result["messages"], result["errors"])
 
 
 @contextmanager
 def _started(job: Job) -> Iterator[_Told]:
+    module = _GENERATORS.get(job.kind, "benchmarks.load")
     popen = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.load", json.dumps(attrs.asdict(job))],
+        [sys.executable, "-m", module, json.dumps(attrs.asdict(job))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

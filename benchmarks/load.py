@@ -1,4 +1,4 @@
-"""The load generator: raw asyncio, a process of its own, one job a run.
+"""The load generator of requests: raw asyncio, a process of its own, one job a run.
 
 The job comes as JSON in the only argument.  What happens goes to standard output, a JSON object a
 line: ``running`` when the measured time begins, ``ended`` when it is over, then ``result``.  A job
@@ -13,15 +13,15 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 import attrs
 
 from benchmarks.payloads import EVENT_LENGTH, content, event_stamp_ns
 from benchmarks.wire import MessageReader
 
-READY_LIMIT = 30.0
+READY_LIMIT = 60.0
 """Seconds within which every connection must have begun."""
 
 SETTLE = 0.5
@@ -38,7 +38,8 @@ class Job:
     """What to do.
 
     ``kind`` is ``transfer`` (requests one after the other on each connection), ``streams`` (event
-    streams, each event's delay taken), ``flood`` (event streams, counted only) or ``hold``.
+    streams, each event's delay taken), ``flood`` (event streams, counted only) or ``hold`` (event
+    streams that say nothing).  The kinds of WebSockets are those of ``websockets.load``.
     """
 
     kind: str
@@ -66,10 +67,24 @@ class Tally:
     """Released once by each connection that has begun."""
 
 
+class Connection(Protocol):
+    """One connection of a job, whatever it speaks."""
+
+    def end(self) -> None:
+        """Close the connection; that is no error."""
+
+
+Again = Callable[[int], None]
+"""Called with a connection's number when that was lost and another must take its place."""
+
+Connect = Callable[["Job", int, "Tally", Again], Awaitable[Connection]]
+"""Opens the connection of a number.  Raises: OSError."""
+
+
 class Client(asyncio.Protocol):
     """One connection; counts an error when it closes before the job is over."""
 
-    def __init__(self, job: Job, number: int, tally: Tally, again: Callable[[int], None]) -> None:
+    def __init__(self, job: Job, number: int, tally: Tally, again: Again) -> None:
         self.job = job
         self.tally = tally
         self.transport: asyncio.Transport | None = None
@@ -95,6 +110,12 @@ class Client(asyncio.Protocol):
         if not self.ended:
             self.tally.errors += 1
             self._again(self._number)
+
+    def end(self) -> None:
+        """Close the connection; that is no error."""
+        self.ended = True
+        if self.transport is not None:
+            self.transport.abort()
 
     def wrong(self) -> None:
         """Give the connection up; connection_lost counts the error."""
@@ -248,14 +269,22 @@ KINDS: dict[str, type[Client]] = {
 }
 
 
+async def connect(job: Job, number: int, tally: Tally, again: Again) -> Connection:
+    """Open a connection for requests."""
+    client = KINDS[job.kind](job, number, tally, again)
+    await asyncio.get_running_loop().create_connection(lambda: client, "127.0.0.1", job.port)
+    return client
+
+
 class Load:
     """The connections of one job."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, connect: Connect) -> None:
         self.tally = Tally()
+        self.connections: dict[int, Connection] = {}
         self._job = job
+        self._connect = connect
         self._loop = asyncio.get_running_loop()
-        self._clients: dict[int, Client] = {}
         self._connecting: dict[int, asyncio.Task[None]] = {}
         self._over = False
 
@@ -271,14 +300,13 @@ class Load:
 
     def _connect_after(self, delay: float, number: int) -> None:
         if not self._over:
-            self._connecting[number] = self._loop.create_task(self._connect(delay, number))
+            self._connecting[number] = self._loop.create_task(self._open(delay, number))
 
-    async def _connect(self, delay: float, number: int) -> None:
+    async def _open(self, delay: float, number: int) -> None:
         await asyncio.sleep(delay)
-        client = KINDS[self._job.kind](self._job, number, self.tally, self._again)
-        self._clients[number] = client
         try:
-            await self._loop.create_connection(lambda: client, "127.0.0.1", self._job.port)
+            connection = await self._connect(self._job, number, self.tally, self._again)
+            self.connections[number] = connection
         except OSError:
             self.tally.errors += 1
             self._again(number)
@@ -291,10 +319,8 @@ class Load:
         self._over = True
         for connecting in self._connecting.values():
             connecting.cancel()
-        for client in self._clients.values():
-            client.ended = True
-            if client.transport is not None:
-                client.transport.abort()
+        for connection in self.connections.values():
+            connection.end()
 
 
 def tell(**message: Any) -> None:
@@ -316,20 +342,24 @@ def summary(before: Tally, after: Tally, seconds: float) -> dict[str, float]:
     }
 
 
-async def run(job: Job) -> None:
-    """Do the job."""
-    load = Load(job)
-    loop = asyncio.get_running_loop()
-    await load.begin()
+async def input_ended() -> None:
+    """Wait until whoever started this process closes its standard input."""
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+async def run(load: Load, measured: Callable[[], Awaitable[None]]) -> None:
+    """Do a job; the measured time is as long as what is called then."""
+    try:
+        await load.begin()
+    except TimeoutError:
+        tell(state="failed", reason=f"not every connection had begun after {READY_LIMIT:.0f} s")
+        raise SystemExit(1) from None
     await asyncio.sleep(SETTLE)
     load.tally.delays_ns.clear()
     before = attrs.evolve(load.tally)
     tell(state="running")
     started = time.monotonic()
-    if job.kind == "hold":
-        await loop.run_in_executor(None, sys.stdin.read)
-    else:
-        await asyncio.sleep(job.seconds)
+    await measured()
     seconds = time.monotonic() - started
     after = attrs.evolve(load.tally, delays_ns=load.tally.delays_ns.copy())
     tell(state="ended")
@@ -337,15 +367,16 @@ async def run(job: Job) -> None:
     tell(state="result", **summary(before, after, seconds))
 
 
-def main() -> None:
-    """Run the job that the command line holds."""
-    job = Job(**json.loads(sys.argv[1]))
-    try:
-        asyncio.run(run(job))
-    except TimeoutError:
-        tell(state="failed", reason=f"not every connection had begun after {READY_LIMIT:.0f} s")
-        raise SystemExit(1) from None
+def job_of_command_line() -> Job:
+    """Return the job that the command line holds."""
+    return Job(**json.loads(sys.argv[1]))
+
+
+async def do(job: Job) -> None:
+    """Do a job of requests."""
+    lasts = functools.partial(asyncio.sleep, job.seconds)
+    await run(Load(job, connect), input_ended if job.kind == "hold" else lasts)
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(do(job_of_command_line()))

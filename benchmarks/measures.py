@@ -1,7 +1,11 @@
-"""The measures: which load each puts on a system, and which figures it takes from it."""
+"""The measures of requests: the load each puts on a system, the figures it takes from it.
+
+What every measure is, those of WebSockets too, is said here.
+"""
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +14,7 @@ from typing import Protocol
 import attrs
 
 from benchmarks import verify
-from benchmarks.generators import LoadError, Sample, drive, drive_requests, held
+from benchmarks.generators import LoadError, Sample, drive, drive_requests, hold
 from benchmarks.load import Job
 from benchmarks.payloads import (
     ANSWER_LENGTH,
@@ -44,6 +48,8 @@ class Sizes:
     streams: int
     floods: int
     held_streams: int
+    pairs: int
+    many_pairs: int
 
 
 @attrs.frozen
@@ -77,11 +83,14 @@ class Measure(Protocol):
 
     @property
     def upstream(self) -> str:
-        """Return which upstream answers: ``fixed`` or ``streams``."""
+        """Return which upstream answers: ``fixed``, ``streams`` or ``echo``."""
 
     @property
     def with_direct(self) -> bool:
         """Return whether the upstream itself is measured first, for what a proxy adds to it."""
+
+    def missing(self, sizes: Sizes) -> str | None:
+        """Return what this machine lacks to take it, or None."""
 
     def verify(self, port: int) -> None:
         """Check the answers that will be timed.
@@ -96,18 +105,29 @@ class Measure(Protocol):
         """
 
 
-def _cpu(subject: Subject, sample: Sample, units: float) -> Values:
+def cpu(subject: Subject, sample: Sample, units: float) -> Values:
+    """Return the CPU time per unit, nothing when the upstream itself is the subject.
+
+    Raises: LoadError when there is no unit.
+    """
     if units <= 0:
         raise LoadError("nothing was answered in the measured time")
     return {"CPU": sample.cpu_us / units} if subject.process is not None else {}
 
 
-def _added(sample: Sample, direct: Values) -> Values:
+def added(sample: Sample, direct: Values) -> Values:
+    """Return the delays, and what they are above those of the upstream itself."""
     values = {"median": sample.median_us, "p99": sample.p99_us}
     if direct:
         values["added"] = sample.median_us - direct["median"]
         values["added p99"] = sample.p99_us - direct["p99"]
     return values
+
+
+def at_rest(process: Running) -> int:
+    """Return the resident octets of a process tree after a moment of quiet."""
+    time.sleep(REST)
+    return process.resident()
 
 
 DELAYS = (
@@ -133,6 +153,9 @@ class Requests:
     upstream: str = "fixed"
     with_direct: bool = False
 
+    def missing(self, sizes: Sizes) -> str | None:
+        return None
+
     def verify(self, port: int) -> None:
         self.check(port)
 
@@ -141,7 +164,7 @@ class Requests:
         sample = drive_requests(job, subject.process, subject.directory)
         return {
             "rate": sample.messages / sample.seconds,
-            **_cpu(subject, sample, sample.messages),
+            **cpu(subject, sample, sample.messages),
             "errors": sample.errors,
         }
 
@@ -156,13 +179,16 @@ class Latency:
     upstream: str = "fixed"
     with_direct: bool = True
 
+    def missing(self, sizes: Sizes) -> str | None:
+        return None
+
     def verify(self, port: int) -> None:
         verify.small(port)
 
     def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
         job = Job("transfer", subject.port, 1, "/small", sizes.seconds, answer_length=len(SMALL))
         sample = drive_requests(job, subject.process, subject.directory)
-        return {**_added(sample, direct), "errors": sample.errors}
+        return {**added(sample, direct), "errors": sample.errors}
 
 
 @attrs.frozen
@@ -180,6 +206,9 @@ class Transfers:
     )
     with_direct: bool = False
 
+    def missing(self, sizes: Sizes) -> str | None:
+        return None
+
     def verify(self, port: int) -> None:
         self.check(port)
 
@@ -188,7 +217,7 @@ class Transfers:
         sample = drive(job, subject.process)
         return {
             "rate": sample.octets / MIB / sample.seconds,
-            **_cpu(subject, sample, sample.octets / MIB),
+            **cpu(subject, sample, sample.octets / MIB),
             "errors": sample.errors,
         }
 
@@ -204,6 +233,9 @@ class Events:
     with_direct: bool = True
     interval_us: int = 20_000
 
+    def missing(self, sizes: Sizes) -> str | None:
+        return None
+
     def verify(self, port: int) -> None:
         verify.events(port)
 
@@ -214,8 +246,8 @@ class Events:
         )
         sample = drive(job, subject.process)
         return {
-            **_cpu(subject, sample, sample.messages),
-            **_added(sample, direct),
+            **cpu(subject, sample, sample.messages),
+            **added(sample, direct),
             "errors": sample.errors,
         }
 
@@ -233,6 +265,9 @@ class Flood:
     upstream: str = "streams"
     with_direct: bool = False
 
+    def missing(self, sizes: Sizes) -> str | None:
+        return None
+
     def verify(self, port: int) -> None:
         verify.events(port)
 
@@ -241,7 +276,7 @@ class Flood:
         sample = drive(job, subject.process)
         return {
             "rate": sample.messages / sample.seconds,
-            **_cpu(subject, sample, sample.messages),
+            **cpu(subject, sample, sample.messages),
             "errors": sample.errors,
         }
 
@@ -256,18 +291,24 @@ class Memory:
     upstream: str = "streams"
     with_direct: bool = False
 
+    def missing(self, sizes: Sizes) -> str | None:
+        return None
+
     def verify(self, port: int) -> None:
         verify.events(port)
 
     def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
         if subject.process is None:
             return {}
-        time.sleep(REST)
-        idle = subject.process.resident()
-        with held(Job("hold", subject.port, sizes.held_streams, "/events")):
-            time.sleep(REST)
-            grown = subject.process.resident() - idle
-        return {"idle": idle / MIB, "stream": grown / KIB / sizes.held_streams, "errors": 0}
+        idle = at_rest(subject.process)
+        job = Job("hold", subject.port, sizes.held_streams, "/events")
+        held = hold(job, functools.partial(at_rest, subject.process))
+        grown = held.seen - idle
+        return {
+            "idle": idle / MIB,
+            "stream": grown / KIB / sizes.held_streams,
+            "errors": held.errors,
+        }
 
 
 @attrs.frozen
@@ -279,6 +320,9 @@ class ColdStart:
     figures: tuple[Figure, ...] = (Figure("start", "ms"),)
     upstream: str = "fixed"
     with_direct: bool = False
+
+    def missing(self, sizes: Sizes) -> str | None:
+        return None
 
     def verify(self, port: int) -> None:
         verify.small(port)

@@ -16,7 +16,7 @@ daemon off;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log warn;
 events {{
-    worker_connections 8192;
+    worker_connections {connections};
 }}
 http {{
     access_log off;
@@ -43,12 +43,27 @@ http {{
 }}
 """
 
+CONNECTIONS = 8192
+WEBSOCKET_CONNECTIONS = 16384
+"""5,000 pairs are 10,000 connections."""
+
 _PASS = """proxy_pass http://origin;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_buffering off;
             proxy_request_buffering off;
             proxy_read_timeout 300s;"""
+
+# A frame longer than this buffer is read in pieces of it, so the default of 4 KiB costs much.
+_WEBSOCKET_PASS = """proxy_pass http://origin;
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection "upgrade";
+            proxy_buffering off;
+            proxy_buffer_size 256k;
+            proxy_buffers 8 256k;
+            proxy_read_timeout 1h;
+            proxy_send_timeout 1h;"""
 
 
 def find() -> str | None:
@@ -65,6 +80,12 @@ def command(executable: str, directory: Path) -> list[str]:
 def write_proxy(directory: Path, origin: int, port: int) -> None:
     """Write a streaming reverse proxy with a pool of idle upstream connections."""
     _write(directory, origin, port, f"location / {{\n            {_PASS}\n        }}")
+
+
+def write_websocket_proxy(directory: Path, origin: int, port: int) -> None:
+    """Write a reverse proxy that passes the opening handshake on, with large buffers."""
+    server = f"location / {{\n            {_WEBSOCKET_PASS}\n        }}"
+    _write(directory, origin, port, server, WEBSOCKET_CONNECTIONS)
 
 
 def write_upstream(directory: Path, origin: int, port: int) -> None:
@@ -86,8 +107,17 @@ def write_upstream(directory: Path, origin: int, port: int) -> None:
     _write(directory, origin, port, server)
 
 
-def _write(directory: Path, origin: int, port: int, server: str) -> None:
+def _write(
+    directory: Path, origin: int, port: int, server: str, connections: int = CONNECTIONS
+) -> None:
     # A master that runs as root gives its workers another user, who could not read the directory.
     user = f"user {pwd.getpwuid(0).pw_name};\n" if os.geteuid() == 0 else ""
-    text = _MAIN.format(user=user, directory=directory, origin=origin, port=port, server=server)
+    text = _MAIN.format(
+        user=user,
+        directory=directory,
+        origin=origin,
+        port=port,
+        server=server,
+        connections=connections,
+    )
     (directory / "nginx.conf").write_text(text)

@@ -15,6 +15,12 @@ ANSWER_LENGTH = 100 * KIB
 TRANSFER_LENGTH = 10 * MIB
 POST_LENGTH = KIB
 
+MESSAGE_LENGTH = 64
+"""Length of a short WebSocket message."""
+
+FRAME_LIMIT = 4 * MIB
+"""Longest frame that the ends of a WebSocket take."""
+
 EVENT_LENGTH = 200
 """Length of one event; a chat completion chunk has between 150 and 300 bytes."""
 

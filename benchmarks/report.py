@@ -50,22 +50,20 @@ class Results:
 
 
 def table(results: Results, measures: list[Measure], systems: list[str]) -> str:
-    """Return the medians of every system and the subject's ratios to its peers."""
+    """Return the medians of every system, then the subject's ratios to its peers."""
     peers = [name for name in systems if name not in (SUBJECT, "direct")]
-    with_ratios = SUBJECT in systems and bool(peers)
-    head = ["measure", "figure", "unit", *systems]
-    if with_ratios:
-        head += [f"{SUBJECT}/{peer}" for peer in peers] + ["better is"]
-    rows = [head]
+    medians = [["measure", "figure", "unit", *systems]]
+    ratios = [["measure", "figure", "better is", *(f"/{peer}" for peer in peers)]]
     for measure in measures:
         for figure in measure.figures:
             row = [measure.name, figure.name, figure.unit]
-            row += [_number(results.median(measure, figure, name)) for name in systems]
-            if with_ratios:
-                row += [_ratio(results.ratio(measure, figure, peer)) for peer in peers]
-                row.append("more" if figure.more_is_better else "less")
-            rows.append(row)
-    return "\n".join([_aligned(rows), *_remarks(results)])
+            medians.append(row + [_number(results.median(measure, figure, n)) for n in systems])
+            row = [measure.name, figure.name, "more" if figure.more_is_better else "less"]
+            ratios.append(row + [_ratio(results.ratio(measure, figure, n)) for n in peers])
+    parts = [_aligned(medians)]
+    if SUBJECT in systems and peers:
+        parts += ["", f"{SUBJECT} divided by each of the others:", "", _aligned(ratios)]
+    return "\n".join([*parts, *_remarks(results)])
 
 
 def document(results: Results, measures: list[Measure], systems: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Set the stage: the two upstreams, and a system in front of one of them until it is measured."""
+"""Set the stage: the upstreams, and a system in front of one of them until it is measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import attrs
 from benchmarks import nginx
 from benchmarks.measures import Subject
 from benchmarks.processes import Cpus, Running, StartError, let_a_moment_pass, running
-from benchmarks.systems import System
+from benchmarks.systems import Origin, System
+from benchmarks.websockets.measures import websockets_missing
 
 START_LIMIT = 20.0
 """Seconds that a process gets to its first answer."""
@@ -32,7 +33,7 @@ class Stage:
     cpus: Cpus
     directory: Path
     origins: dict[str, int]
-    """The upstreams' ports by name: ``fixed`` and ``streams``."""
+    """The upstreams' ports by name: ``fixed``, ``streams`` and, where it can run, ``echo``."""
 
     @contextmanager
     def started(self, system: System, upstream: str) -> Iterator[Subject]:
@@ -43,7 +44,8 @@ class Stage:
         port = free_port()
         with tempfile.TemporaryDirectory(dir=self.directory) as name:
             directory = Path(name)
-            command = system.command(directory, self.origins[upstream], port)
+            origin = Origin(upstream, self.origins[upstream])
+            command = system.command(directory, origin, port)
             begun = time.monotonic()
             with running(
                 command, directory, cpu=self.cpus.proxy, environment=ENVIRONMENT
@@ -58,7 +60,7 @@ class Stage:
 
 @contextmanager
 def stage(cpus: Cpus) -> Iterator[Stage]:
-    """Run both upstreams.
+    """Run the upstreams.
 
     Raises: StartError.
     """
@@ -67,12 +69,16 @@ def stage(cpus: Cpus) -> Iterator[Stage]:
         raise StartError("the upstream of the fixed answers is nginx; install it first")
     with ExitStack() as stack:
         top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
-        fixed, streams = top / "fixed", top / "streams"
+        modules = {"streams": "benchmarks.upstream", "echo": "benchmarks.websockets.upstream"}
+        if websockets_missing() is not None:
+            del modules["echo"]
+        origins = {}
+        for name, module in modules.items():
+            origins[name] = free_port()
+            command = [sys.executable, "-m", module, "--port", str(origins[name])]
+            _run_upstream(stack, command, top / name, origins[name], cpus)
+        fixed = top / "fixed"
         fixed.mkdir()
-        streams.mkdir()
-        origins = {"streams": free_port()}
-        module = [sys.executable, "-m", "benchmarks.upstream", "--port", str(origins["streams"])]
-        _run_upstream(stack, module, streams, origins["streams"], cpus)
         origins["fixed"] = free_port()
         nginx.write_upstream(fixed, origins["streams"], origins["fixed"])
         _run_upstream(stack, nginx.command(executable, fixed), fixed, origins["fixed"], cpus)
@@ -82,6 +88,7 @@ def stage(cpus: Cpus) -> Iterator[Stage]:
 def _run_upstream(
     stack: ExitStack, command: list[str], directory: Path, port: int, cpus: Cpus
 ) -> None:
+    directory.mkdir(exist_ok=True)
     process = stack.enter_context(
         running(command, directory, cpu=cpus.load, environment=ENVIRONMENT)
     )

@@ -9,13 +9,24 @@ from typing import Protocol
 
 import attrs
 
-from benchmarks import nginx
+from benchmarks import caddy, haproxy, nginx
 
 DIRECT = "direct"
 """The name under which the upstream itself is measured, with nothing between."""
 
 SUBJECT = "pyproxy"
 """The system whose ratios to the others are reported."""
+
+HTTP = ("fixed", "streams")
+"""The upstreams of requests; the one of WebSockets is ``echo``."""
+
+
+@attrs.frozen
+class Origin:
+    """An upstream that runs."""
+
+    name: str
+    port: int
 
 
 class System(Protocol):
@@ -25,17 +36,22 @@ class System(Protocol):
     def name(self) -> str:
         """Return the name in tables and on the command line."""
 
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """Return the names of the upstreams that it can stand before."""
+
     def missing(self) -> str | None:
         """Return what this machine lacks to run it, or None."""
 
-    def command(self, directory: Path, origin: int, port: int) -> list[str]:
-        """Return a command that forwards a loopback port to another.
+    def command(self, directory: Path, origin: Origin, port: int) -> list[str]:
+        """Return a command that forwards a loopback port to an upstream.
 
-        Args: directory, empty and the system's own; origin, the upstream's port; port, its own.
+        Args: directory, empty and the system's own; port, its own.
         """
 
 
-def _module_missing(name: str) -> str | None:
+def module_missing(name: str) -> str | None:
+    """Return that a module is not installed, or None when it is."""
     if importlib.util.find_spec(name) is None:
         return f"no module {name} for {sys.executable}"
     return None
@@ -46,15 +62,17 @@ class Pyproxy:
     """The proxy of this repository, as a user runs it."""
 
     name: str = SUBJECT
+    upstreams: tuple[str, ...] = (*HTTP, "echo")
 
     def missing(self) -> str | None:
-        return _module_missing("pyproxy") or _module_missing("twisted")
+        return module_missing("pyproxy") or module_missing("twisted")
 
-    def command(self, directory: Path, origin: int, port: int) -> list[str]:
+    def command(self, directory: Path, origin: Origin, port: int) -> list[str]:
         twistd = "from twisted.scripts.twistd import run; run()"
         return [
             *(sys.executable, "-c", twistd, "-n", "--pidfile=", "pyproxy"),
-            *("--target", f"http://127.0.0.1:{origin}", "--port", str(port), "--no-access-log"),
+            *("--target", f"http://127.0.0.1:{origin.port}"),
+            *("--port", str(port), "--no-access-log"),
         ]
 
 
@@ -63,46 +81,103 @@ class Nginx:
     """Nginx without buffering, with one worker and a pool of upstream connections."""
 
     name: str = "nginx"
+    upstreams: tuple[str, ...] = (*HTTP, "echo")
 
     def missing(self) -> str | None:
         return None if nginx.find() else "no nginx on the path"
 
-    def command(self, directory: Path, origin: int, port: int) -> list[str]:
-        nginx.write_proxy(directory, origin, port)
+    def command(self, directory: Path, origin: Origin, port: int) -> list[str]:
+        write = nginx.write_websocket_proxy if origin.name == "echo" else nginx.write_proxy
+        write(directory, origin.port, port)
         return nginx.command(nginx.find() or "nginx", directory)
 
 
 @attrs.frozen
-class Aiohttp:
-    """A pooled aiohttp proxy."""
+class Haproxy:
+    """HAProxy in its HTTP mode with one thread."""
 
-    name: str = "aiohttp"
+    name: str = "haproxy"
+    upstreams: tuple[str, ...] = (*HTTP, "echo")
 
     def missing(self) -> str | None:
-        return _module_missing("aiohttp")
+        return None if haproxy.find() else "no haproxy on the path"
 
-    def command(self, directory: Path, origin: int, port: int) -> list[str]:
-        return _peer("aiohttp_proxy", origin, port)
+    def command(self, directory: Path, origin: Origin, port: int) -> list[str]:
+        haproxy.write_proxy(directory, origin.port, port)
+        return haproxy.command(haproxy.find() or "haproxy", directory)
+
+
+@attrs.frozen
+class Caddy:
+    """Caddy with one processor for Go and responses flushed at once."""
+
+    name: str = "caddy"
+    upstreams: tuple[str, ...] = (*HTTP, "echo")
+
+    def missing(self) -> str | None:
+        return None if caddy.find() else "no caddy on the path"
+
+    def command(self, directory: Path, origin: Origin, port: int) -> list[str]:
+        caddy.write_proxy(directory, origin.port, port)
+        return caddy.command(caddy.find() or "caddy", directory)
+
+
+@attrs.frozen
+class Aiohttp:
+    """A pooled aiohttp proxy; for WebSockets, where that halves its cost, on uvloop."""
+
+    name: str = "aiohttp"
+    upstreams: tuple[str, ...] = (*HTTP, "echo")
+
+    def missing(self) -> str | None:
+        return module_missing("aiohttp")
+
+    def command(self, directory: Path, origin: Origin, port: int) -> list[str]:
+        loop = ["--uvloop"] if origin.name == "echo" else []
+        return [*_peer("aiohttp_proxy", origin, port), *loop]
 
 
 @attrs.frozen
 class Treq:
-    """A twisted.web site in front of treq over the stock Agent."""
+    """A twisted.web site in front of treq over the stock Agent; no WebSockets."""
 
     name: str = "treq"
+    upstreams: tuple[str, ...] = HTTP
 
     def missing(self) -> str | None:
-        return _module_missing("treq")
+        return module_missing("treq")
 
-    def command(self, directory: Path, origin: int, port: int) -> list[str]:
+    def command(self, directory: Path, origin: Origin, port: int) -> list[str]:
         return _peer("treq_proxy", origin, port)
 
 
-def _peer(module: str, origin: int, port: int) -> list[str]:
+@attrs.frozen
+class Autobahn:
+    """A pair of autobahn protocols that hand messages to each other; WebSockets only."""
+
+    name: str = "autobahn"
+    upstreams: tuple[str, ...] = ("echo",)
+
+    def missing(self) -> str | None:
+        return module_missing("autobahn")
+
+    def command(self, directory: Path, origin: Origin, port: int) -> list[str]:
+        return _peer("autobahn_proxy", origin, port)
+
+
+def _peer(module: str, origin: Origin, port: int) -> list[str]:
     return [
         *(sys.executable, "-m", f"benchmarks.peers.{module}"),
-        *("--target", f"http://127.0.0.1:{origin}", "--port", str(port)),
+        *("--target", f"http://127.0.0.1:{origin.port}", "--port", str(port)),
     ]
 
 
-SYSTEMS: tuple[System, ...] = (Pyproxy(), Nginx(), Aiohttp(), Treq())
+SYSTEMS: tuple[System, ...] = (
+    Pyproxy(),
+    Nginx(),
+    Haproxy(),
+    Caddy(),
+    Aiohttp(),
+    Treq(),
+    Autobahn(),
+)

@@ -15,6 +15,7 @@ import importlib
 import json
 import signal
 import time
+from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 from benchmarks.payloads import EVENT_LENGTH, SMALL, event
@@ -43,8 +44,8 @@ class Answers(asyncio.Protocol):
         self._number = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A cast and no assertion: uvloop's transports do not derive from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -142,9 +143,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.upstream")
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port
+    new_loop = None
     with contextlib.suppress(ModuleNotFoundError):
-        importlib.import_module("uvloop").install()
-    asyncio.run(serve(port))
+        new_loop = importlib.import_module("uvloop").new_event_loop
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(serve(port))
 
 
 if __name__ == "__main__":

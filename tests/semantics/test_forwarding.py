@@ -505,13 +505,15 @@ class ResponseFieldsTests(SynchronousTestCase):
         for value in (b"websocket", b"WebSocket", b"h2c, websocket"):
             for option in (b"upgrade", b"close, Upgrade"):
                 fields = [(b"upgrade", value), (b"Connection", option), version]
-                self.assertEqual([*switch, version], returned(fields, status=426), fields)
+                self.assertEqual([version, *switch], returned(fields, status=426), fields)
                 for status in (101, 200, 400, 401, 503):
                     self.assertEqual([version], returned(fields, status=status), status)
         for value in (b"h2c", b"TLS/1.0, HTTP/1.1", b"", b"websocket/13"):
             fields = [(b"Upgrade", value), (b"Connection", b"Upgrade"), version]
             self.assertEqual([version], returned(fields, status=426), value)
         self.assertEqual([version], returned([version], status=426))
+        twice = [(b"Upgrade", b"websocket"), (b"Upgrade", b"websocket"), version]
+        self.assertEqual([version, *switch], returned(twice, status=426))
 
     def test_length_where_there_is_no_content(self) -> None:
         """Content-Length is kept for HEAD and 304, and never stands beside 1xx and 204.

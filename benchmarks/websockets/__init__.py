@@ -1,0 +1,1 @@
+"""The measures of WebSockets: their upstream, their load, their checks."""
