@@ -1,7 +1,8 @@
 """The OpenAI wire format without a model: models and chat completions, whole or streamed.
 
-The answer is made of the last user message's words.  What the clients of OpenAI do not know, and
-one may give in the query or in the JSON object (an SDK's ``extra_body``):
+The answer is made of the last user message's words; ``pyproxy.demo.realtime`` gives the same one.
+What the clients of OpenAI do not know, and one may give in the query or in the JSON object (an
+SDK's ``extra_body``):
 
 ``interval_ms``
     the wait between two words of a streamed answer (40; of the model ``demo-slow`` 400).
@@ -34,6 +35,9 @@ WORDS_LIMIT = 100_000
 
 QUOTED_WORDS = 50
 """Words of the question that the answer repeats."""
+
+RoleAndText = tuple[str, str]
+"""Who says something, and what."""
 
 _CREATED = 1_700_000_000
 
@@ -119,7 +123,7 @@ def models(request: Request) -> bytes:
     """Answer ``GET /v1/models`` and ``GET /v1/models/{id}``."""
     name = b"/".join(request.postpath or []).decode("utf-8", "replace")
     if name:
-        return json_content(request, _model_object(_known(name)))
+        return json_content(request, _model_object(known_model(name)))
     return json_content(
         request, {"object": "list", "data": [_model_object(model) for model in MODELS]}
     )
@@ -179,15 +183,11 @@ def _completion(question: dict[str, Any], request: DemoRequest, now: int) -> Com
     """
     if "model" not in question:
         raise Refusal(400, "You must provide a model parameter.", param="model")
-    model = _known(question["model"])
+    model = known_model(question["model"])
     texts = _texts(question)
     if question.get("n") not in (None, 1):
         raise Refusal(400, "n must be 1: the demo has one answer only.", param="n")
-    asked = next((text for role, text in reversed(texts) if role == "user"), "")
-    words = re.findall(r"\s*\S+", _answer(asked))
-    if wanted := _number(request, question, "words", default=0, most=WORDS_LIMIT):
-        words = [f" {word.lstrip()}" for word in islice(cycle(words), wanted)]
-        words[0] = words[0].lstrip()
+    words = answer_words(texts, _number(request, question, "words", default=0, most=WORDS_LIMIT))
     limit = _token_limit(question)
     return Completion(
         id=f"chatcmpl-{request.content_sha256[:24]}",
@@ -195,8 +195,26 @@ def _completion(question: dict[str, Any], request: DemoRequest, now: int) -> Com
         model=model,
         words=tuple(words[:limit]),
         finish_reason="length" if limit is not None and limit < len(words) else "stop",
-        prompt_tokens=sum(len(text.split()) for _, text in texts),
+        prompt_tokens=count_words(texts),
     )
+
+
+def answer_words(texts: list[RoleAndText], wanted: int) -> list[str]:
+    """Return the words of an answer, with the spaces before them.
+
+    Args: wanted: how many; 0 for as many as come of themselves.
+    """
+    asked = next((text for role, text in reversed(texts) if role == "user"), "")
+    words = re.findall(r"\s*\S+", _answer(asked))
+    if wanted:
+        words = [f" {word.lstrip()}" for word in islice(cycle(words), wanted)]
+        words[0] = words[0].lstrip()
+    return words
+
+
+def count_words(texts: list[RoleAndText]) -> int:
+    """Return how many words there are; a token is a word here."""
+    return sum(len(text.split()) for _, text in texts)
 
 
 def _answer(asked: str) -> str:
@@ -206,7 +224,7 @@ def _answer(asked: str) -> str:
     return f'You wrote "{quoted}", which is {len(words)} {unit}. {_EXPLANATION}'
 
 
-def _texts(question: dict[str, Any]) -> list[tuple[str, str]]:
+def _texts(question: dict[str, Any]) -> list[RoleAndText]:
     """Return the role and the text of each message.
 
     Raises: Refusal if there is no message, or one that is none.
@@ -216,14 +234,16 @@ def _texts(question: dict[str, Any]) -> list[tuple[str, str]]:
         raise Refusal(
             400, "messages is required, and must hold at least one message.", param="messages"
         )
-    return [_text(place, message) for place, message in enumerate(messages)]
+    return [role_and_text(f"messages[{place}]", message) for place, message in enumerate(messages)]
 
 
-def _text(place: int, message: object) -> tuple[str, str]:
+def role_and_text(param: str, message: object) -> RoleAndText:
+    """Return who says a message, and its text: of several parts, that of those which have one.
+
+    Raises: Refusal, naming ``param``, if it is no message.
+    """
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise Refusal(
-            400, f"messages[{place}] must be an object with a role.", param=f"messages[{place}]"
-        )
+        raise Refusal(400, f"{param} must be an object with a role.", param=param)
     content = message.get("content")
     if isinstance(content, list):
         parts = [part.get("text") for part in content if isinstance(part, dict)]
@@ -231,8 +251,8 @@ def _text(place: int, message: object) -> tuple[str, str]:
     if not isinstance(content, str | None):
         raise Refusal(
             400,
-            f"messages[{place}].content must be a text or a list of parts.",
-            param=f"messages[{place}].content",
+            f"{param}.content must be a text or a list of parts.",
+            param=f"{param}.content",
         )
     return message["role"], content or ""
 
@@ -248,9 +268,17 @@ def _number(
     request: Request, question: dict[str, Any], name: str, *, default: int, most: int
 ) -> int:
     """Return a number from the query, else from the question, else the default."""
-    if question.get(name) is not None:
-        default = within(name, question[name], least=0, most=most)
+    default = number_in(question, name, default=default, most=most)
     return whole_number(request, name, default=default, least=0, most=most)
+
+
+def number_in(owner: dict[str, Any], name: str, *, default: int, most: int) -> int:
+    """Return a number from 0 to ``most`` that stands in a JSON object, else the default.
+
+    Raises: Refusal if something else stands there.
+    """
+    given = owner.get(name)
+    return default if given is None else within(name, given, least=0, most=most)
 
 
 def _flag(owner: dict[str, Any], name: str, param: str) -> bool:
@@ -260,7 +288,7 @@ def _flag(owner: dict[str, Any], name: str, param: str) -> bool:
     return bool(given)
 
 
-def _known(model: object) -> str:
+def known_model(model: object) -> str:
     """Return a model's name.
 
     Raises: Refusal if there is no such model.

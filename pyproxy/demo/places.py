@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from twisted.web.resource import IResource, Resource
@@ -75,7 +76,8 @@ class Place(Resource):
                 raise Refusal(405, f"Use {allow.decode()} here.", code="method_not_allowed")
             return self._answer(request)
         except Refusal as refusal:
-            request.setResponseCode(refusal.status)
+            phrase = HTTPStatus(refusal.status).phrase  # twisted.web has none for 426
+            request.setResponseCode(refusal.status, phrase.encode("ascii"))
             return json_content(request, error_object(refusal))
 
 

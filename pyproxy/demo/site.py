@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import partial
 from importlib.resources import files
@@ -12,8 +13,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from pyproxy.demo.bodies import echo, sink, source, status
+from pyproxy.demo.handshake import WebSockets, echo_messages
 from pyproxy.demo.openai import chat_completions, models
 from pyproxy.demo.places import ANY_METHOD, Branch, Place, text_content
+from pyproxy.demo.realtime import realtime
 from pyproxy.demo.request import DemoRequest
 from pyproxy.demo.streams import tick_forever, wait_first
 
@@ -44,7 +47,22 @@ An upload that is counted, hashed and thrown away; a download of any size:
 A status, any method; a late first byte:
   curl -i {origin}/status/429
   curl -i '{origin}/slow?first_byte_ms=2000'
+
+A WebSocket that echoes; either line will do (pip install websockets):
+  python -m websockets {ws_origin}/ws/echo
+  npx wscat -c {ws_origin}/ws/echo
+
+A WebSocket in the manner of OpenAI's Realtime API, and an event to paste into it:
+  npx wscat -s realtime -c '{ws_origin}/v1/realtime?model=demo'
+  {hello}
 """
+
+_HELLO = {
+    "type": "message",
+    "role": "user",
+    "content": [{"type": "input_text", "text": "Hello"}],
+}
+_HELLO_EVENT = json.dumps({"type": "response.create", "response": {"input": [_HELLO]}})
 
 _AUTHORITY = re.compile(rb"[A-Za-z0-9.\-_\[\]:]{1,255}")
 
@@ -54,8 +72,14 @@ class DemoSite(Site):
 
     noisy = False
 
-    def __init__(self, root: Resource, clock: IReactorTime) -> None:
+    def __init__(self, root: Resource, clock: IReactorTime, websockets: WebSockets) -> None:
         Site.__init__(self, root, requestFactory=DemoRequest, reactor=clock)
+        self._websockets = websockets
+
+    def stopFactory(self) -> None:
+        """Close the WebSockets when nothing listens for the site any more."""
+        self._websockets.close()
+        super().stopFactory()
 
     def log(self, request: http.Request) -> None:
         """Write nothing."""
@@ -64,9 +88,10 @@ class DemoSite(Site):
 def demo_site(clock: IReactorTime) -> Site:
     """Build the demo upstream.
 
-    Args: clock: what times its streams.
+    Args: clock: what times its streams, and limits the ends of its WebSockets.
     """
     root = Branch()
+    websockets = WebSockets(clock)
     root.putChild(b"", Place(index))
     page = files("pyproxy.demo").joinpath("chat.html").read_bytes()
     root.putChild(b"chat", Place(partial(chat_page, page)))
@@ -79,13 +104,21 @@ def demo_site(clock: IReactorTime) -> Site:
     completions = Place(partial(chat_completions, clock=clock), methods=frozenset({b"POST"}))
     v1 = _branch(b"models", Place(models, deep=True))
     v1.putChild(b"chat", _branch(b"completions", completions))
+    session = partial(realtime, clock=clock, websockets=websockets)
+    v1.putChild(b"realtime", Place(session, methods=frozenset({b"GET"})))
     root.putChild(b"v1", v1)
-    return DemoSite(root, clock)
+    messages = partial(echo_messages, websockets=websockets)
+    root.putChild(b"ws", _branch(b"echo", Place(messages, methods=frozenset({b"GET"}))))
+    return DemoSite(root, clock, websockets)
 
 
 def index(request: Request) -> bytes:
     """Answer ``GET /`` with what there is, as lines to paste into a shell."""
-    return text_content(request, _INDEX.format(origin=origin(request)))
+    http_origin = origin(request)
+    # http becomes ws, and https wss.
+    ws_origin = f"ws{http_origin.removeprefix('http')}"
+    page = _INDEX.format(origin=http_origin, ws_origin=ws_origin, hello=_HELLO_EVENT)
+    return text_content(request, page)
 
 
 def origin(request: Request) -> str:

@@ -1,6 +1,6 @@
 """Contents that are written over time, and the clock of server-sent events among them.
 
-One object writes them all: each piece has its moment, a full socket holds the next piece back, and
+One object paces them all: each piece has its moment, a full socket holds the next piece back, and
 a client that leaves ends the stream at once.
 """
 
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Generic, TypeVar
 
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -18,6 +19,8 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from pyproxy.demo.places import text_content, whole_number
+
+T = TypeVar("T")
 
 TimedPiece = tuple[bytes, float]
 """Octets, and the seconds to wait after them."""
@@ -43,76 +46,109 @@ class Flow(enum.Enum):
     OVER = enum.auto()
 
 
-@implementer(IPushProducer)
 @attrs.define(eq=False)
-class TimedStream:
-    """Write pieces to a response, each at its moment, then finish it.
+class Pace(Generic[T]):
+    """Hand pieces on, each at its moment.
 
     Each moment counts from the moment before, so that they do not drift; after a pause they count
-    from its end.  Pieces without a wait are written until the client's socket is full, which is at
-    most one piece more than the transport's own bound.
+    from its end.
+
+    Args:
+        pieces: with the seconds to wait after each.
+        take: gets each piece.
+        end: is called after the last.
     """
 
-    _request: Request
     _clock: IReactorTime
-    _pieces: Iterator[TimedPiece]
+    _pieces: Iterator[tuple[T, float]]
+    _take: Callable[[T], object]
+    _end: Callable[[], object]
     _due: float = attrs.field(default=0.0, init=False)
     _flow: Flow = attrs.field(default=Flow.OPEN, init=False)
     _timer: IDelayedCall | None = attrs.field(default=None, init=False)
 
     def start(self, delay: float) -> None:
-        """Begin after a delay in seconds; the head goes out with the first piece."""
-        self._request.notifyFinish().addErrback(self._client_left)
-        self._request.registerProducer(self, True)
+        """Begin after a delay in seconds."""
         self._due = self._clock.seconds() + delay
         self._advance()
 
-    def pauseProducing(self) -> None:
-        """Hold the next piece back: the client's socket is full."""
+    def pause(self) -> None:
+        """Hold the next piece back."""
         if self._flow is Flow.OPEN:
             self._flow = Flow.PAUSED
             self._cancel_timer()
 
-    def resumeProducing(self) -> None:
-        """Go on; a piece whose moment has passed is written now."""
+    def resume(self) -> None:
+        """Go on; a piece whose moment has passed is handed on now."""
         if self._flow is Flow.PAUSED:
             self._flow = Flow.OPEN
             self._due = max(self._due, self._clock.seconds())
             self._advance()
 
-    def stopProducing(self) -> None:
-        """End without finishing the response: there is nobody to read it."""
+    def stop(self) -> None:
+        """Hand nothing on any more, not even the end."""
         self._flow = Flow.OVER
         self._cancel_timer()
 
-    def _client_left(self, reason: Failure) -> None:
-        self.stopProducing()
-
     def _advance(self) -> None:
-        """Write what is due, and wait for what is not."""
+        """Hand on what is due, and wait for what is not."""
         self._timer = None
         while self._flow is Flow.OPEN:
             wait = self._due - self._clock.seconds()
             if wait > 0:
                 self._timer = self._clock.callLater(wait, self._advance)
                 return
-            piece = next(self._pieces, None)
-            if piece is None:
-                self._finish()
+            timed = next(self._pieces, None)
+            if timed is None:
+                self._flow = Flow.OVER
+                self._end()
             else:
-                octets, wait_after = piece
+                piece, wait_after = timed
                 self._due += wait_after
-                self._request.write(octets)
-
-    def _finish(self) -> None:
-        self._flow = Flow.OVER
-        self._request.unregisterProducer()
-        self._request.finish()
+                self._take(piece)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+@implementer(IPushProducer)
+class TimedStream:
+    """Write pieces to a response, each at its moment, then finish it.
+
+    Pieces without a wait are written until the client's socket is full, which is at most one piece
+    more than the transport's own bound.
+    """
+
+    def __init__(self, request: Request, clock: IReactorTime, pieces: Iterator[TimedPiece]) -> None:
+        self._request = request
+        self._pace = Pace(clock, pieces, request.write, self._finish)
+
+    def start(self, delay: float) -> None:
+        """Begin after a delay in seconds; the head goes out with the first piece."""
+        self._request.notifyFinish().addErrback(self._client_left)
+        self._request.registerProducer(self, True)
+        self._pace.start(delay)
+
+    def pauseProducing(self) -> None:
+        """Hold the next piece back: the client's socket is full."""
+        self._pace.pause()
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+        self._pace.resume()
+
+    def stopProducing(self) -> None:
+        """End without finishing the response: there is nobody to read it."""
+        self._pace.stop()
+
+    def _client_left(self, reason: Failure) -> None:
+        self._pace.stop()
+
+    def _finish(self) -> None:
+        self._request.unregisterProducer()
+        self._request.finish()
 
 
 def stream(

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from pyproxy.demo import demo_site
+from tests.demo.frames import KEY, Frame, from_client, from_server
 
 
 @attrs.frozen
@@ -36,6 +37,10 @@ class Answer:
     def field(self, name: str) -> str | None:
         """Return a field's value, None without it."""
         return next((value for key, value in self.fields if key.lower() == name.lower()), None)
+
+    def fields_of(self, name: str) -> list[str]:
+        """Return the values of all fields of a name."""
+        return [value for key, value in self.fields if key.lower() == name.lower()]
 
     @property
     def json(self) -> Any:
@@ -65,16 +70,25 @@ class _Received:
 
 
 class NarrowTransport(StringTransport):
-    """A transport that nobody reads: full, and its producer paused, past a number of octets."""
+    """A transport that nobody reads: full, and its producer paused, past a number of octets.
+
+    As that of TLS it says so once.
+    """
 
     def __init__(self, room: int) -> None:
         super().__init__()
         self._room = room
 
+    def clear(self) -> None:
+        """Read all octets."""
+        super().clear()
+        self._full = False
+
     def write(self, data: bytes) -> None:
         """Take octets, as a socket does even when it is full."""
         super().write(data)
-        if self.producer is not None and len(self.value()) > self._room:
+        if self.producer is not None and not self._full and len(self.value()) > self._room:
+            self._full = True
             self.producer.pauseProducing()
 
 
@@ -85,13 +99,15 @@ class DemoClient:
 
     Attributes:
         clock: the site's.
+        site: which knows no other client.
         transport: the site's end of the connection.
     """
 
     def __init__(self, room: int | None = None) -> None:
         self.clock = Clock()
         self.transport = StringTransport() if room is None else NarrowTransport(room)
-        protocol = demo_site(self.clock).buildProtocol(self.transport.getPeer())
+        self.site = demo_site(self.clock)
+        protocol = self.site.buildProtocol(self.transport.getPeer())
         assert protocol is not None
         self.protocol: IProtocol = protocol
         self.protocol.makeConnection(self.transport)
@@ -143,6 +159,54 @@ class DemoClient:
         """How many timers run that are not the channel's own."""
         calls = cast(list[DelayedCall], self.clock.getDelayedCalls())
         return len([call for call in calls if not _of_channel(call.func)])
+
+
+class WebSocketClient(DemoClient):
+    """A client that speaks WebSocket after its handshake."""
+
+    def open(
+        self, target: str, fields: dict[str, str] | None = None, *, behind: bytes = b""
+    ) -> Answer:
+        """Send an opening handshake; return the answer without the frames behind it.
+
+        Args:
+            fields: besides those that every handshake has, or instead of them.
+            behind: octets that come in one packet with it.
+        """
+        handshake = {
+            "Upgrade": "websocket",
+            "Connection": "keep-alive, Upgrade",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": KEY,
+        }
+        lines = [f"GET {target} HTTP/1.1", "Host: demo.test"]
+        lines += [f"{name}: {value}" for name, value in {**handshake, **(fields or {})}.items()]
+        self.transport.clear()
+        self.protocol.dataReceived("\r\n".join([*lines, "", ""]).encode("latin-1") + behind)
+        answer = self.answer()
+        if answer.status == 101:
+            _, _, frames = self.transport.value().partition(b"\r\n\r\n")
+            self.transport.clear()
+            self.transport.write(frames)
+        return answer
+
+    def tell(self, *frames: Frame) -> None:
+        """Send frames in one packet."""
+        self.protocol.dataReceived(b"".join(map(from_client, frames)))
+
+    def heard(self) -> list[Frame]:
+        """Return the frames that have come since the last time, or the handshake."""
+        frames = from_server(self.transport.value())
+        self.transport.clear()
+        return frames
+
+    def read_all(self) -> list[Frame]:
+        """Return such frames, and make room for more, until none are held back."""
+        frames = self.heard()
+        while self.transport.producerState == "paused":
+            self.producer.resumeProducing()
+            frames += self.heard()
+        return frames
 
 
 def _of_channel(function: object) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.demo.kit import DemoClient
+from tests.demo.frames import TEXT, Frame
+from tests.demo.kit import DemoClient, WebSocketClient
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -22,6 +24,23 @@ class IndexTests(SynchronousTestCase):
                 answer = DemoClient().ask("GET", "/", fields=fields)
                 self.assertEqual(answer.field("Content-Type"), "text/plain; charset=utf-8")
                 self.assertIn(f"curl {origin}/v1/models\n", answer.content.decode())
+                ws_origin = origin.replace("http", "ws")
+                for line in (
+                    f"  python -m websockets {ws_origin}/ws/echo\n",
+                    f"  npx wscat -s realtime -c '{ws_origin}/v1/realtime?model=demo'\n",
+                ):
+                    self.assertIn(line, answer.content.decode())
+
+    def test_event_to_paste(self) -> None:
+        """The event on the page is one that the session answers."""
+        page = DemoClient().ask("GET", "/").content.decode()
+        (event,) = [line.strip() for line in page.splitlines() if '"response.create"' in line]
+        client = WebSocketClient()
+        client.open("/v1/realtime?model=demo&interval_ms=0")
+        client.tell(Frame(TEXT, event.encode()))
+        done = json.loads(client.heard()[-1].payload)
+        self.assertEqual(done["type"], "response.done")
+        self.assertIn('You wrote "Hello"', done["response"]["output"][0]["content"][0]["text"])
 
     def test_host_that_a_shell_would_run_is_not_repeated(self) -> None:
         """What a client pastes holds nothing that another client chose."""
@@ -36,7 +55,18 @@ class MapTests(SynchronousTestCase):
 
     def test_nothing_is_elsewhere(self) -> None:
         """A path that leads nowhere is 404, whatever the method."""
-        for path in ("/x", "/v1", "/v1/x", "/v1/chat", "/sse", "/upload/x", "/chat/", "//"):
+        for path in (
+            "/x",
+            "/v1",
+            "/v1/x",
+            "/v1/chat",
+            "/sse",
+            "/ws",
+            "/ws/x",
+            "/upload/x",
+            "/chat/",
+            "//",
+        ):
             for method in ("GET", "POST"):
                 with self.subTest(path=path, method=method):
                     answer = DemoClient().ask(method, path)
