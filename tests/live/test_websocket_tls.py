@@ -1,0 +1,144 @@
+"""WebSockets over TLS, on either side of the proxy."""
+
+from __future__ import annotations
+
+import ssl
+import tempfile
+import threading
+import time
+import unittest
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import trustme
+
+from tests.live.kit import (
+    MIB,
+    PATIENCE,
+    Proxy,
+    RawClient,
+    Script,
+    ScriptedUpstream,
+    Wire,
+    eventually,
+)
+from tests.live.websocket import Pair, close, open_pair, opening, read_close, read_frame, text
+
+PROMPT = 1.0
+"""Seconds from one end's leaving to the other's knowing; 0.1 on a machine at rest."""
+
+
+class TlsTests(unittest.TestCase):
+    """``wss`` on either side."""
+
+    authority: ClassVar[trustme.CA] = trustme.CA()
+
+    def setUp(self) -> None:
+        """Put the authority's certificate and a key of its where options can name them."""
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.ca = str(Path(directory.name) / "ca.pem")
+        self.authority.cert_pem.write_to_path(self.ca)
+        self.leaf = self.authority.issue_cert("localhost")
+        self.key = str(Path(directory.name) / "key.pem")
+        self.leaf.private_key_and_cert_chain_pem.write_to_path(self.key)
+
+    @contextmanager
+    def pair(
+        self, *arguments: str, script: Script | None = None
+    ) -> Iterator[tuple[ScriptedUpstream, Proxy]]:
+        """Run an upstream with the certificate and a proxy in front of it."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.leaf.configure_cert(context)
+        with (
+            ScriptedUpstream(script, tls=context) as upstream,
+            Proxy("--target", f"https://localhost:{upstream.port}", *arguments) as proxy,
+        ):
+            yield upstream, proxy
+
+    def assert_passes(self, pair: Pair) -> None:
+        """Check that large messages pass both ways, and the end of one side."""
+        body = bytes(range(256)) * 1024
+        for sender, receiver in ((pair.client, pair.upstream), (pair.upstream, pair.client)):
+            sending = threading.Thread(target=sender.send, args=(text(body).octets,))
+            sending.start()
+            self.assertEqual(read_frame(receiver).payload, body)
+            sending.join(PATIENCE)
+        pair.upstream.close()
+        pair.client.wait_closed()
+
+    def test_trusted_upstream(self) -> None:
+        """An ``https`` target is asked by ``wss``, octets behind the handshakes included."""
+        with (
+            self.pair("--upstream-ca", self.ca) as (upstream, proxy),
+            open_pair(
+                proxy,
+                upstream,
+                with_request=text(b"up").masked().octets,
+                with_answer=text(b"down").octets,
+            ) as pair,
+        ):
+            self.assertEqual(pair.request.value(b"host"), b"localhost:%d" % upstream.port)
+            self.assertEqual(read_frame(pair.upstream).payload, b"up")
+            self.assertEqual(read_frame(pair.client).payload, b"down")
+            self.assert_passes(pair)
+
+    def test_half_close(self) -> None:
+        """Behind a client's Close and FIN what the upstream still sends is delivered."""
+        with (
+            self.pair("--upstream-ca", self.ca) as (upstream, proxy),
+            open_pair(proxy, upstream) as pair,
+        ):
+            pair.client.send(close(1001).masked().octets)
+            pair.client.finish()
+            self.assertEqual(read_close(pair.upstream), 1001)
+            time.sleep(0.2)
+            pair.upstream.send(text(b"x" * 300000).octets + close(1001).octets)
+            self.assertEqual(read_frame(pair.client).payload, b"x" * 300000)
+            self.assertEqual(read_close(pair.client), 1001)
+            pair.upstream.close()
+            self.assertEqual(pair.client.read_to_end(), b"")
+
+    def test_leaving(self) -> None:
+        """FIN and RST of either end close the other, a client's also while it does not read."""
+        with self.pair("--upstream-ca", self.ca) as (upstream, proxy):
+            before = proxy.open_sockets()
+            for leave in (Wire.close, Wire.reset):
+                for number in range(3):
+                    with (
+                        self.subTest(leave.__name__, number=number),
+                        open_pair(proxy, upstream, receive_buffer=65536) as pair,
+                    ):
+                        leaves, stays = pair.client, pair.upstream
+                        if number == 1:
+                            leaves, stays = stays, leaves
+                        if number == 2:
+                            stays.send_until_blocked(bytes(MIB), 256 * MIB)
+                        left = time.monotonic()
+                        leave(leaves)
+                        self.assertLess(stays.wait_closed() - left, PROMPT)
+            self.assertTrue(eventually(lambda: proxy.open_sockets() <= before))
+
+    def test_refused_certificate(self) -> None:
+        """A certificate of nobody we trust is 502; nothing was sent (RFC 9110 4.3.4)."""
+        with self.pair() as (upstream, proxy):
+            response = proxy.ask(opening())
+            self.assertEqual(response.status, 502)
+            status = b",".join(response.head.values(b"proxy-status"))
+            self.assertIn(b"error=tls_certificate_error", status)
+            self.assertEqual(upstream.heads, [])
+
+    def test_client_of_wss(self) -> None:
+        """A client may come by TLS, to an upstream by TLS."""
+        listen = f"--listen=ssl:0:interface=127.0.0.1:privateKey={self.key}:certKey={self.key}"
+        with self.pair("--upstream-ca", self.ca, listen) as (upstream, proxy):
+            context = ssl.create_default_context(cafile=self.ca)
+            sock = RawClient(proxy.port).sock
+            client = Wire(context.wrap_socket(sock, server_hostname="localhost"))
+            early = text(b"up").masked().octets
+            with open_pair(proxy, upstream, client=client, with_request=early) as pair:
+                self.assertEqual(pair.request.value(b"x-forwarded-proto"), b"https")
+                self.assertEqual(read_frame(pair.upstream).payload, b"up")
+                self.assert_passes(pair)
