@@ -31,8 +31,8 @@ from pyproxy.errors import (
 )
 from pyproxy.policy.routing import Limits, Route, RoutingTable
 from pyproxy.relay.content import Download, Upload
-from pyproxy.relay.flow import SocketEnd
 from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.semantics.fields import Fields, tokens, values
 from pyproxy.semantics.forwarding import (
     ALLOWED_METHODS,
@@ -92,7 +92,7 @@ class ClientSide(Protocol):
         """Let the response be the last one on the client's connection."""
 
     def switch(
-        self, reason: bytes, fields: Fields, upstream: SocketEnd, octets: bytes, limits: Limits
+        self, reason: bytes, fields: Fields, upstream: WebSocketEnd, octets: bytes, limits: Limits
     ) -> None:
         """Answer 101 and become one end of a WebSocket with the upstream's end.
 
@@ -152,7 +152,7 @@ class ForwardedResponse(Protocol):
     def deliverBody(self, protocol: Download) -> None:
         """Let the content flow."""
 
-    def switch(self) -> tuple[SocketEnd, bytes]:
+    def detach(self) -> tuple[WebSocketEnd, bytes]:
         """Make the connection of a 101 an end of a WebSocket; return it, and what came behind."""
 
 
@@ -223,11 +223,7 @@ class Exchange:
         if route.to_upstream.passed_here(head.fields):
             raise LoopDetected("this request has already passed through this proxy")
         framing = NO_CONTENT if upload is None else upload.framing
-        key = None
-        if opens_websocket(head, options):
-            # Frames sent too early, behind a handshake that is refused, would be read as a request.
-            client.end_connection()
-            key = opening_key(head, options, framing)
+        key = self._opening_key(framing) if opens_websocket(head, options) else None
         self._route = route
         self._attach(upload)
         fields = route.to_upstream.fields(head, options, host, client.hop, framing)
@@ -238,10 +234,9 @@ class Exchange:
             fields = one_hop_less(fields)
         if key is not None:
             fields += SWITCH
+        origin = route.target.origin
         self._request = UpstreamRequest(
-            *(route.target.origin, head.method, routed.target, fields, upload),
-            on_interim=self._interim,
-            websocket_key=key,
+            origin, head.method, routed.target, fields, upload, self._interim, key
         )
         self._since = self._sweeper.now
         self._sweeper.watch(self)
@@ -250,8 +245,7 @@ class Exchange:
         reason = route.to_client.reason(answer.reason)
         fields = route.to_client.fields(answer.fields, response.options, answer.status, host)
         if answer.status == 101:
-            upstream, octets = response.switch()
-            client.switch(reason, fields + SWITCH, upstream, octets, route.limits)
+            self._switch(response, reason, fields)
             return
         client.begin(answer.status, reason, fields, response.framing)
         self._download = download = Download(client)
@@ -259,6 +253,21 @@ class Exchange:
         client.flush()
         await download.done
         client.finish_content(route.to_client.trailers(response.trailers, response.options))
+
+    def _opening_key(self, framing: Framing) -> bytes:
+        """Return the key of an opening handshake.  Raises: UpgradeRequired, Malformed."""
+        # Frames sent too early, behind a handshake that is refused, would be read as a request.
+        self._client.end_connection()
+        return opening_key(self._client.head, self._client.options, framing)
+
+    def _switch(self, response: ForwardedResponse, reason: bytes, fields: Fields) -> None:
+        """Make a WebSocket of both connections; with that the exchange is over."""
+        upstream, octets = response.detach()
+        try:
+            self._client.switch(reason, [*fields, *SWITCH], upstream, octets, self._route.limits)
+        except Exception:
+            upstream.transport.abortConnection()
+            raise
 
     def _interim(self, head: ResponseHead) -> None:
         """Pass on an interim response.  Spec: RFC 9110 15.2."""

@@ -80,12 +80,7 @@ class ProxyService(Service):
         self._ports: list[IListeningPort] = []
         self._site: ProxySite | None = None
         self._agent: ForwardingAgent | None = None
-        limits = config.limits
-        waits = (limits.first_byte, limits.idle, limits.upload, config.client_limit)
-        options = (limits.ws_idle, limits.ws_ping)
-        self._sweeper = Sweeper.for_limits(
-            reactor, [*waits, *(limit for limit in options if limit is not None)]
-        )
+        self._sweeper = Sweeper.for_limits(reactor, (*config.limits.waits, config.client_limit))
 
     def privilegedStartService(self) -> None:
         """Listen, while the process still may bind low ports."""

@@ -37,6 +37,7 @@ from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Logged
 from pyproxy.ingress.site import ProxySite
 from pyproxy.policy.routing import RoutingTable
+from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.urls import parse_target
@@ -328,11 +329,7 @@ class Stage:
         )
         limits = config.limits
         reactor = cast(IProxyReactor, self.network)
-        waits = (limits.first_byte, limits.idle, limits.upload, client_limit)
-        options = (limits.ws_idle, limits.ws_ping)
-        self.sweeper = Sweeper.for_limits(
-            self.network, [*waits, *(limit for limit in options if limit is not None)]
-        )
+        self.sweeper = Sweeper.for_limits(self.network, (*limits.waits, client_limit))
         self.sweeper.start()
         self.agent = ForwardingAgent(reactor, self.sweeper, limits.connect)
         assert config.target is not None
@@ -413,6 +410,11 @@ def splits(octets: bytes) -> list[tuple[bytes, ...]]:
 def status_of(octets: bytes) -> int:
     """Return the status of the first response in octets; 0 without any."""
     return int(octets.split(b" ", 2)[1]) if octets.startswith(b"HTTP/1.") else 0
+
+
+def no_websocket() -> RelayedEnd:
+    """Stand for what makes the end of a WebSocket where none is opened."""
+    raise AssertionError("a WebSocket was opened")
 
 
 Act = Callable[[], object]

@@ -13,7 +13,6 @@ from enum import Enum
 
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IPushProducer,
 )
 from twisted.internet.protocol import Protocol, connectionDone
@@ -39,12 +38,12 @@ from pyproxy.ingress.request import ClientRequest
 from pyproxy.ingress.seams import SiteSide
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Upload
-from pyproxy.relay.flow import SocketEnd
 from pyproxy.relay.headers import fields_of
+from pyproxy.relay.lookout import LINGER_SECONDS, Lookout
 from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import hand_over, has_left, tune, unsent
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.relay.websocket import Pair
 from pyproxy.relay.writing import writer
 from pyproxy.semantics.forwarding import connection_options, host_of, persists
 from pyproxy.semantics.framing import ContentReader, content_reader, request_framing
@@ -56,17 +55,8 @@ MAX_PIPELINED_BYTES = 64 * 1024
 They are read at all only so that a client that leaves is noticed at once.
 """
 
-LINGER_SECONDS = 5.0
-"""How long a client that has taken its last response may go on sending; nginx has 5 s too."""
-
 MAX_LINGER_BYTES = 64 * 1024 * 1024
 """Octets that are read and dropped during that time; more is no accident."""
-
-GONE_INTERVAL = 0.05
-"""How often a client whose socket is not read is looked at, in seconds.
-
-Half of the 100 ms within which the upstream is to be closed behind a client that left.
-"""
 
 
 class State(Enum):
@@ -124,7 +114,7 @@ class Channel(Protocol):
         self._since = 0.0
         self._dropped = 0
         self._unsent = 0
-        self._look: IDelayedCall | None = None
+        self._lookout = Lookout(site.reactor, self._look_for_client)
 
     def connectionMade(self) -> None:
         """Begin to wait for a head."""
@@ -136,6 +126,7 @@ class Channel(Protocol):
         tune(transport, self.site.silence_limit)
         transport.registerProducer(self, True)
         self.site.opened(self)
+        self.site.sweeper.watch(self)
 
     # reading
 
@@ -249,7 +240,7 @@ class Channel(Protocol):
         self,
         request: ClientRequest,
         head: bytes,
-        upstream: SocketEnd,
+        upstream: WebSocketEnd,
         octets: bytes,
         limits: Limits,
     ) -> None:
@@ -258,20 +249,27 @@ class Channel(Protocol):
         Args: octets that the upstream sent behind its 101.
         """
         transport, site = self.transport, self.site
+        # What can fail comes before the 101.
+        client, pair = site.websockets.pair(request, transport, upstream, limits)
         self.send(head)
+        early = self._pending
+        self._request = None
         transport.unregisterProducer()
-        self._state = State.CLOSED
-        early, self._pending = self._pending, b""
-        self._request = self._source = None
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
-        client = site.socket(request)
         hand_over(transport, client)
-        site.closed(self)
+        site.opened(client)
+        self._let_go()
         self._flow.release(Hold.PIPELINE)
-        pair = Pair(client, upstream, limits, site.reactor, site.sweeper, client.on_end)
         pair.open(early, octets)
+
+    def _let_go(self) -> None:
+        """Have nothing more to do with the connection."""
+        self._state = State.CLOSED
+        self._pending = b""
+        self._reader = None
+        self._source = None
+        self._lookout.end()
+        self.site.sweeper.unwatch(self)
+        self.site.closed(self)
 
     def response_broken(self, request: ClientRequest, flush: bool) -> None:
         """End the connection inside a response.
@@ -342,32 +340,23 @@ class Channel(Protocol):
     def reading_pauses(self) -> None:
         """Stop reading, and begin to look whether the client is still there."""
         self.transport.pauseProducing()
-        if self._look is None:
-            self._look = self.site.reactor.callLater(GONE_INTERVAL, self._look_for_client)
+        self._lookout.begin()
 
-    def _look_for_client(self) -> None:
+    def _look_for_client(self) -> bool:
         """Notice that a client left although its socket is not read.
 
         A FIN behind unread octets shows in the socket's state only.
         """
-        self._look = None
         if not self._flow.held or self._state is State.CLOSED:
-            return
-        if has_left(self.transport):
+            return False
+        gone = has_left(self.transport)
+        if gone:
             self.transport.abortConnection()
-        else:
-            self._look = self.site.reactor.callLater(GONE_INTERVAL, self._look_for_client)
+        return not gone
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End the exchange at hand: the client is gone."""
-        self._state = State.CLOSED
-        self._pending = b""
-        self._reader = None
-        self._source = None
-        self.site.closed(self)
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+        self._let_go()
         request, self._request = self._request, None
         if request is not None:
             request.connectionLost(reason)
@@ -402,6 +391,10 @@ class Channel(Protocol):
             self._request.end(Unavailable("the proxy is ending"))
         elif self._state is State.OPEN:
             self._end()
+
+    def abandon(self) -> None:
+        """End the connection at once: the proxy has no more time."""
+        self.transport.abortConnection()
 
     # what twisted.web's requests ask of a channel
 

@@ -21,8 +21,8 @@ from pyproxy.errors import BadRequest, ProxyError
 from pyproxy.ingress.seams import ChannelSide, SiteSide
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Upload
-from pyproxy.relay.flow import SocketEnd
 from pyproxy.relay.headers import WireHeaders
+from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.fields import Fields, values
 from pyproxy.semantics.forwarding import Hop
@@ -160,14 +160,12 @@ class ClientRequest(server.Request):
         self._persists = False
 
     def switch(
-        self, reason: bytes, fields: Fields, upstream: SocketEnd, octets: bytes, limits: Limits
+        self, reason: bytes, fields: Fields, upstream: WebSocketEnd, octets: bytes, limits: Limits
     ) -> None:
         """Answer 101 and become one end of a WebSocket with the upstream's end.
 
         Args: octets that the upstream sent behind its own 101.
         """
-        self.begun = True
-        self.status = 101
         head = write_head(b"HTTP/1.1 101 %b" % reason, fields)
         self.channel.switch(self, head, upstream, octets, limits)
 

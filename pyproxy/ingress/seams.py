@@ -9,11 +9,14 @@ from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
 
 from pyproxy.errors import ProxyError
 from pyproxy.policy.routing import Limits
-from pyproxy.relay.flow import SocketEnd
 from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.messages import RequestHead
+
+LOGGED_FIELDS = frozenset({b"referer", b"user-agent", b"x-forwarded-for"})
+"""Request fields that the access log asks for, in lower case."""
 
 
 class SiteSide(Protocol):
@@ -35,8 +38,13 @@ class SiteSide(Protocol):
     def log(self, request: Any) -> None:
         """Write the access log's line for a request that has ended."""
 
-    def socket(self, request: Any) -> Any:
-        """Return a new client's end of a WebSocket, for a request that opened it."""
+    @property
+    def logs(self) -> bool:
+        """Whether there is an access log."""
+
+    @property
+    def websockets(self) -> Any:
+        """The factory of the clients' ends of WebSockets."""
 
     def getResourceFor(self, request: Any) -> Any:
         """Return the resource that serves a request."""
@@ -96,7 +104,7 @@ class ChannelSide(Protocol):
         """End the connection inside a response."""
 
     def switch(
-        self, request: Any, head: bytes, upstream: SocketEnd, octets: bytes, limits: Limits
+        self, request: Any, head: bytes, upstream: WebSocketEnd, octets: bytes, limits: Limits
     ) -> None:
         """Send the head of a 101 and hand the connection over to a WebSocket."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,13 @@ from twisted.web import server
 from twisted.web.resource import IResource
 
 from pyproxy.ingress.channel import Channel
-from pyproxy.ingress.request import ClientRequest
 from pyproxy.ingress.seams import Logged
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.relay.websocket import Pair
 from pyproxy.semantics.forwarding import Hop, Network
 
 if TYPE_CHECKING:
-    from pyproxy.ingress.websocket import ClientSocket, ClientSocketFactory
+    from pyproxy.ingress.websocket import ClientWebSocket, ClientWebSocketFactory
 
 SHUTDOWN_SECONDS = 2.0
 """How long the last octets may take to leave when the proxy ends."""
@@ -62,8 +61,7 @@ class ProxySite(server.Site):
         self._trusted = trusted
         self._trust_unix = trust_unix
         self._access_log = access_log
-        self._connections: set[Channel | ClientSocket] = set()
-        self._sockets: ClientSocketFactory | None = None
+        self._connections: set[Channel | ClientWebSocket] = set()
         self._instance = os.urandom(4).hex()
         self._requests = 0
 
@@ -77,17 +75,12 @@ class ProxySite(server.Site):
     def stopFactory(self) -> None:
         """End; see ``startFactory``."""
 
-    def opened(self, channel: Channel) -> None:
+    def opened(self, connection: Channel | ClientWebSocket) -> None:
         """Take note of a connection."""
-        self._connections.add(channel)
-        self.sweeper.watch(channel)
+        self._connections.add(connection)
 
-    def closed(self, channel: Channel) -> None:
+    def closed(self, connection: Channel | ClientWebSocket) -> None:
         """Forget a connection."""
-        self.sweeper.unwatch(channel)
-        self._forget(channel)
-
-    def _forget(self, connection: Channel | ClientSocket) -> None:
         self._connections.discard(connection)
         if self.closing and not self._connections and not self._all_gone.called:
             self._all_gone.callback(None)
@@ -107,27 +100,23 @@ class ProxySite(server.Site):
 
     def _out_of_time(self, failure: Failure) -> None:
         failure.trap(DeferredTimeout)
+        for connection in list(self._connections):
+            connection.abandon()
 
-    def socket(self, request: ClientRequest) -> ClientSocket:
-        """Return a new client's end of a WebSocket, for a request that opened it."""
+    @cached_property
+    def websockets(self) -> ClientWebSocketFactory:
+        """The factory of the clients' ends of WebSockets."""
         # Imported where it is asked for: autobahn costs 80 ms and 5 MiB.
-        from pyproxy.ingress.websocket import ClientSocketFactory, SocketRecord
+        from pyproxy.ingress.websocket import ClientWebSocketFactory
 
-        if self._sockets is None:
-            self._sockets = ClientSocketFactory(self.reactor)
-        record = None if self._access_log is None else SocketRecord.of(request)
+        return ClientWebSocketFactory(self)
 
-        def ended(pair: Pair) -> None:
-            if record is not None and self._access_log is not None:
-                record.end(pair)
-                self._access_log(record)
-            self._forget(client)
+    @property
+    def logs(self) -> bool:
+        """Whether there is an access log."""
+        return self._access_log is not None
 
-        client = self._sockets.pair_with(ended)
-        self._connections.add(client)
-        return client
-
-    def log(self, request: ClientRequest) -> None:  # type: ignore[override]
+    def log(self, request: Logged) -> None:  # type: ignore[override]
         """Write the access log's line for a request that has ended."""
         if self._access_log is not None:
             self._access_log(request)

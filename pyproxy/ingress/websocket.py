@@ -1,26 +1,29 @@
-"""The client's end of a WebSocket, and the factory that makes it: autobahn's, on our relay."""
+"""The client's end of a WebSocket: to it we are a server, hence autobahn's server classes.
+
+What is used of them stands in ``relay.ends``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import attrs
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from twisted.internet.interfaces import IReactorTime
 
 from pyproxy.errors import ProxyError
 from pyproxy.ingress.request import ClientRequest
+from pyproxy.ingress.seams import LOGGED_FIELDS, SiteSide
+from pyproxy.policy.routing import Limits
 from pyproxy.relay.ends import RelayedEnd
+from pyproxy.relay.seams import WebSocketEnd
+from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.websocket import Pair
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.messages import RequestHead
 
-_SHOWN_FIELDS = frozenset({b"referer", b"user-agent", b"x-forwarded-for"})
-
 
 @attrs.define(eq=False)
-class SocketRecord:
+class WebSocketRecord:
     """What the access log shows of a WebSocket; less than its request holds, since many stay open.
 
     Attributes: as ``ClientRequest`` has them.
@@ -36,10 +39,10 @@ class SocketRecord:
     left: bool = False
 
     @classmethod
-    def of(cls, request: ClientRequest) -> SocketRecord:
+    def of(cls, request: ClientRequest) -> WebSocketRecord:
         """Begin the record of a WebSocket that a request opened."""
         head = request.head
-        shown = [field for field in head.fields if field[0].lower() in _SHOWN_FIELDS]
+        shown = [field for field in head.fields if field[0].lower() in LOGGED_FIELDS]
         head = RequestHead(head.method, head.target, head.minor_version, shown)
         return cls(head, request.hop, request.began_at, request.request_id)
 
@@ -48,32 +51,51 @@ class SocketRecord:
         self.sentLength, self.error, self.left = pair.sent, pair.error, pair.client_left
 
 
-class ClientSocket(RelayedEnd, WebSocketServerProtocol):  # type: ignore[misc]
-    """The client's end.
-
-    Attributes:
-        on_end: called with the pair once both ends are gone.
-    """
-
-    on_end: Callable[[Pair], None]
+# The two bases of autobahn's own class declare some attributes with different types.
+class ClientWebSocket(RelayedEnd, WebSocketServerProtocol):  # type: ignore[misc]
+    """Our end of the connection from the client, once it was sent a 101."""
 
     def shut_down(self) -> None:
         """End the WebSocket because the proxy ends."""
         if self._pair is not None:
             self._pair.shut_down()
 
+    def abandon(self) -> None:
+        """End the WebSocket at once: the proxy has no more time."""
+        if self._pair is not None:
+            self._pair.abandon()
 
-class ClientSocketFactory(WebSocketServerFactory):
-    """Makes the clients' ends."""
 
-    protocol = ClientSocket  # type: ignore[assignment]
+class ClientWebSocketFactory(WebSocketServerFactory):
+    """Makes the clients' ends, and pairs each with the upstream's."""
+
+    protocol = ClientWebSocket  # type: ignore[assignment]
     noisy = False
 
-    def __init__(self, reactor: IReactorTime) -> None:
-        super().__init__(reactor=reactor)  # type: ignore[no-untyped-call]
+    def __init__(self, site: SiteSide) -> None:
+        super().__init__(reactor=site.reactor)  # type: ignore[no-untyped-call]
+        self._site = site
 
-    def pair_with(self, on_end: Callable[[Pair], None]) -> ClientSocket:
-        """Make a client's end."""
-        end = cast(ClientSocket, self.buildProtocol(None))
-        end.on_end = on_end
-        return end
+    def pair(
+        self,
+        request: ClientRequest,
+        transport: StreamTransport,
+        upstream: WebSocketEnd,
+        limits: Limits,
+    ) -> tuple[ClientWebSocket, Pair]:
+        """Make the client's end of a WebSocket and pair it with the upstream's.
+
+        Args: the request that opened it, and the client's transport, which is not handed over yet.
+        """
+        site = self._site
+        client = cast(ClientWebSocket, self.buildProtocol(None))
+        client.makeConnection(transport)
+        record = WebSocketRecord.of(request) if site.logs else None
+
+        def ended(pair: Pair) -> None:
+            site.closed(client)
+            if record is not None:
+                record.end(pair)
+                site.log(record)
+
+        return client, Pair(client, upstream, limits, site.reactor, site.sweeper, ended)

@@ -39,6 +39,12 @@ class Limits:
     ws_ping: float | None = None
     max_message: int | None = None
 
+    @property
+    def waits(self) -> tuple[float, ...]:
+        """The limits that a sweeper keeps, and the time between two pings."""
+        waits = (self.first_byte, self.idle, self.upload, self.ws_idle, self.ws_ping)
+        return tuple(wait for wait in waits if wait is not None)
+
 
 @attrs.frozen
 class Route:

@@ -15,16 +15,18 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pyproxy.relay.flow import Flow, SocketPair
+from pyproxy.relay.seams import OctetSink, WebSocketPair
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.frames import CLOSE, MAX_CONTROL_BYTES, PING
 
 
 @implementer(IHalfCloseableProtocol)
 class RelayedEnd:
-    """One end; to be mixed in before a protocol class of autobahn's, whose ``sendFrame`` it uses.
+    """One end; to be mixed in before autobahn's ``WebSocketServerProtocol`` or ``…ClientProtocol``.
 
-    The class attributes are what ``sendFrame`` asks a protocol for; it masks what goes to servers.
+    Of these it uses ``sendFrame``, which masks what goes to servers and asks for the class
+    attributes below and for ``factory.isServer``.  Their ``__init__`` and ``connectionMade``, which
+    make what an endpoint needs (6 KiB a connection), are left out.
     """
 
     transport: StreamTransport
@@ -36,25 +38,24 @@ class RelayedEnd:
     maskClientFrames = True
     maskServerFrames = False
 
-    # autobahn's own __init__ and connectionMade make what an endpoint needs: 6 KiB a connection.
     def __init__(self) -> None:
-        self._pair: SocketPair | None = None
-        self._flow: Flow | None = None
+        self._pair: WebSocketPair | None = None
+        self._octets: OctetSink | None = None
 
     def makeConnection(self, transport: StreamTransport) -> None:
-        """Take a transport over."""
+        """Take note of the transport."""
         self.transport = transport
         self.connected = 1
 
-    def join(self, pair: SocketPair, flow: Flow) -> None:
+    def join(self, pair: WebSocketPair, direction: OctetSink) -> None:
         """Take part in a pair.  Args: what takes the octets that come from this end."""
         self._pair = pair
-        self._flow = flow
+        self._octets = direction
 
     def dataReceived(self, data: bytes) -> None:
         """Pass octets on."""
-        if self._flow is not None:
-            self._flow.feed(data)
+        if self._octets is not None:
+            self._octets.feed(data)
 
     def readConnectionLost(self) -> None:
         """Take note that the peer sent a FIN."""
@@ -66,7 +67,7 @@ class RelayedEnd:
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Take note that the connection is no more, and let go of the pair."""
-        pair, self._pair, self._flow = self._pair, None, None
+        pair, self._pair, self._octets = self._pair, None, None
         if pair is not None:
             pair.lost(self)
 

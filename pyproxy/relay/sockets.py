@@ -7,9 +7,10 @@ import fcntl
 import select
 import socket
 import termios
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from twisted.protocols.policies import ProtocolWrapper
 
 from pyproxy.relay.transports import StreamTransport
 
@@ -98,29 +99,22 @@ def tune(transport: StreamTransport, seconds: float) -> None:
             handle.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-class Connectable(Protocol):
-    """What can take a transport over: a protocol."""
-
-    def makeConnection(self, transport: StreamTransport) -> None:
-        """Take a transport over."""
-
-
 def half_close(transport: StreamTransport) -> None:
-    """Send a FIN behind what was written, and go on reading; TLS says good-bye in its own way."""
+    """Send a FIN behind what was written, and go on reading; TLS says good-bye in its own way.
+
+    Twisted ends a TLS connection when the peer answers that, so there it is no half.
+    """
     if ISSLTransport.providedBy(transport):
         transport.loseConnection()
     else:
         transport.loseWriteConnection()
 
 
-def hand_over(transport: StreamTransport, protocol: Connectable) -> None:
-    """Make another protocol the one that a transport, or the TLS on it, speaks to."""
+def hand_over(transport: StreamTransport, protocol: object) -> None:
+    """Make another protocol the one that a transport, or what wraps it (TLS, PROXY), speaks to."""
     owner: Any = transport
-    if ISSLTransport.providedBy(transport):
-        owner.wrappedProtocol = protocol
-    else:
-        owner.protocol = protocol
-    protocol.makeConnection(owner)
+    name = "wrappedProtocol" if isinstance(owner, ProtocolWrapper) else "protocol"
+    setattr(owner, name, protocol)
 
 
 def unsent(transport: StreamTransport) -> int:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from enum import Enum
+from functools import partial
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+import attrs
+from twisted.internet.interfaces import IReactorTime
 
 from pyproxy.errors import (
     ClientMessageTooBig,
@@ -21,97 +24,96 @@ from pyproxy.errors import (
     UpstreamMessageTooBig,
 )
 from pyproxy.policy.routing import Limits
-from pyproxy.relay.flow import Flow, SocketEnd
+from pyproxy.relay.direction import PlainDirection, WatchedDirection
 from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.lookout import LINGER_SECONDS, LOOK_INTERVAL, Lookout
+from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import has_left, tune, unsent
 from pyproxy.relay.writing import backlog
 from pyproxy.semantics.frames import FrameCount, FrameWatch
-
-CLOSE_SECONDS = 5.0
-"""How long an end may take to close its side once it was told of the end; nginx lingers as long."""
-
-LOOK_INTERVAL = 0.05
-"""How often ends that are ending, or cannot be heard, are looked at, in seconds.
-
-Half of the 100 ms within which the upstream is to be closed behind a client that left.
-"""
 
 PING_BYTES = 8
 """Octets of payload in our pings: random ones, so that no other Pong is taken for the answer."""
 
 
+AnyDirection = PlainDirection | WatchedDirection
+
+
+class State(Enum):
+    """Where a WebSocket is; it only ever goes on to a later one."""
+
+    OPEN = "octets pass both ways"
+    ENDING = "an end sends nothing more, or is gone"
+    CLOSING = "the proxy ended it: both ends were sent a Close, or are when a frame ends"
+    OVER = "both ends are gone"
+
+
+@attrs.define(eq=False)
 class Pair:
     """The two ends of an open WebSocket, which live and end together.
 
+    ===============================  ============================================================
+    what an end does                 what becomes of the other
+    ===============================  ============================================================
+    sends a FIN behind its Close     gets the FIN too, and may still answer
+    the client leaves otherwise      the upstream gets what is on its way, and is closed
+    the upstream leaves otherwise    the client gets what is on its way, then a FIN
+    ===============================  ============================================================
+
+    An end is closed once it has sent its FIN, or nobody listens to it, and it was told of the end.
+
     Attributes:
+        client: the client's end.
         error: why the proxy, or the upstream's end, ended it; None otherwise.
         client_left: the client went away without a closing handshake.
     """
 
-    __slots__ = (
-        "_client",
-        "_clock",
-        "_ending",
-        "_forsaken",
-        "_gone",
-        "_heard",
-        "_heard_at",
-        "_limits",
-        "_look_call",
-        "_on_end",
-        "_pinged_at",
-        "_seen",
-        "_sweeper",
-        "_to_client",
-        "_to_upstream",
-        "_upstream",
-        "client_left",
-        "error",
-    )
+    client: WebSocketEnd
+    _upstream: WebSocketEnd
+    _limits: Limits
+    _clock: IReactorTime
+    _sweeper: Sweeper
+    _on_end: Callable[[Pair], None]
+    error: ProxyError | None = None
+    client_left: bool = False
+    _state: State = State.OPEN
+    _gone: tuple[WebSocketEnd, ...] = ()
+    _forsaken_at: float | None = None
+    _heard: int = 0
+    _heard_at: float = 0.0
+    _pinged_at: float = 0.0
+    _upstream_took: tuple[int, int] | None = None
+    _moved: dict[WebSocketEnd, tuple[object, float]] | None = None
+    _to_upstream: AnyDirection = attrs.field(init=False)
+    _to_client: AnyDirection = attrs.field(init=False)
+    _lookout: Lookout = attrs.field(init=False)
 
-    def __init__(
-        self,
-        client: SocketEnd,
-        upstream: SocketEnd,
-        limits: Limits,
-        clock: IReactorTime,
-        sweeper: Sweeper,
-        on_end: Callable[[Pair], None],
-    ) -> None:
-        self._client = client
-        self._upstream = upstream
-        self._limits = limits
-        self._clock = clock
-        self._sweeper = sweeper
-        self._on_end = on_end
-        self._ending = False
-        self._forsaken = False
-        self._gone: tuple[SocketEnd, ...] = ()
-        self._seen: dict[SocketEnd, tuple[object, float]] = {}
-        self._look_call: IDelayedCall | None = None
-        self._heard = 0
-        self._heard_at = self._pinged_at = sweeper.now
-        self.error: ProxyError | None = None
-        self.client_left = False
-        ping = b"" if limits.ws_ping is None else os.urandom(PING_BYTES)
-        self._to_upstream = self._flow(client, upstream, ping, ClientMessageTooBig)
-        self._to_client = self._flow(upstream, client, ping, UpstreamMessageTooBig)
+    def __attrs_post_init__(self) -> None:
+        self._lookout = Lookout(self._clock, self._look)
+        self._heard_at = self._pinged_at = self._sweeper.now
+        if self._limits.ws_ping is None and self._limits.max_message is None:
+            on_pause = self._lookout.begin
+            self._to_upstream = PlainDirection(self.client, self._upstream, on_pause, FrameCount())
+            self._to_client = PlainDirection(self._upstream, self.client, on_pause, FrameCount())
+        else:
+            self._watch()
+        # The client's connection was set up so when it began.
+        tune(self._upstream.transport, self._limits.idle)
 
-    def _flow(
-        self, source: SocketEnd, sink: SocketEnd, ping: bytes, too_big: type[ProxyError]
-    ) -> Flow:
-        most = self._limits.max_message
-        watched = ping or most is not None
-        frames = FrameWatch(most, ping) if watched else FrameCount()
-        error = f"a message has more than {most} bytes"
-        return Flow(source, sink, frames, ping, self._look_soon, lambda: self.end(too_big(error)))
+    def _watch(self) -> None:
+        """Make directions whose frames are looked at."""
+        most, pings = self._limits.max_message, self._limits.ws_ping is not None
+        up, down = (FrameWatch(most, os.urandom(PING_BYTES) if pings else b"") for _ in range(2))
+        on_pause = self._lookout.begin
+        self._to_upstream = WatchedDirection(self.client, self._upstream, on_pause, up)
+        self._to_client = WatchedDirection(self._upstream, self.client, on_pause, down)
+        self._to_upstream.join(down, partial(self._too_big, ClientMessageTooBig))
+        self._to_client.join(up, partial(self._too_big, UpstreamMessageTooBig))
 
     def open(self, from_client: bytes, from_upstream: bytes) -> None:
         """Begin.  Args: octets that came together with the opening handshake."""
-        self._client.join(self, self._to_upstream)
+        self.client.join(self, self._to_upstream)
         self._upstream.join(self, self._to_client)
-        # The client's connection was set up so when it began.
-        tune(self._upstream.transport, self._limits.idle)
         self._to_upstream.open()
         self._to_client.open()
         if self._limits.ws_idle is not None or self._limits.ws_ping is not None:
@@ -123,150 +125,165 @@ class Pair:
 
     @property
     def sent(self) -> int:
-        """Octets that went to the client."""
+        """Octets of the upstream that passed to the client."""
         return self._to_client.count
 
     # how it ends
 
     def end(self, error: ProxyError) -> None:
         """End both ends with a Close frame that says why."""
-        if self._ending:
+        if self._state is State.CLOSING or self._state is State.OVER:
             return
-        self.error = error
-        self._begin_to_end()
-        for flow in (self._to_client, self._to_upstream):
-            flow.close(error.close_code, error.detail)
-        self._settle()
+        self._state = State.CLOSING
+        self.error = self.error or error
+        self._lookout.begin()
+        for direction in (self._to_client, self._to_upstream):
+            direction.close(error.close_code, error.detail)
+        self._close_finished()
 
     def shut_down(self) -> None:
         """End because the proxy ends."""
         self.end(Unavailable("the proxy is ending"))
 
-    def read_lost(self, end: SocketEnd) -> None:
-        """Take note that an end sends nothing more.
+    def abandon(self) -> None:
+        """Be over at once: there is no time left."""
+        for end in (self.client, self._upstream):
+            if end not in self._gone:
+                end.transport.abortConnection()
+        self._be_over()
 
-        Behind a Close frame that leaves the other direction as it is: the Close that answers may
-        still come.  Without one the end is gone.
-        """
-        flow, back = self._flows(end)
-        flow.source_done = True
-        handshake = self.error is not None or flow.closed
+    def _too_big(self, kind: type[ProxyError]) -> None:
+        self.end(kind(f"a message has more than {self._limits.max_message} bytes"))
+
+    def read_lost(self, end: WebSocketEnd) -> None:
+        """Take note that an end sends nothing more.  Spec: RFC 6455 7.1.1."""
+        from_end, to_end = self._directions(end)
+        expected = self._ends_well(from_end)
         self._begin_to_end(end)
-        flow.finish()
-        if not handshake:
-            self._forsake(end, back)
-        self._settle()
+        from_end.source_done = True
+        from_end.finish()
+        if not expected:
+            self._forsake_upstream(end)
+            to_end.finish()
+        self._close_finished()
 
-    def lost(self, end: SocketEnd) -> None:
+    def lost(self, end: WebSocketEnd) -> None:
         """Take note that an end is gone."""
-        flow, back = self._flows(end)
-        flow.source_done = back.sink_done = True
-        self._gone += (end,)
+        from_end, to_end = self._directions(end)
+        expected = self._ends_well(from_end)
         self._begin_to_end(end)
-        back.drop()
-        flow.finish()
-        if end is self._client:
-            self._forsake(end, back)
-        self._settle()
+        self._gone += (end,)
+        from_end.source_done = to_end.sink_done = True
+        to_end.drop()
+        from_end.finish()
+        if not expected:
+            self._forsake_upstream(end)
+        self._close_finished()
 
-    def _forsake(self, end: SocketEnd, back: Flow) -> None:
-        """Tell an end nothing more; nobody listens to the upstream for a client that left."""
-        if end is self._client:
-            self._forsaken = back.source_done = True
-        back.finish()
+    def _ends_well(self, from_end: AnyDirection) -> bool:
+        """Whether an end may go: its Close has passed, or it was sent one of ours."""
+        return self._state is State.CLOSING or from_end.closed
 
-    def _begin_to_end(self, end: SocketEnd | None = None) -> None:
-        """Take note of what ended it first.  Args: the end that did, None for the proxy."""
-        if self._ending:
+    def _forsake_upstream(self, end: WebSocketEnd) -> None:
+        """Listen to the upstream no more, if it is the client that left."""
+        if end is self.client and self._forsaken_at is None:
+            self._to_client.source_done = True
+            self._forsaken_at = self._clock.seconds()
+
+    def _begin_to_end(self, end: WebSocketEnd) -> None:
+        """Take note of what ended it first."""
+        if self._state is not State.OPEN:
             return
-        self._ending = True
-        self._sweeper.unwatch(self)
-        self._look_soon()
-        if end is None or self._to_client.closing or self._to_upstream.closing:
+        self._state = State.ENDING
+        self._lookout.begin()
+        if self._to_client.closing or self._to_upstream.closing:
             return
-        if end is self._client:
+        if end is self.client:
             self.client_left = True
         else:
             self.error = ResponseIncomplete("the upstream left without a Close frame")
 
-    def _settle(self) -> None:
+    def _close_finished(self) -> None:
         """Close the ends that have nothing more to say or to be told."""
-        for end in (self._client, self._upstream):
-            flow, back = self._flows(end)
-            if flow.source_done and back.sink_done and end not in self._gone:
+        for end in (self.client, self._upstream):
+            from_end, to_end = self._directions(end)
+            if from_end.source_done and to_end.sink_done and end not in self._gone:
                 end.transport.loseConnection()
-        if len(self._gone) == 2 and self._on_end is not _nobody:
-            on_end, self._on_end = self._on_end, _nobody
-            if self._look_call is not None:
-                self._look_call.cancel()
-                self._look_call = None
-            on_end(self)
+        if len(self._gone) == 2:
+            self._be_over()
 
-    def _flows(self, end: SocketEnd) -> tuple[Flow, Flow]:
+    def _be_over(self) -> None:
+        if self._state is not State.OVER:
+            self._state = State.OVER
+            self._lookout.end()
+            self._sweeper.unwatch(self)
+            self._on_end(self)
+
+    def _directions(self, end: WebSocketEnd) -> tuple[AnyDirection, AnyDirection]:
         """Return the direction from an end, and the one to it."""
-        if end is self._client:
+        if end is self.client:
             return self._to_upstream, self._to_client
         return self._to_client, self._to_upstream
 
     # time
 
-    def _look_soon(self) -> None:
-        if self._look_call is None:
-            self._look_call = self._clock.callLater(LOOK_INTERVAL, self._look)
-
-    def _look(self) -> None:
+    def _look(self) -> bool:
         """Look after ends that are ending, and after a client that cannot be heard."""
-        self._look_call = None
+        if self._state is State.OPEN:
+            if self._to_upstream.paused:
+                self._look_for_client()
+                return True
+            self._upstream_took = None
+            return False
         now = self._clock.seconds()
-        if self._ending:
-            for end in (self._client, self._upstream):
-                flow, _ = self._flows(end)
-                still = self._still(end, flow.count, now)
-                if end not in self._gone and still >= self._patience(end):
-                    end.transport.abortConnection()
-        elif not self._to_upstream.paused:
-            self._seen.clear()
-            return
-        elif self._still(self._upstream, 0, now) and has_left(self._client.transport):
-            # A FIN behind unread octets shows in the socket's state only.
-            self._client.transport.abortConnection()
-        if len(self._gone) < 2:
-            self._look_soon()
+        for end in (self.client, self._upstream):
+            if end not in self._gone and self._has_been_still(end, now):
+                end.transport.abortConnection()
+        return self._state is not State.OVER
 
-    def _still(self, end: SocketEnd, count: int, now: float) -> float:
-        """Return for how long nothing has moved at an end, in seconds.
+    def _look_for_client(self) -> None:
+        """Notice that a client left although its socket is not read.
 
-        Args: what came from it, in octets, if that counts.
+        A FIN behind octets that nobody reads shows in the socket's state only.  As long as the
+        upstream goes on taking octets, those before the FIN are not lost.
         """
-        moved = (count, backlog(end.transport), unsent(end.transport))
-        seen, since = self._seen.get(end, (None, now))
-        if moved != seen:
-            self._seen[end] = (moved, now)
-            return 0.0
-        return now - since
+        waits = (backlog(self._upstream.transport), unsent(self._upstream.transport))
+        took, self._upstream_took = waits != self._upstream_took, waits
+        if not took and has_left(self.client.transport):
+            self.client.transport.abortConnection()
 
-    def _patience(self, end: SocketEnd) -> float:
-        """Return how long an end that is ending may keep still, in seconds."""
-        if end is self._upstream and self._forsaken:
-            return LOOK_INTERVAL / 2
-        if backlog(end.transport) or unsent(end.transport):
-            return self._limits.idle
-        return CLOSE_SECONDS
+    def _has_been_still(self, end: WebSocketEnd, now: float) -> bool:
+        """Tell whether an end that is ending has been given enough time.
+
+        An upstream whose client left has one interval.  Any other end may go on for as long as
+        something moves; without that it has LINGER_SECONDS, or while it has octets to take the
+        limit of silence.
+        """
+        if end is self._upstream and self._forsaken_at is not None:
+            return now - self._forsaken_at >= LOOK_INTERVAL / 2
+        if self._moved is None:
+            self._moved = {}
+        from_end, _ = self._directions(end)
+        waits = (backlog(end.transport), unsent(end.transport))
+        moved = (from_end.count, waits)
+        seen, since = self._moved.get(end, (None, now))
+        if moved != seen:
+            self._moved[end] = (moved, now)
+            return False
+        return now - since >= (self._limits.idle if any(waits) else LINGER_SECONDS)
 
     def check(self, now: float) -> None:
         """Keep the limit of silence, and send pings."""
         limits = self._limits
         heard = self._to_client.arrived + self._to_upstream.arrived
-        if heard != self._heard:
+        if heard > self._heard:
             self._heard, self._heard_at = heard, now
         elif limits.ws_idle is not None and now - self._heard_at >= limits.ws_idle:
-            self.end(ReadTimeout(f"no frame came for {limits.ws_idle:g} s"))
+            self.end(ReadTimeout(f"nothing came for {limits.ws_idle:g} s"))
             return
-        if limits.ws_ping is not None and now - self._pinged_at >= limits.ws_ping:
-            self._pinged_at = now
-            self._to_client.ping()
-            self._to_upstream.ping()
-
-
-def _nobody(pair: Pair) -> None:
-    """Stand in for who was told already."""
+        if limits.ws_ping is None or now - self._pinged_at < limits.ws_ping:
+            return
+        self._pinged_at = now
+        for direction in (self._to_client, self._to_upstream):
+            if self._state is State.OPEN and isinstance(direction, WatchedDirection):
+                direction.ping()

@@ -30,23 +30,28 @@ def is_plain(transport: StreamTransport) -> bool:
 def writer(transport: StreamTransport) -> Callable[[bytes], None]:
     """Return what writes octets to a transport, in order with the transport's own ``write``.
 
-    A transport that is no plain socket (TLS, a test's) is written to as usual.  To a plain one a
-    view of octets may be written whose place is used again: what has to wait is copied.
+    A transport that is no plain socket (TLS, a test's) is written to as usual.
     """
     if is_plain(transport):
         return _ThroughWriter(cast(tcp.Connection, transport)).write
     return transport.write
 
 
+def view_writer(transport: StreamTransport) -> Callable[[bytes | memoryview], None]:
+    """Return a ``writer`` that also takes views whose place is used again.
+
+    What has to wait is copied.
+    """
+    if is_plain(transport):
+        return _ThroughWriter(cast(tcp.Connection, transport)).write
+    write = transport.write
+    return lambda octets: write(bytes(octets))
+
+
 def backlog(transport: StreamTransport) -> int:
     """Return how many octets wait in a transport; 0 where that cannot be known."""
     begun = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
     return int(begun + getattr(transport, "_tempDataLen", 0))
-
-
-def pending(transport: StreamTransport) -> bool:
-    """Tell whether octets wait in a transport; False where that cannot be known."""
-    return bool(getattr(transport, "dataBuffer", b"") or getattr(transport, "_tempDataBuffer", ()))
 
 
 class _ThroughWriter:

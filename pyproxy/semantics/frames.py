@@ -7,8 +7,6 @@ Spec: RFC 6455 5.2.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import attrs
 
 CONTINUATION, CLOSE, PING, PONG = 0x0, 0x8, 0x9, 0xA
@@ -64,10 +62,8 @@ class FrameCount:
     Attributes:
         left: octets of the frame at hand that have still to pass; its header has passed.
         closing: a Close frame has begun to pass.
-        held: octets that wait, which is none here.
     """
 
-    held: ClassVar[int] = 0
     left: int = 0
     closing: bool = False
     _header: bytes = b""
@@ -142,24 +138,25 @@ class FrameWatch:
     most MAX_HEADER_BYTES + MAX_CONTROL_BYTES octets.
 
     Attributes:
+        ping: the payload of our pings to the source, empty without any; only what answers one is
+            taken out.
+        pings: how many of them are not answered.
         too_big: a message went past the bound; nothing of that frame or after it is let through.
         boundary: where in the octets that were let through last the first frame began, or would
             begin; -1 for nowhere.
+        held: octets that wait for the rest of their header.
     """
 
     _max_message: int | None = None
-    _ping: bytes = b""
+    ping: bytes = b""
+    pings: int = 0
     left: int = 0
     closing: bool = False
     too_big: bool = False
     boundary: int = -1
+    held: int = 0
     _message: int = 0
-    _held: bytes = b""
-
-    @property
-    def held(self) -> int:
-        """How many octets wait for the rest of their header, or of a Pong that may be ours."""
-        return len(self._held)
+    _waiting: bytes = b""
 
     @property
     def at_boundary(self) -> bool:
@@ -173,7 +170,7 @@ class FrameWatch:
 
     def let_through(self, octets: bytes) -> bytes:
         """Return what goes on of octets that have arrived, and of those that were held."""
-        data, self._held = self._held + octets, b""
+        data, self._waiting, self.held = self._waiting + octets, b"", 0
         size = len(data)
         passed = []
         # Frames that pass together are cut out in one piece; one by one costs half as much again.
@@ -182,14 +179,16 @@ class FrameWatch:
         while at < size and not self.too_big:
             header = parse_header(data[at : at + MAX_HEADER_BYTES])
             if header is None:
-                self._held = data[at:]
+                self._waiting = data[at:]
+                self.held = size - at
                 break
             end = at + header.size + header.length
             if self._may_be_ours(header):
                 if end > size:
-                    self._held = data[at:]
+                    self._waiting = data[at:]
                     break
-                if unmasked(data[at + header.size : end], header.mask) == self._ping:
+                if unmasked(data[at + header.size : end], header.mask) == self.ping:
+                    self.pings -= 1
                     passed.append(data[begin:at])
                     begin = at = end
                     continue
@@ -220,7 +219,7 @@ class FrameWatch:
 
     def _may_be_ours(self, header: Header) -> bool:
         """Tell whether a frame can be a Pong that answers our ping."""
-        return header.opcode == PONG and header.length == len(self._ping) > 0
+        return self.pings > 0 and header.opcode == PONG and header.length == len(self.ping)
 
 
 def unmasked(payload: bytes, mask: bytes) -> bytes:

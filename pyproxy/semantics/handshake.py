@@ -12,14 +12,14 @@ import hashlib
 import re
 
 from pyproxy.errors import Malformed, UpgradeRequired
-from pyproxy.semantics.fields import Fields, tokens, values
+from pyproxy.semantics.fields import Field, tokens, values
 from pyproxy.semantics.framing import Framing
 from pyproxy.semantics.messages import RequestHead, ResponseHead
 
 VERSION = b"13"
 """The one version that is spoken.  Spec: RFC 6455 4.1."""
 
-SWITCH: Fields = [(b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")]
+SWITCH: tuple[Field, ...] = ((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"))
 """The fields of this hop that ask for WebSocket, or grant it.  Spec: RFC 6455 4.1, 4.2.2."""
 
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -77,7 +77,7 @@ def check_switch(head: ResponseHead, options: list[bytes], key: bytes) -> None:
     A tunnel that only one side believes in would let requests through unseen.
     Args: connection options in lower case; the key that was sent.
     Raises: Malformed.
-    Spec: RFC 6455 4.1 (2, 3, 4 of the server's response), RFC 9112 6.1.
+    Spec: RFC 6455 4.1 (2, 3, 4 of the server's response), RFC 9110 7.8.
     """
     if head.minor_version != 1:
         raise Malformed("it switches protocols in HTTP/1.0")

@@ -44,7 +44,7 @@ from pyproxy.upstream.connection import Connection, UpstreamResponse
 from pyproxy.upstream.pool import Pool
 
 if TYPE_CHECKING:
-    from pyproxy.upstream.websocket import UpstreamSocketFactory
+    from pyproxy.upstream.websocket import UpstreamWebSocketFactory
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """Methods whose request may arrive twice.  Spec: RFC 9110 9.2.2."""
@@ -69,7 +69,7 @@ class ForwardingAgent:
     _trust: Trust = attrs.Factory(Trust)
     _pools: dict[Origin, Pool] = attrs.Factory(dict)
     _creators: dict[str, IOpenSSLClientConnectionCreator] = attrs.Factory(dict)
-    _sockets: dict[Origin, UpstreamSocketFactory] = attrs.Factory(dict)
+    _websockets: dict[Origin, UpstreamWebSocketFactory] = attrs.Factory(dict)
 
     async def send(self, request: UpstreamRequest) -> UpstreamResponse:
         """Send a request; return the response once its head is there.
@@ -165,14 +165,14 @@ class ForwardingAgent:
             self._creators[host] = creator
         return creator
 
-    def _socket(self, origin: Origin) -> RelayedEnd:
+    def _websocket(self, origin: Origin) -> RelayedEnd:
         """Return a new upstream's end of a WebSocket."""
-        factory = self._sockets.get(origin)
+        factory = self._websockets.get(origin)
         if factory is None:
             # Imported where it is asked for: autobahn costs 80 ms and 5 MiB.
-            from pyproxy.upstream.websocket import UpstreamSocketFactory
+            from pyproxy.upstream.websocket import UpstreamWebSocketFactory
 
-            factory = self._sockets[origin] = UpstreamSocketFactory(origin, self._reactor)
+            factory = self._websockets[origin] = UpstreamWebSocketFactory(origin, self._reactor)
         return cast(RelayedEnd, factory.buildProtocol(None))
 
     async def _open(self, origin: Origin, pool: Pool) -> Connection:
@@ -180,8 +180,8 @@ class ForwardingAgent:
         endpoint = self._endpoint(origin)
         if secure:
             endpoint = wrapClientTLS(self._creator(origin.host), endpoint)
-        make_socket = partial(self._socket, origin)
-        factory = Factory.forProtocol(lambda: Connection(secure, pool.put, make_socket))
+        make_websocket = partial(self._websocket, origin)
+        factory = Factory.forProtocol(lambda: Connection(secure, pool.put, make_websocket))
         factory.noisy = False
         try:
             connection = cast(Connection, await endpoint.connect(factory))

@@ -13,7 +13,7 @@ from typing import Any
 from treq.response import _Response
 
 from pyproxy.exchange import UpstreamRequest
-from pyproxy.relay.flow import SocketEnd
+from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.framing import Framing
 from pyproxy.semantics.messages import ResponseHead
@@ -38,9 +38,9 @@ class ForwardedResponse(_Response):
         self.framing: Framing = original.framing
         self.options: list[bytes] = original.options
 
-    def switch(self) -> tuple[SocketEnd, bytes]:
+    def detach(self) -> tuple[WebSocketEnd, bytes]:
         """Make the connection of a 101 an end of a WebSocket; return it, and what came behind."""
-        return self.original.switch()
+        return self.original.detach()
 
     @property
     def trailers(self) -> Fields:

@@ -40,12 +40,12 @@ from pyproxy.errors import (
 )
 from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.ends import RelayedEnd
-from pyproxy.relay.flow import SocketEnd
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import hand_over, is_silent, read_before_loss, unsent
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.relay.writing import pending, writer
+from pyproxy.relay.writing import backlog, writer
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.forwarding import connection_options, persists
 from pyproxy.semantics.framing import (
@@ -133,9 +133,9 @@ class UpstreamResponse:
         """Let the content flow to a protocol, which may pause it through its transport."""
         self._connection.deliver(protocol)
 
-    def switch(self) -> tuple[SocketEnd, bytes]:
+    def detach(self) -> tuple[WebSocketEnd, bytes]:
         """Make the connection of a 101 an end of a WebSocket; return it, and what came behind."""
-        return self._connection.switch()
+        return self._connection.detach()
 
 
 @implementer(IPushProducer)
@@ -182,7 +182,7 @@ class Connection(Protocol):
         self,
         secure: bool,
         on_idle: Callable[[Connection], None],
-        make_socket: Callable[[], RelayedEnd] | None = None,
+        make_websocket: Callable[[], RelayedEnd],
     ) -> None:
         self.ready: Deferred[Connection] = Deferred(lambda _: self.abort())
         self.replied = False
@@ -190,7 +190,7 @@ class Connection(Protocol):
         self.idle_since = 0.0
         self._secure = secure
         self._on_idle = on_idle
-        self._make_socket = make_socket
+        self._make_websocket = make_websocket
         self._state = State.OPENING
         self._heads = HeadReader(b"HTTP/1.")
         self._request: UpstreamRequest | None = None
@@ -359,15 +359,16 @@ class Connection(Protocol):
         if self._state is State.SWITCHED:
             self._flow.hold(Hold.UNCLAIMED)
 
-    def switch(self) -> tuple[SocketEnd, bytes]:
+    def detach(self) -> tuple[WebSocketEnd, bytes]:
         """Hand the connection over to a WebSocket; return its end, and what came behind the 101."""
-        if self._state is not State.SWITCHED or self._make_socket is None:
+        if self._state is not State.SWITCHED:
             raise InternalError("this connection did not become a WebSocket's")
-        end = self._make_socket()
+        end = self._make_websocket()
         octets, self._undelivered = self._undelivered, b""
         self._state = State.CLOSED
         self._forget_exchange()
         self.transport.unregisterProducer()
+        end.makeConnection(self.transport)
         hand_over(self.transport, end)
         self._flow.release(Hold.FULL | Hold.UNCLAIMED)
         return end, octets
@@ -430,7 +431,7 @@ class Connection(Protocol):
         receiver, response = self._receiver, self._response
         if response is not None:
             response.trailers = reader.trailers
-        whole = self._sending is None and not pending(self.transport)
+        whole = self._sending is None and not backlog(self.transport)
         self._forget_exchange()
         if self._persists and whole and not reader.excess:
             self._state = State.IDLE

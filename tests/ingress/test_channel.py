@@ -9,12 +9,11 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface.verify import verifyObject
 
 from pyproxy.ingress.channel import (
-    GONE_INTERVAL,
-    LINGER_SECONDS,
     MAX_LINGER_BYTES,
     MAX_PIPELINED_BYTES,
     Channel,
 )
+from pyproxy.relay.lookout import LINGER_SECONDS, LOOK_INTERVAL
 from tests.memory import (
     OK,
     MemoryTransport,
@@ -372,10 +371,10 @@ class LeavingTests(ChannelTestCase):
         client = self.scene.client(request(b"POST / HTTP/1.1", b"Content-Length: 100000"))
         client.deliver(bytes(2000))
         self.assertTrue(client.paused)
-        self.network.pass_time(GONE_INTERVAL * 3)
+        self.network.pass_time(LOOK_INTERVAL * 3)
         self.assertIsNone(client.lost)
         client.kernel[1].close()
-        self.network.pass_time(GONE_INTERVAL)
+        self.network.pass_time(LOOK_INTERVAL)
         self.assertIsNotNone(client.lost)
         self.assert_upstream_closed()
 

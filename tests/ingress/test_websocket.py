@@ -8,8 +8,8 @@ from zope.interface.verify import verifyObject
 
 from pyproxy.errors import ClientMessageTooBig, ReadTimeout, ResponseIncomplete, Unavailable
 from pyproxy.policy.routing import Limits
-from pyproxy.relay.flow import Flow
-from pyproxy.relay.websocket import CLOSE_SECONDS, LOOK_INTERVAL
+from pyproxy.relay.direction import Direction
+from pyproxy.relay.lookout import LINGER_SECONDS, LOOK_INTERVAL
 from tests.memory import MemoryTransport, Stage, StageTestCase, request, response, status_of
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -183,8 +183,8 @@ class PassingTests(WebSocketTestCase):
 
     def test_producer(self) -> None:
         """What a transport pauses is the direction to it."""
-        self.assertIsInstance(self.client.producer, Flow)
-        self.assertIsInstance(self.upstream.producer, Flow)
+        self.assertIsInstance(self.client.producer, Direction)
+        self.assertIsInstance(self.upstream.producer, Direction)
 
 
 class EndingTests(WebSocketTestCase):
@@ -218,7 +218,7 @@ class EndingTests(WebSocketTestCase):
         """An end that does not close its side is cut off."""
         self.client.deliver(MASKED_CLOSE)
         self.client.end_reading()
-        self.network.pass_time(CLOSE_SECONDS - 1)
+        self.network.pass_time(LINGER_SECONDS - 1)
         self.assertIsNone(self.upstream.lost)
         self.network.pass_time(1.5)
         self.assert_over()
@@ -329,7 +329,7 @@ class ShutdownTests(WebSocketTestCase):
         """The end does not wait for ever for the rest of a frame."""
         self.upstream.deliver(LARGE[:10])
         self.scene.site.shut_down()
-        self.network.pass_time(CLOSE_SECONDS + 1)
+        self.network.pass_time(LINGER_SECONDS + 1)
         self.assert_over()
 
     def test_close_has_passed(self) -> None:
@@ -359,7 +359,7 @@ class IdleTests(WebSocketTestCase):
                 self.client.deliver(b"\x8a\x88\x00\x00\x00\x00" + ping[2:])
             self.network.pass_time(3)
         self.assertIn(GOING_AWAY, self.client.take())
-        self.network.pass_time(CLOSE_SECONDS + 1)
+        self.network.pass_time(LINGER_SECONDS + 1)
         self.assert_over()
         self.assertIsInstance(self.scene.logged[0].error, ReadTimeout)
 

@@ -37,7 +37,7 @@ from pyproxy.semantics.framing import CHUNKED, Framing, Kind
 from pyproxy.semantics.messages import MAX_HEAD_BYTES, ResponseHead
 from pyproxy.semantics.urls import Origin
 from pyproxy.upstream.connection import Connection, ReadFlow, UpstreamResponse
-from tests.memory import CLIENT, OK, UPSTREAM, MemoryTransport, Network, splits
+from tests.memory import CLIENT, OK, UPSTREAM, MemoryTransport, Network, no_websocket, splits
 
 ORIGIN = Origin("http", "127.0.0.1", 9000, b"127.0.0.1:9000")
 CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -112,7 +112,7 @@ class Opened:
         network = Network()
         transport = network.transport(CLIENT, UPSTREAM)
         idle: list[Connection] = []
-        connection = Connection(False, idle.append)
+        connection = Connection(False, idle.append, no_websocket)
         transport.join(connection)
         return cls(network, transport, connection, idle)
 
@@ -173,7 +173,7 @@ class OpeningTests(ConnectionTestCase):
 
     def test_ready_after_the_handshake(self) -> None:
         """With TLS nothing is sent before the upstream has proved who it is."""
-        connection = Connection(True, self.idle.append)
+        connection = Connection(True, self.idle.append, no_websocket)
         self.network.transport(CLIENT, UPSTREAM).join(connection)
         self.assertNoResult(connection.ready)
         self.assertFalse(connection.usable)
@@ -183,7 +183,7 @@ class OpeningTests(ConnectionTestCase):
 
     def test_lost_in_the_handshake(self) -> None:
         """The loss is told to who waits, and to nobody else."""
-        connection = Connection(True, self.idle.append)
+        connection = Connection(True, self.idle.append, no_websocket)
         transport = self.network.transport(CLIENT, UPSTREAM)
         transport.join(connection)
         transport.lose(ConnectionLost)
@@ -192,7 +192,7 @@ class OpeningTests(ConnectionTestCase):
 
     def test_cancelled_in_the_handshake(self) -> None:
         """Cancelling closes it."""
-        connection = Connection(True, self.idle.append)
+        connection = Connection(True, self.idle.append, no_websocket)
         transport = self.network.transport(CLIENT, UPSTREAM)
         transport.join(connection)
         connection.ready.cancel()

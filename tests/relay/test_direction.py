@@ -13,8 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pyproxy.policy.routing import Limits
+from pyproxy.relay.direction import READ_BYTES, Direction
 from pyproxy.relay.ends import RelayedEnd
-from pyproxy.relay.flow import READ_BYTES, Flow
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.sockets import hand_over
 from pyproxy.relay.websocket import Pair
@@ -57,6 +57,7 @@ class PumpTests(SynchronousTestCase):
         transport: Any = tcp.Server(ours, nobody, ("h", 1), nobody, number, self.reactor)
         transport.startReading()
         end = End()
+        end.makeConnection(transport)
         hand_over(transport, end)
         return end, theirs
 
@@ -103,7 +104,7 @@ class PumpTests(SynchronousTestCase):
     def test_no_object_of_our_own_stands_between(self) -> None:
         """The transport reads straight into the direction."""
         verifyObject(IPushProducer, self.client.transport.producer)  # type: ignore[attr-defined]
-        self.assertIsInstance(self.client.transport.doRead.__self__, Flow)  # type: ignore[attr-defined]
+        self.assertIsInstance(self.client.transport.doRead.__self__, Direction)  # type: ignore[attr-defined]
 
     def test_nothing_to_read(self) -> None:
         """A reactor that was mistaken about it ends nothing."""
