@@ -393,8 +393,8 @@ class Channel(Protocol):
             self._end()
 
     def abandon(self) -> None:
-        """End the connection at once: the proxy has no more time."""
-        self.transport.abortConnection()
+        """Wait no longer for the client: the rest is the kernel's to send."""
+        self.transport.loseConnection()
 
     # what twisted.web's requests ask of a channel
 

@@ -61,7 +61,7 @@ class ClientWebSocket(RelayedEnd, WebSocketServerProtocol):  # type: ignore[misc
             self._pair.shut_down()
 
     def abandon(self) -> None:
-        """End the WebSocket at once: the proxy has no more time."""
+        """Wait no longer for either end."""
         if self._pair is not None:
             self._pair.abandon()
 

@@ -27,7 +27,7 @@ class WebSocketPair(Protocol):
         """End because the proxy ends."""
 
     def abandon(self) -> None:
-        """Be over at once."""
+        """Be over, and wait no longer for the ends."""
 
 
 class WebSocketEnd(Protocol):

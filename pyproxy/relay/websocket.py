@@ -146,10 +146,10 @@ class Pair:
         self.end(Unavailable("the proxy is ending"))
 
     def abandon(self) -> None:
-        """Be over at once: there is no time left."""
+        """Be over, and wait no longer for the ends: the rest is the kernel's to send."""
         for end in (self.client, self._upstream):
             if end not in self._gone:
-                end.transport.abortConnection()
+                end.transport.loseConnection()
         self._be_over()
 
     def _too_big(self, kind: type[ProxyError]) -> None:

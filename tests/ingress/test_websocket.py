@@ -369,12 +369,11 @@ class IdleTests(WebSocketTestCase):
         to_client, to_upstream = self.client.take(), self.upstream.take()
         self.assertEqual(b"\x89\x08", to_client[:2])
         self.assertEqual(b"\x89\x88", to_upstream[:2])
-        payload = to_client[2:]
-        self.assertEqual(payload, unmask(to_upstream))
-        other = b"\x8a\x02no"
-        self.upstream.deliver(other + b"\x8a\x08" + payload[:3])
-        self.upstream.deliver(payload[3:] + TEXT)
-        self.assertEqual(other + TEXT, self.client.take())
+        payload = unmask(to_upstream)
+        other, pong = b"\x8a\x02no", b"\x8a\x08" + payload
+        self.upstream.deliver(other + pong[:5])
+        self.upstream.deliver(pong[5:] + TEXT + pong)
+        self.assertEqual(other + TEXT + pong, self.client.take())
 
     def test_ping_waits_for_the_end_of_a_frame(self) -> None:
         """It is written between two frames only.  RFC 6455 5.4."""
