@@ -149,7 +149,7 @@ class UpgradeRequired(ClientError):
 
 
 class ClientMessageTooBig(ClientError):
-    """A WebSocket message of the client past the configured bound."""
+    """A WebSocket message of the client past the configured bound; never a response."""
 
     status = 413
     title = "Content Too Large"
@@ -285,7 +285,7 @@ class ReadTimeout(UpstreamError):
 
 
 class UpstreamMessageTooBig(UpstreamError):
-    """A WebSocket message of the upstream past the configured bound."""
+    """A WebSocket message of the upstream past the configured bound; never a response."""
 
     error_type = "http_response_body_size"
     remedy = "Have the upstream send smaller messages, or the operator raise --ws-max-message."

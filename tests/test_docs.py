@@ -8,8 +8,12 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
+from unittest import SkipTest
 
 import trustme
 from twisted.python.usage import UsageError
@@ -122,6 +126,20 @@ class ExampleTests(SynchronousTestCase):
         assert found is not None
         words = shlex.split(found[1].replace("\\\n", " ").replace("$$", "$"))
         self.accept("pyproxy.service", words[words.index("pyproxy", 1) + 1 :])
+
+
+class FormatTests(SynchronousTestCase):
+    """What is shown as it is, without Sphinx, is well-formed."""
+
+    def test_readme(self) -> None:
+        """README.rst and the other pages in folders have no fault that docutils would warn of."""
+        if find_spec("docutils") is None or find_spec("pygments") is None:
+            raise SkipTest("docutils and Pygments come with the extra `docs`")
+        publish_doctree = import_module("docutils.core").publish_doctree
+        for path in (README, *sorted(ROOT.glob("*/README.rst"))):
+            heard = StringIO()
+            publish_doctree(path.read_text("utf-8"), settings_overrides={"warning_stream": heard})
+            self.assertEqual("", heard.getvalue(), path.name)
 
 
 class CheckerTests(SynchronousTestCase):
