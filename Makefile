@@ -12,17 +12,17 @@ LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-SOURCES := pyproxy tests twisted/plugins $(wildcard benchmarks examples) docs/conf.py
+SOURCES := pyproxy tests twisted/plugins $(wildcard benchmarks compliance examples) docs/conf.py
 # twisted/plugins is no package of ours: mypy would take it for a part of Twisted.
-TYPED := pyproxy tests $(wildcard benchmarks examples)
+TYPED := pyproxy tests $(wildcard benchmarks compliance examples)
 # Every test but the live ones, which need a process of their own.
 UNIT := $(wildcard tests/test_*.py) $(filter-out tests/live/,$(dir $(wildcard tests/*/__init__.py)))
 
-.PHONY: help run test lint types unit pytest docs bench test-lowest dist clean
+.PHONY: help run test lint types unit pytest docs bench compliance test-lowest dist clean
 
 help:
 	@sed -n '1,2s/^# *//p' Makefile
-	@echo "others: lint types unit docs bench test-lowest dist clean"
+	@echo "others: lint types unit docs bench compliance test-lowest dist clean"
 
 $(VENV)/pyvenv.cfg $(LOWEST)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -91,14 +91,21 @@ docs: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks
 
+# Programs of others through the proxy, all cases: an hour and a half.
+compliance: $(VENV)/.installed-test
+	$(BIN)/python -m compliance.jupyter
+	$(BIN)/python -m compliance.socketio
+	$(BIN)/python -m compliance.autobahn
+
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest tests --ignore tests/live/test_install.py \
-	  --ignore tests/live/test_openai.py --ignore tests/live/test_openai_realtime.py
+	  --ignore tests/live/test_openai.py --ignore tests/live/test_openai_realtime.py \
+	  --ignore tests/live/test_compliance.py
 
 dist: $(VENV)/.installed-test
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(LOWEST) .compliance build dist docs/_build *.egg-info
 	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache _trial_temp* tests.* twisted/plugins/dropin.cache
 	find pyproxy tests twisted -name __pycache__ -type d -prune -exec rm -rf {} +

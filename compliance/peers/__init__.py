@@ -1,0 +1,1 @@
+"""Servers and clients of other packages, started as processes of their own."""
