@@ -394,11 +394,15 @@ class ShutdownTests(LiveTestCase):
             self.assertEqual((read_close(pair.upstream), read_close(pair.client)), (1001, 1001))
 
     def test_ends_that_do_not_answer(self) -> None:
-        """The process ends whatever the ends do: silent, in the middle of a frame, not reading."""
+        """The process ends whatever the ends do: silent, in the middle of a frame, not reading.
+
+        Each has its line in the log none the less.
+        """
         with ScriptedUpstream() as upstream:
             proxy = Proxy("--target", upstream.url).start()
             silent, begun, full, closing = (
-                open_pair(proxy, upstream, receive_buffer=65536) for _ in range(4)
+                open_pair(proxy, upstream, target=b"/%d" % number, receive_buffer=65536)
+                for number in range(4)
             )
             for wire in (begun.client, begun.upstream):
                 wire.send(Frame(BINARY, b"x" * 500).octets[:50])
@@ -415,3 +419,6 @@ class ShutdownTests(LiveTestCase):
                 self.assertEqual(read_close(closing.client), 1001)
             for pair in (silent, begun, full, closing):
                 pair.close()
+            for number in range(4):
+                lines = re.findall(rf'"GET /{number} HTTP/1\.1" 101 .*', proxy.log())
+                self.assertEqual(len(lines), 1, proxy.log())

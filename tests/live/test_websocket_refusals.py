@@ -258,6 +258,19 @@ class UpstreamFaultTests(WebSocketTestCase):
                         b"http_protocol_error",
                     )
 
+    def test_refusal_of_the_version(self) -> None:
+        """An upstream's own 426 arrives with the protocol that it asks for (RFC 9110 15.5.22)."""
+        self.upstream.script = answer(
+            b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13, 8\r\nContent-Length: 4\r\n\r\nelse"
+        )
+        response = self.proxy.ask(opening())
+        self.assertEqual((response.status, response.body), (426, b"else"))
+        self.assertEqual(response.value(b"upgrade"), b"websocket")
+        self.assertEqual(response.value(b"sec-websocket-version"), b"13, 8")
+        options = b",".join(response.head.values(b"connection")).lower().split(b",")
+        self.assertEqual({option.strip() for option in options}, {b"upgrade", b"close"})
+
     def test_nobody_listens(self) -> None:
         """No connection is 502 (RFC 9110 15.6.3)."""
         with Proxy("--target", f"http://127.0.0.1:{free_port()}") as proxy:

@@ -8,7 +8,7 @@ import threading
 import time
 import unittest
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -130,15 +130,56 @@ class TlsTests(unittest.TestCase):
             self.assertIn(b"error=tls_certificate_error", status)
             self.assertEqual(upstream.heads, [])
 
+    @property
+    def listen(self) -> str:
+        """The option that makes the proxy speak TLS with its clients."""
+        return f"--listen=ssl:0:interface=127.0.0.1:privateKey={self.key}:certKey={self.key}"
+
+    def client(self, proxy: Proxy) -> Wire:
+        """Connect a client by TLS."""
+        context = ssl.create_default_context(cafile=self.ca)
+        sock = RawClient(proxy.port).sock
+        return Wire(context.wrap_socket(sock, server_hostname="localhost"))
+
     def test_client_of_wss(self) -> None:
         """A client may come by TLS, to an upstream by TLS."""
-        listen = f"--listen=ssl:0:interface=127.0.0.1:privateKey={self.key}:certKey={self.key}"
-        with self.pair("--upstream-ca", self.ca, listen) as (upstream, proxy):
-            context = ssl.create_default_context(cafile=self.ca)
-            sock = RawClient(proxy.port).sock
-            client = Wire(context.wrap_socket(sock, server_hostname="localhost"))
+        with self.pair("--upstream-ca", self.ca, self.listen) as (upstream, proxy):
             early = text(b"up").masked().octets
-            with open_pair(proxy, upstream, client=client, with_request=early) as pair:
+            with open_pair(proxy, upstream, client=self.client(proxy), with_request=early) as pair:
                 self.assertEqual(pair.request.value(b"x-forwarded-proto"), b"https")
                 self.assertEqual(read_frame(pair.upstream).payload, b"up")
                 self.assert_passes(pair)
+
+    def test_client_says_good_bye(self) -> None:
+        """Behind a client's Close and close_notify the upstream gets both, and no RST.
+
+        It may answer, although nobody is there to hear it.
+        """
+        with (
+            ScriptedUpstream() as upstream,
+            Proxy("--target", upstream.url, self.listen) as proxy,
+            open_pair(proxy, upstream, client=self.client(proxy)) as pair,
+        ):
+            pair.client.send(close(1000).masked().octets)
+            self.assertIsInstance(pair.client.sock, ssl.SSLSocket)
+            with suppress(OSError):
+                pair.client.sock.unwrap()  # type: ignore[attr-defined]
+            self.assertEqual(read_close(pair.upstream), 1000)
+            self.assertEqual(pair.upstream.read_to_end(), b"")
+            for _ in range(3):
+                pair.upstream.send(close(1000).octets)
+                time.sleep(0.1)
+                self.assertEqual(pair.upstream.read_to_end(), b"")
+
+    def test_client_leaves_by_tls(self) -> None:
+        """A client that leaves without a Close takes the upstream along, however it leaves."""
+        with (
+            ScriptedUpstream() as upstream,
+            Proxy("--target", upstream.url, self.listen) as proxy,
+        ):
+            for leave in (Wire.close, Wire.reset, lambda wire: wire.sock.unwrap()):
+                with open_pair(proxy, upstream, client=self.client(proxy)) as pair:
+                    left = time.monotonic()
+                    with suppress(OSError):
+                        leave(pair.client)
+                    self.assertLess(pair.upstream.wait_closed() - left, PROMPT)

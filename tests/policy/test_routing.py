@@ -126,3 +126,9 @@ class LimitTests(SynchronousTestCase):
         found = (limits.connect, limits.first_byte, limits.idle, limits.upload)
         self.assertEqual((5.0, 300.0, 300.0, 60.0), found)
         self.assertIsNone(limits.max_content)
+
+    def test_waits(self) -> None:
+        """A sweeper keeps every limit that is set; a connect ends by a timer of its own."""
+        self.assertEqual((300.0, 300.0, 60.0), Limits().waits)
+        limits = Limits(1.0, 2.0, 3.0, 4.0, 5, ws_idle=6.0, ws_ping=7.0, max_message=8)
+        self.assertEqual((2.0, 3.0, 4.0, 6.0, 7.0), limits.waits)

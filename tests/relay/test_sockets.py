@@ -5,11 +5,23 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from twisted.internet import tcp
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import directlyProvides
+from zope.interface import alsoProvides, directlyProvides
 
-from pyproxy.relay.sockets import KEEPALIVE_SECONDS, has_left, is_silent, tune, unsent
+from pyproxy.relay.sockets import (
+    KEEPALIVE_SECONDS,
+    half_close,
+    hand_over,
+    has_left,
+    is_silent,
+    tune,
+    unsent,
+)
 from tests.memory import CLIENT, PROXY, Network
 
 
@@ -123,3 +135,100 @@ class KernelTests(SynchronousTestCase):
         self.assertTrue(has_left(self.transport))
         self.assertFalse(is_silent(self.transport))
         self.assertEqual(0, unsent(self.transport))
+
+
+class Speaker(Protocol):
+    """A protocol that notes what it reads."""
+
+    def __init__(self) -> None:
+        self.read = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take note."""
+        self.read += data
+
+
+class WrapperTestCase(SynchronousTestCase):
+    """A case with a transport of Twisted's, plain or under a wrapper."""
+
+    def setUp(self) -> None:
+        """Connect a transport of Twisted's over a real socket."""
+        reactor: Any = MemoryReactorClock()
+        ours, self.theirs = socket.socketpair()
+        for end in (ours, self.theirs):
+            end.setblocking(False)
+            self.addCleanup(end.close)
+        server: Any = None
+        self.first, self.second = Speaker(), Speaker()
+        self.socket: Any = tcp.Server(ours, self.first, ("h", 1), server, 1, reactor)
+        self.reactor = reactor
+
+    def wrapped(self) -> ProtocolWrapper:
+        """Put a wrapper of Twisted's (TLS, PROXY) between the socket and the protocol."""
+        factory = WrappingFactory(Factory.forProtocol(Speaker))
+        wrapper = ProtocolWrapper(factory, self.first)
+        self.socket.protocol = wrapper
+        wrapper.makeConnection(self.socket)
+        return wrapper
+
+    def arrives(self, octets: bytes) -> None:
+        """Let octets arrive."""
+        self.theirs.send(octets)
+        self.socket.doRead()
+
+
+class HandOverTests(WrapperTestCase):
+    """Another protocol takes a connection over, whatever lies on the socket."""
+
+    def test_plain(self) -> None:
+        """The socket itself speaks to the new protocol."""
+        self.first.makeConnection(self.socket)
+        self.arrives(b"1")
+        hand_over(self.socket, self.second)
+        self.arrives(b"2")
+        self.assertEqual((b"1", b"2"), (self.first.read, self.second.read))
+        self.assertIs(self.second, self.socket.protocol)
+
+    def test_wrapped(self) -> None:
+        """The wrapper speaks to it, and the socket goes on to speak to the wrapper."""
+        wrapper: Any = self.wrapped()
+        self.assertIs(wrapper, self.first.transport)
+        self.arrives(b"1")
+        hand_over(wrapper, self.second)
+        self.arrives(b"2")
+        self.assertEqual((b"1", b"2"), (self.first.read, self.second.read))
+        self.assertIs(wrapper, self.socket.protocol)
+        self.assertIs(self.second, wrapper.wrappedProtocol)
+
+
+class HalfCloseTests(WrapperTestCase):
+    """A FIN behind what was written."""
+
+    def assert_fin_behind(self, transport: Any) -> None:
+        """Check that octets, then a FIN arrive, and that the socket is still read."""
+        transport.write(b"last")
+        half_close(transport)
+        for _ in range(3):
+            self.socket.doWrite()
+        self.assertEqual(b"last", self.theirs.recv(100))
+        self.assertEqual(b"", self.theirs.recv(100))
+        self.assertTrue(self.socket.connected)
+        self.arrives(b"answer")
+        self.assertEqual(b"answer", self.first.read)
+
+    def test_plain(self) -> None:
+        """One half is closed, the other is read on."""
+        self.first.makeConnection(self.socket)
+        self.assert_fin_behind(self.socket)
+
+    def test_wrapped(self) -> None:
+        """So it is through a wrapper that is no TLS."""
+        self.assert_fin_behind(self.wrapped())
+
+    def test_secure(self) -> None:
+        """TLS has no halves: its close says good-bye and waits for the answer by itself."""
+        wrapper: Any = self.wrapped()
+        alsoProvides(wrapper, ISSLTransport)
+        half_close(wrapper)
+        self.assertTrue(wrapper.disconnecting)
+        self.assertFalse(self.socket._writeDisconnecting)

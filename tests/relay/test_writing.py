@@ -10,13 +10,15 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from pyproxy.relay.writing import writer
+from pyproxy.relay.writing import backlog, is_plain, view_writer, writer
 
 LARGE = b"L" * 65536
 
 
-class WriterTests(SynchronousTestCase):
-    """Over Twisted's own TCP transport and a real pair of sockets."""
+class SocketTestCase(SynchronousTestCase):
+    """A case with Twisted's own TCP transport and a real pair of sockets."""
+
+    make: Any = staticmethod(writer)
 
     def setUp(self) -> None:
         """Join a transport and a socket."""
@@ -29,7 +31,7 @@ class WriterTests(SynchronousTestCase):
         server: Any = None
         transport: Any = tcp.Server(ours, Protocol(), ("127.0.0.1", 1), server, 1, self.reactor)
         self.transport = transport
-        self.write: Any = writer(self.transport)
+        self.write: Any = self.make(self.transport)
 
     def arrived(self) -> bytes:
         """Return what the peer can read now."""
@@ -42,6 +44,10 @@ class WriterTests(SynchronousTestCase):
             if not read:
                 return octets
             octets += read
+
+
+class WriterTests(SocketTestCase):
+    """Octets leave now as far as that goes."""
 
     def test_at_once(self) -> None:
         """A piece is there without a turn of the reactor."""
@@ -92,3 +98,98 @@ class WriterTests(SynchronousTestCase):
         transport: Any = StringTransport()
         writer(transport)(LARGE)
         self.assertEqual(LARGE, transport.value())
+
+
+class ViewWriterTests(WriterTests):
+    """A writer that takes views does all that a writer does, and its views may be used again."""
+
+    make = staticmethod(view_writer)
+
+    def reuse(self, octets: bytes) -> None:
+        """Write octets from the one buffer, then spoil it."""
+        buffer = bytearray(octets)
+        self.write(memoryview(buffer))
+        buffer[:] = b"!" * len(buffer)
+
+    def test_used_again(self) -> None:
+        """What waits was copied: whole, or what the socket left of it."""
+        self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        octets = bytes(range(256)) * 1024
+        for _ in range(8):
+            self.reuse(octets)
+        self.assertGreater(backlog(self.transport), 0)
+        received = self.arrived()
+        self.assertLess(len(received), 8 * len(octets))
+        while backlog(self.transport):
+            self.transport.doWrite()
+            received += self.arrived()
+        self.assertEqual(8 * octets, received)
+
+    def test_ending_transport(self) -> None:
+        """What is written to a transport that has its FIN still to send goes before that."""
+        self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        self.reuse(LARGE * 16)
+        self.transport.loseWriteConnection()
+        self.reuse(LARGE)
+        received = self.arrived()
+        for _ in range(100):
+            self.transport.doWrite()
+            received += self.arrived()
+        self.assertEqual(LARGE * 17, received)
+        self.reuse(LARGE)
+        self.assertEqual(b"", self.arrived())
+
+    def test_other_transports(self) -> None:
+        """Any other transport is given octets of its own."""
+        transport: Any = StringTransport()
+        self.write = view_writer(transport)
+        self.reuse(LARGE)
+        self.write(b"more")
+        self.assertEqual(LARGE + b"more", transport.value())
+
+
+class BacklogTests(SocketTestCase):
+    """How many octets wait in a transport."""
+
+    def test_counted(self) -> None:
+        """Those that Twisted put aside count, in both of its buffers; the kernel's do not."""
+        self.write(LARGE)
+        self.assertEqual(0, backlog(self.transport))
+        self.transport.write(b"aside")
+        self.assertEqual(5, backlog(self.transport))
+        self.transport.doWrite()
+        self.assertEqual(0, backlog(self.transport))
+
+    def test_begun(self) -> None:
+        """What of a buffer has left already does not count."""
+        self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        octets = LARGE * 64
+        self.transport.write(octets)
+        for _ in range(3):
+            self.transport.doWrite()
+        self.transport.write(b"behind")
+        left = backlog(self.transport)
+        self.assertTrue(0 < left < len(octets))
+        self.assertEqual(len(octets) + 6 - len(self.arrived()), left)
+
+    def test_unknown(self) -> None:
+        """Where it cannot be known it is 0."""
+        transport: Any = StringTransport()
+        transport.write(LARGE)
+        self.assertEqual(0, backlog(transport))
+
+
+class PlainTests(SocketTestCase):
+    """Which transports are written to at once."""
+
+    def test_kinds(self) -> None:
+        """A socket of Twisted's, and no subclass, which may do more in its write."""
+
+        class Subclass(tcp.Server):
+            pass
+
+        nobody: Any = None
+        made: Any = Subclass(self.ours, Protocol(), ("127.0.0.1", 1), nobody, 2, self.reactor)
+        other: Any = StringTransport()
+        self.assertTrue(is_plain(self.transport))
+        self.assertFalse(is_plain(made) or is_plain(other))

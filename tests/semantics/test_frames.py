@@ -34,6 +34,9 @@ KEY = b"\x37\xfa\x21\x3d"
 OURS = b"our ping"
 """What a ping of the proxy's own carries."""
 
+MANY = 1 << 30
+"""Pings of ours that nobody has answered, more than any stream here has Pongs."""
+
 OCTETS_OF_LENGTH = {0: 0, 126: 2, 127: 8}
 """Octets behind the second one that hold the length, by the seven bits there; 0 for all others."""
 
@@ -136,7 +139,8 @@ class Passed:
     Attributes:
         octets: what has been let through.
         boundaries: where in these frames begin or would begin.
-        held: how many octets behind them wait for others.
+        held: how many octets behind them wait for the rest of their header.
+        pings: how many pings of ours are still not answered.
     """
 
     octets: bytes
@@ -144,6 +148,7 @@ class Passed:
     closing: bool = False
     too_big: bool = False
     held: int = 0
+    pings: int = 0
 
     @property
     def at_boundary(self) -> bool:
@@ -158,28 +163,32 @@ def counted(octets: bytes) -> Passed:
     return Passed(octets, frozenset(boundaries), any(each.opcode == 8 for each in frames))
 
 
-def watched(octets: bytes, ours: bytes = b"", most: int | None = None) -> Passed:
-    """Return what a watch has let through once octets have arrived."""
+def watched(octets: bytes, ours: bytes = b"", most: int | None = None, pings: int = 0) -> Passed:
+    """Return what a watch has let through once octets have arrived.
+
+    Args: how many pings of ours were sent before the first octet came.
+    """
     passed, boundaries, closing, message, done = b"", {0}, False, 0, 0
     for each in frames_of(octets):
-        whole = each.ends <= len(octets)
-        if ours and each.opcode == 10 and each.ends - each.body == len(ours):
-            if not whole:
+        if pings and each.opcode == 10 and each.ends - each.body == len(ours):
+            if each.ends > len(octets):
+                done = len(octets)  # a Pong that waits is no header that is held
                 break
             if each.payload(octets) == ours:
+                pings -= 1
                 done = each.ends
                 continue
         if each.opcode < 8:
             length = each.ends - each.body
             message = length if each.opcode else message + length
             if most is not None and message > most:
-                return Passed(passed, frozenset(boundaries), closing, True)
+                return Passed(passed, frozenset(boundaries), closing, True, pings=pings)
         closing = closing or each.opcode == 8
         boundaries.add(len(passed) + each.ends - each.begins)
         passed += octets[each.begins : each.ends]
         done = each.ends
     held = max(len(octets) - done, 0)
-    return Passed(passed, frozenset(boundaries), closing, held=held)
+    return Passed(passed, frozenset(boundaries), closing, held=held, pings=pings)
 
 
 PAYLOADS = st.sampled_from([OURS, OURS, b"our pinG", b"our pin", b"our ping!"]) | st.binary(
@@ -392,22 +401,30 @@ class WatchTests(SynchronousTestCase):
     """Frames that are let through one by one."""
 
     def watch(
-        self, parts: Iterable[bytes], ours: bytes = b"", most: int | None = None
+        self,
+        parts: Iterable[bytes],
+        ours: bytes = b"",
+        most: int | None = None,
+        pings: int | None = None,
     ) -> tuple[FrameWatch, bytes]:
         """Let parts through, and hold what is said after each against the tests' own parser.
 
+        Args: how many of our pings are not answered; MANY where there are any.
         Returns: the watch, and all that was let through.
         """
-        watch = FrameWatch(most, ours)
+        if pings is None:
+            pings = MANY if ours else 0
+        watch = FrameWatch(most, ours, pings)
         arrived = passed = b""
         for part in parts:
             before = len(passed)
             arrived += part
             passed += watch.let_through(part)
-            expected = watched(arrived, ours, most)
+            expected = watched(arrived, ours, most, pings)
             self.assertEqual(expected.octets, passed, arrived)
             self.assertEqual(expected.too_big, watch.too_big, arrived)
             self.assertEqual(expected.held, watch.held, arrived)
+            self.assertEqual(expected.pings, watch.pings, arrived)
             self.assertEqual(expected.at_boundary, watch.at_boundary, arrived)
             self.assertEqual(expected.closing, watch.closing, arrived)
             self.assertEqual(expected.closing and expected.at_boundary, watch.closed, arrived)
@@ -448,6 +465,18 @@ class WatchTests(SynchronousTestCase):
         for parts in strict.splits(octets):
             self.watch(parts, OURS)
 
+    @given(ANYTHING, st.integers(0, 3))
+    @example(frame(PONG, OURS) * 2 + frame(PONG, OURS, KEY, 127)[:-1], 2)
+    @example(frame(PONG, OURS, KEY) + frame(PONG, OURS)[:-1], 1)
+    def test_each_ping_is_answered_once(self, octets: bytes, pings: int) -> None:
+        """Of Pongs that look like answers only as many are taken out as pings were sent.
+
+        RFC 6455 5.5.3: a Pong may be sent unasked, and then it is the ends' own.
+        """
+        self.watch([octets], OURS, pings=pings)
+        for parts in strict.splits(octets):
+            self.watch(parts, OURS, pings=pings)
+
     @given(ANYTHING, st.sampled_from([0, 1, 7, 8, 10, 20]), st.sampled_from([b"", OURS]))
     def test_bounded(self, octets: bytes, most: int, ours: bytes) -> None:
         """Of a message past the bound nothing passes of the frame that takes it there."""
@@ -469,7 +498,8 @@ class WatchTests(SynchronousTestCase):
             frame(PONG, OURS, KEY, 126),
             frame(PONG, OURS, b"", 127),
         ):
-            self.assertEqual(b"", self.watch([octets], OURS)[1], octets)
+            watch, passed = self.watch([octets], OURS, pings=1)
+            self.assertEqual((b"", 0), (passed, watch.pings), octets)
         for octets in (
             frame(PONG, b"our pinG", KEY),
             frame(PONG, b"our pin"),
@@ -482,12 +512,31 @@ class WatchTests(SynchronousTestCase):
             # As it is masked, and not as it is meant.
             frame(PONG, unmasked(OURS, KEY), KEY),
         ):
-            self.assertEqual(octets, self.watch([octets], OURS)[1], octets)
+            watch, passed = self.watch([octets], OURS, pings=1)
+            self.assertEqual((octets, 1), (passed, watch.pings), octets)
 
     def test_no_ping_of_ours(self) -> None:
         """Without pings of ours every Pong passes, an empty one as well.  RFC 6455 5.5.3."""
         for octets in (frame(PONG), frame(PONG, b"", KEY), frame(PONG, OURS)):
             self.assertEqual(octets, self.watch([octets])[1])
+            self.assertEqual(octets, self.watch([octets], OURS, pings=0)[1])
+
+    def test_second_pong(self) -> None:
+        """One ping has one answer: the same Pong again passes, until the next ping is sent."""
+        pong = frame(PONG, OURS, KEY)
+        watch = FrameWatch(None, OURS, 1)
+        self.assertEqual((b"", 0), (watch.let_through(pong), watch.pings))
+        self.assertEqual(pong, watch.let_through(pong))
+        self.assertEqual(pong[:-1], watch.let_through(pong[:-1]), "it does not even wait")
+        self.assertEqual(pong[-1:], watch.let_through(pong[-1:]))
+        watch.pings += 2
+        self.assertEqual((pong, 0), (watch.let_through(pong * 3), watch.pings))
+
+    def test_pings_that_were_not_answered(self) -> None:
+        """An answer that never came does not make the next one the ends' own."""
+        watch = FrameWatch(None, OURS, 3)
+        self.assertEqual(b"", watch.let_through(frame(PONG, OURS)))
+        self.assertEqual(2, watch.pings)
 
     def test_pong_within_a_message(self) -> None:
         """A Pong of ours between two fragments leaves the message whole.  RFC 6455 5.4."""
@@ -496,19 +545,34 @@ class WatchTests(SynchronousTestCase):
         for parts in strict.splits(octets):
             self.assertEqual(first + last, self.watch(parts, OURS, 4)[1])
 
-    def test_what_is_held(self) -> None:
-        """No more waits than a header and the payload of a control frame; all of it goes on."""
+    def test_what_waits(self) -> None:
+        """No more waits than a header and the payload of a control frame; all of it goes on.
+
+        Only the header counts as held: a Pong that may be ours is no sign of life while it waits.
+        """
         ours = bytes(MAX_CONTROL_BYTES)
         other = bytes(MAX_CONTROL_BYTES - 1) + b"x"
         octets = frame(PONG, other, KEY, 127)
-        watch = FrameWatch(None, ours)
+        watch = FrameWatch(None, ours, 1)
         self.assertEqual(MAX_HEADER_BYTES + MAX_CONTROL_BYTES, len(octets))
-        for place in range(len(octets) - 1):
-            self.assertEqual(b"", watch.let_through(octets[place : place + 1]))
+        for size in range(1, len(octets)):
+            self.assertEqual(b"", watch.let_through(octets[size - 1 : size]))
             self.assertTrue(watch.at_boundary)
-            self.assertEqual(place + 1, watch.held)
+            self.assertEqual(size if size < MAX_HEADER_BYTES else 0, watch.held)
         self.assertEqual(octets + b"\x81\x05a", watch.let_through(octets[-1:] + b"\x81\x05a"))
-        self.assertEqual((4, 0), (watch.left, watch.held))
+        self.assertEqual((4, 0, 1), (watch.left, watch.held, watch.pings))
+
+    def test_pong_of_ours_is_not_held(self) -> None:
+        """From its header on nothing is held of a Pong that turns out to be ours."""
+        pong = frame(PONG, OURS, KEY)
+        watch = FrameWatch(None, OURS, 1)
+        held = []
+        for place in range(len(pong)):
+            self.assertEqual(b"", watch.let_through(pong[place : place + 1]))
+            held.append(watch.held)
+        self.assertEqual([1, 2, 3, 4, 5] + [0] * 9, held)
+        watch.let_through(b"\x81")
+        self.assertEqual(1, watch.held)
 
     def test_content_does_not_wait(self) -> None:
         """Octets of a payload go on as they come, without waiting for the frame's end."""
@@ -524,7 +588,7 @@ class WatchTests(SynchronousTestCase):
 
         RFC 6455 5.4: control frames stand between the frames of a message, and never within one.
         """
-        watch = FrameWatch(None, OURS)
+        watch = FrameWatch(None, OURS, 2)
         for octets, boundary in (
             (b"", 0),
             (b"\x81", 0),
@@ -545,9 +609,10 @@ class WatchTests(SynchronousTestCase):
     @given(ANYTHING, st.sampled_from([b"", OURS]))
     def test_finish_frame(self, octets: bytes, ours: bytes) -> None:
         """What is finished is the frame at hand, not an octet more, wherever it was cut."""
-        known = watched(octets, ours)
+        pings = MANY if ours else 0
+        known = watched(octets, ours, pings=pings)
         for place in range(len(octets) + 1):
-            watch = FrameWatch(None, ours)
+            watch = FrameWatch(None, ours, pings)
             passed = watch.let_through(octets[:place])
             begun = len(passed)
             for begin in range(place, len(octets)):
@@ -555,14 +620,14 @@ class WatchTests(SynchronousTestCase):
             end = min(each for each in known.boundaries if each >= begun)
             self.assertEqual(known.octets[:end], passed, place)
             self.assertEqual(end <= len(known.octets), watch.at_boundary, place)
-            again = FrameWatch(None, ours)
+            again = FrameWatch(None, ours, pings)
             begun = len(again.let_through(octets[:place]))
             self.assertEqual(known.octets[begun:end], again.finish_frame(octets[place:]), place)
 
     def test_held_octets_are_not_finished(self) -> None:
         """What was held has not begun to pass, and does not once the end has come."""
         for held in (b"\x81", frame(PONG, OURS)[:-1]):
-            watch = FrameWatch(None, OURS)
+            watch = FrameWatch(None, OURS, 1)
             self.assertEqual(b"", watch.let_through(held))
             self.assertEqual(b"", watch.finish_frame(b"\x00gggggg"))
             self.assertTrue(watch.at_boundary)
@@ -572,7 +637,7 @@ class WatchTests(SynchronousTestCase):
         for octets in (b"\x81\x00", b"\x80\xfe\x00\x00" + KEY, frame(PONG, OURS, KEY)):
             crowd = octets * (strict.CROWD // len(octets))
             for step in (len(crowd), 1):
-                watch = FrameWatch(1, OURS)
+                watch = FrameWatch(1, OURS, MANY)
                 taken = strict.cpu_seconds(self.run_through, watch, crowd, step)
                 self.assertLess(taken, strict.CPU_BUDGET)
 
@@ -657,7 +722,7 @@ class BoundTests(SynchronousTestCase):
 
     def test_nothing_passes_afterwards(self) -> None:
         """Behind a message that is too big nothing passes, whatever it is."""
-        watch = FrameWatch(5, OURS)
+        watch = FrameWatch(5, OURS, MANY)
         fits = frame(TEXT, b"abcde")
         self.assertEqual(fits, watch.let_through(fits + frame(TEXT, b"abcdef") + fits))
         for octets in (fits, frame(CLOSE), b"", b"\x81", frame(PONG, OURS), bytes(1000)):
