@@ -215,6 +215,10 @@ class Exchange:
     async def _forward(self) -> None:
         client = self._client
         head, upload = client.head, client.upload
+        opens = opens_websocket(head, client.options)
+        if opens:
+            # Frames sent too early, behind a handshake that is refused, would be read as a request.
+            client.end_connection()
         routed = self._table.find(head)
         route = routed.route
         # A target in absolute-form outranks Host.  Spec: RFC 9112 3.2.2.
@@ -223,7 +227,7 @@ class Exchange:
         if route.to_upstream.passed_here(head.fields):
             raise LoopDetected("this request has already passed through this proxy")
         framing = NO_CONTENT if upload is None else upload.framing
-        key = self._opening_key(framing) if opens_websocket(head, options) else None
+        key = opening_key(head, options, framing) if opens else None
         self._route = route
         self._attach(upload)
         fields = route.to_upstream.fields(head, options, host, client.hop, framing)
@@ -253,12 +257,6 @@ class Exchange:
         client.flush()
         await download.done
         client.finish_content(route.to_client.trailers(response.trailers, response.options))
-
-    def _opening_key(self, framing: Framing) -> bytes:
-        """Return the key of an opening handshake.  Raises: UpgradeRequired, Malformed."""
-        # Frames sent too early, behind a handshake that is refused, would be read as a request.
-        self._client.end_connection()
-        return opening_key(self._client.head, self._client.options, framing)
 
     def _switch(self, response: ForwardedResponse, reason: bytes, fields: Fields) -> None:
         """Make a WebSocket of both connections; with that the exchange is over."""

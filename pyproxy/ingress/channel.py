@@ -42,7 +42,7 @@ from pyproxy.relay.headers import fields_of
 from pyproxy.relay.lookout import LINGER_SECONDS, Lookout
 from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.relay.seams import WebSocketEnd
-from pyproxy.relay.sockets import hand_over, has_left, tune, unsent
+from pyproxy.relay.sockets import hand_over, has_left, said_goodbye, tune, unsent
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import writer
 from pyproxy.semantics.forwarding import connection_options, host_of, persists
@@ -317,6 +317,8 @@ class Channel(Protocol):
     def pauseProducing(self) -> None:
         """Pause the response: the client's transport is full."""
         self._full = True
+        if self.isSecure():
+            self._lookout.begin()
         if self._source is not None:
             self._source.pauseProducing()
 
@@ -345,14 +347,16 @@ class Channel(Protocol):
     def _look_for_client(self) -> bool:
         """Notice that a client left although its socket is not read.
 
-        A FIN behind unread octets shows in the socket's state only.
+        A FIN behind unread octets shows in the socket's state only; of a TLS client's good-bye see
+        ``said_goodbye``.
         """
-        if not self._flow.held or self._state is State.CLOSED:
+        held = self._flow.held
+        if self._state is State.CLOSED:
             return False
-        gone = has_left(self.transport)
-        if gone:
+        if said_goodbye(self.transport) or (held and has_left(self.transport)):
             self.transport.abortConnection()
-        return not gone
+            return False
+        return held or self._full
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End the exchange at hand: the client is gone."""

@@ -87,6 +87,7 @@ class Direction(Generic[F]):
     paused: bool = False
     source_done: bool = False
     sink_done: bool = False
+    _to_the_end: bool = False
     _state: State = State.OPEN
     _close: tuple[int, str] = (0, "")
     _write: Callable[[bytes | memoryview], None] = attrs.field(init=False)
@@ -136,7 +137,7 @@ class Direction(Generic[F]):
 
     def pauseProducing(self) -> None:
         """Stop reading from the source: the sink is full."""
-        if not self.source_done:
+        if not self.source_done and not self._to_the_end:
             self.paused = True
             self._source.transport.pauseProducing()
             self._on_pause()
@@ -146,6 +147,14 @@ class Direction(Generic[F]):
         if self.paused:
             self.paused = False
             self._source.transport.resumeProducing()
+
+    def read_to_the_end(self) -> None:
+        """Read what is left of a source that has sent its FIN, although the sink is full.
+
+        That is what the kernel holds of it, and no more.
+        """
+        self._to_the_end = True
+        self.resumeProducing()
 
     def stopProducing(self) -> None:
         """Take note that the sink is lost; its ``connectionLost`` follows and does the work."""
@@ -162,7 +171,7 @@ class Direction(Generic[F]):
                 self._send_close()
 
     def _send_close(self) -> None:
-        if not self.closing and not self.sink_done:
+        if not self.closing:
             self._sink.send_close(*self._close)
         self.finish()
 

@@ -38,6 +38,30 @@ def has_left(transport: StreamTransport) -> bool:
     return bool(poll.poll(0))
 
 
+def has_reset(transport: StreamTransport) -> bool:
+    """Tell whether the peer has reset, or both sides have closed: nothing of it can be read."""
+    descriptor = _descriptor(transport)
+    if descriptor < 0:
+        return True
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors and hang-ups are always told
+    return bool(poll.poll(0))
+
+
+def said_goodbye(transport: StreamTransport) -> bool:
+    """Tell whether a TLS peer has ended TLS, and Twisted waits for octets that will never leave.
+
+    It then stops reading, and closes only when its buffer was written; but with a producer paused
+    before, nothing tells it that the buffer is empty.
+    """
+    below = getattr(transport, "transport", None)
+    return (
+        ISSLTransport.providedBy(transport)
+        and not getattr(transport, "disconnecting", False)
+        and bool(getattr(below, "disconnecting", False))
+    )
+
+
 def is_silent(transport: StreamTransport) -> bool:
     """Tell whether the peer has neither sent anything nor closed, as far as the kernel knows."""
     descriptor = _descriptor(transport)

@@ -28,7 +28,7 @@ from pyproxy.relay.direction import PlainDirection, WatchedDirection
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.lookout import LINGER_SECONDS, LOOK_INTERVAL, Lookout
 from pyproxy.relay.seams import WebSocketEnd
-from pyproxy.relay.sockets import has_left, tune, unsent
+from pyproxy.relay.sockets import has_left, has_reset, said_goodbye, tune, unsent
 from pyproxy.relay.writing import backlog
 from pyproxy.semantics.frames import FrameCount, FrameWatch
 
@@ -82,7 +82,7 @@ class Pair:
     _heard: int = 0
     _heard_at: float = 0.0
     _pinged_at: float = 0.0
-    _upstream_took: tuple[int, int] | None = None
+    _drained: tuple[int, ...] = ()
     _moved: dict[WebSocketEnd, tuple[object, float]] | None = None
     _to_upstream: AnyDirection = attrs.field(init=False)
     _to_client: AnyDirection = attrs.field(init=False)
@@ -228,13 +228,12 @@ class Pair:
     # time
 
     def _look(self) -> bool:
-        """Look after ends that are ending, and after a client that cannot be heard."""
+        """Look after ends that are ending, and after those that cannot be heard."""
+        self._hear_goodbyes()
+        if self._to_upstream.paused and self.client not in self._gone:
+            self._look_for_client()
         if self._state is State.OPEN:
-            if self._to_upstream.paused:
-                self._look_for_client()
-                return True
-            self._upstream_took = None
-            return False
+            return self._to_upstream.paused or self._to_client.paused
         now = self._clock.seconds()
         for end in (self.client, self._upstream):
             if end not in self._gone and self._has_been_still(end, now):
@@ -244,13 +243,23 @@ class Pair:
     def _look_for_client(self) -> None:
         """Notice that a client left although its socket is not read.
 
-        A FIN behind octets that nobody reads shows in the socket's state only.  As long as the
-        upstream goes on taking octets, those before the FIN are not lost.
+        A FIN behind octets that nobody reads shows in the socket's state only.  There may be a
+        Close among them, so they are read before it is judged.
         """
-        waits = (backlog(self._upstream.transport), unsent(self._upstream.transport))
-        took, self._upstream_took = waits != self._upstream_took, waits
-        if not took and has_left(self.client.transport):
-            self.client.transport.abortConnection()
+        transport = self.client.transport
+        if has_reset(transport):
+            transport.abortConnection()
+        elif has_left(transport):
+            self._to_upstream.read_to_the_end()
+
+    def _hear_goodbyes(self) -> None:
+        """Notice a TLS end that left although octets wait for it; see ``said_goodbye``."""
+        for end in (self.client, self._upstream):
+            if end not in self._gone and said_goodbye(end.transport):
+                _, to_end = self._directions(end)
+                self.read_lost(end)
+                to_end.finish()
+                self._close_finished()
 
     def _has_been_still(self, end: WebSocketEnd, now: float) -> bool:
         """Tell whether an end that is ending has been given enough time.
@@ -263,21 +272,28 @@ class Pair:
             return now - self._forsaken_at >= LOOK_INTERVAL / 2
         if self._moved is None:
             self._moved = {}
-        from_end, _ = self._directions(end)
+        from_end, to_end = self._directions(end)
         waits = (backlog(end.transport), unsent(end.transport))
-        moved = (from_end.count, waits)
+        moved = (from_end.count, to_end.count, waits)
         seen, since = self._moved.get(end, (None, now))
         if moved != seen:
             self._moved[end] = (moved, now)
             return False
         return now - since >= (self._limits.idle if any(waits) else LINGER_SECONDS)
 
+    def _draining(self) -> tuple[int, ...]:
+        """Return what has still to be taken by ends that are so full that nothing is read."""
+        pairs = ((self._to_client, self.client), (self._to_upstream, self._upstream))
+        full = [end.transport for direction, end in pairs if direction.paused]
+        return tuple(backlog(transport) + unsent(transport) for transport in full)
+
     def check(self, now: float) -> None:
         """Keep the limit of silence, and send pings."""
         limits = self._limits
         heard = self._to_client.arrived + self._to_upstream.arrived
-        if heard > self._heard:
-            self._heard, self._heard_at = heard, now
+        drained = self._draining()
+        if heard > self._heard or drained != self._drained:
+            self._heard, self._heard_at, self._drained = max(heard, self._heard), now, drained
         elif limits.ws_idle is not None and now - self._heard_at >= limits.ws_idle:
             self.end(ReadTimeout(f"nothing came for {limits.ws_idle:g} s"))
             return

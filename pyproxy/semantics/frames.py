@@ -180,7 +180,8 @@ class FrameWatch:
             header = parse_header(data[at : at + MAX_HEADER_BYTES])
             if header is None:
                 self._waiting = data[at:]
-                self.held = size - at
+                if not (self.pings and data[at] & 0x0F == PONG):
+                    self.held = size - at
                 break
             end = at + header.size + header.length
             if self._may_be_ours(header):

@@ -600,18 +600,20 @@ class LeavingTests(SceneTestCase):
             self.assert_over(scene)
 
     def test_upstream_that_reads_on(self) -> None:
-        """As long as the upstream takes what came before an unheard FIN, nothing is lost of it."""
+        """A Close among octets that nobody reads yet is heard: nothing before it is lost."""
         scene = self.scene()
         line = scene.upstream.line
         scene.client.line.arrive(FLOOD * 5)
-        scene.client.line.arrive(TEXT * 3)
+        scene.client.line.arrive(TEXT * 3 + CLOSE)
         scene.client.line.send_fin()
         got = b""
         while line.full:
-            self.assertIsNone(scene.client.line.lost)
+            self.assertIsNone(line.lost)
             got += line.take_some(500)
             scene.wait(0.03, 0.01)
-        self.assertEqual(FLOOD * 5 + TEXT * 3, got + line.take())
+        self.assertEqual(FLOOD * 5 + TEXT * 3 + CLOSE, got + line.take())
+        self.assertTrue(line.half_closed)
+        line.send_fin()
         scene.wait(AT_ONCE)
         self.assert_over(scene)
 
