@@ -202,12 +202,15 @@ class PlainDirection(Direction[FrameCount]):
     """
 
     _receive: Callable[[bytearray], int] | None = None
+    _buffer: bytearray = bytearray()
+    _view: memoryview = memoryview(b"")
 
     def open(self) -> None:
         """Let octets pass."""
         Direction.open(self)
         transport = self._source.transport
         if is_plain(transport):
+            self._buffer, self._view = read_buffer()
             self._receive = transport.socket.recv_into  # type: ignore[attr-defined]
             transport.doRead = self._read  # type: ignore[attr-defined]
 
@@ -216,12 +219,9 @@ class PlainDirection(Direction[FrameCount]):
 
         Returns: None, or why nothing more can be read, as the reactor wants to have it.
         """
-        receive = self._receive
-        if receive is None:
-            return None
-        buffer, view = read_buffer()
+        buffer = self._buffer
         try:
-            size = receive(buffer)
+            size = self._receive(buffer)  # type: ignore[misc]
         except (BlockingIOError, InterruptedError):
             return None
         except OSError:
@@ -234,7 +234,7 @@ class PlainDirection(Direction[FrameCount]):
             frames.left -= size
         else:
             frames.follow(buffer, size)
-        self._write(view[:size])
+        self._write(self._view[:size])
         return None
 
     def _take(self, octets: bytes) -> None:

