@@ -101,7 +101,7 @@ class _ViewWriter:
         """Send octets now as far as that goes, the rest in time."""
         transport = self._transport
         sent = 0
-        if not (transport._tempDataBuffer or transport.dataBuffer):
+        if not (transport._tempDataBuffer or transport.dataBuffer or transport._aborting):
             try:
                 sent = self._send(octets)
             except OSError:
