@@ -60,8 +60,8 @@ _WEBSOCKET_PASS = """proxy_pass http://origin;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection "upgrade";
             proxy_buffering off;
-            proxy_buffer_size 256k;
-            proxy_buffers 8 256k;
+            proxy_buffer_size {buffer};
+            proxy_buffers 8 {buffer};
             proxy_read_timeout 1h;
             proxy_send_timeout 1h;"""
 
@@ -82,9 +82,12 @@ def write_proxy(directory: Path, origin: int, port: int) -> None:
     _write(directory, origin, port, f"location / {{\n            {_PASS}\n        }}")
 
 
-def write_websocket_proxy(directory: Path, origin: int, port: int) -> None:
-    """Write a reverse proxy that passes the opening handshake on, with large buffers."""
-    server = f"location / {{\n            {_WEBSOCKET_PASS}\n        }}"
+def write_websocket_proxy(directory: Path, origin: int, port: int, buffer: str) -> None:
+    """Write a reverse proxy that passes the opening handshake on.
+
+    Args: buffer, how much it reads at once, as nginx writes it.
+    """
+    server = f"location / {{\n            {_WEBSOCKET_PASS.format(buffer=buffer)}\n        }}"
     _write(directory, origin, port, server, WEBSOCKET_CONNECTIONS)
 
 

@@ -82,13 +82,16 @@ class Nginx:
 
     name: str = "nginx"
     upstreams: tuple[str, ...] = (*HTTP, "echo")
+    websocket_buffer: str = "64k"
 
     def missing(self) -> str | None:
         return None if nginx.find() else "no nginx on the path"
 
     def command(self, directory: Path, origin: Origin, port: int) -> list[str]:
-        write = nginx.write_websocket_proxy if origin.name == "echo" else nginx.write_proxy
-        write(directory, origin.port, port)
+        if origin.name == "echo":
+            nginx.write_websocket_proxy(directory, origin.port, port, self.websocket_buffer)
+        else:
+            nginx.write_proxy(directory, origin.port, port)
         return nginx.command(nginx.find() or "nginx", directory)
 
 
@@ -175,6 +178,7 @@ def _peer(module: str, origin: Origin, port: int) -> list[str]:
 SYSTEMS: tuple[System, ...] = (
     Pyproxy(),
     Nginx(),
+    Nginx("nginx256k", ("echo",), "256k"),
     Haproxy(),
     Caddy(),
     Aiohttp(),

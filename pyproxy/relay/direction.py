@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from functools import cache
+from mmap import mmap
 from typing import Generic, Protocol, TypeVar
 
 import attrs
@@ -23,18 +24,20 @@ from pyproxy.relay.sockets import half_close
 from pyproxy.relay.writing import backlog, is_plain, view_writer
 from pyproxy.semantics.frames import FrameCount, FrameWatch
 
-READ_BYTES = 256 * 1024
-"""Octets of one read from a plain socket; what the sink does not take waits in its transport."""
+READ_BYTES = 512 * 1024
+"""Octets of one read from a plain socket; what the sink does not take waits in its transport.
+
+CPU for an echo of 1 MiB, nginx 590 us: 860 us with 128 KiB, 730 with 256, 650 with 512 and 1,024.
+"""
 
 
 @cache
-def read_buffer() -> tuple[bytearray, memoryview]:
-    """Return the one buffer of all WebSockets, and a view of it.
+def read_buffer() -> memoryview:
+    """Return the one buffer of all WebSockets, which begins with a page: that saves 5 % of a copy.
 
     A read is passed on, or what is left of it copied, before the next one.
     """
-    octets = bytearray(READ_BYTES)
-    return octets, memoryview(octets)
+    return memoryview(mmap(-1, READ_BYTES))
 
 
 class State(Enum):
@@ -201,16 +204,15 @@ class PlainDirection(Direction[FrameCount]):
     Twisted's own ``doRead`` makes a new object for each read: at 256 KiB that costs 50 us.
     """
 
-    _receive: Callable[[bytearray], int] | None = None
-    _buffer: bytearray = bytearray()
-    _view: memoryview = memoryview(b"")
+    _receive: Callable[[memoryview], int] | None = None
+    _buffer: memoryview = memoryview(b"")
 
     def open(self) -> None:
         """Let octets pass."""
         Direction.open(self)
         transport = self._source.transport
         if is_plain(transport):
-            self._buffer, self._view = read_buffer()
+            self._buffer = read_buffer()
             self._receive = transport.socket.recv_into  # type: ignore[attr-defined]
             transport.doRead = self._read  # type: ignore[attr-defined]
 
@@ -234,7 +236,7 @@ class PlainDirection(Direction[FrameCount]):
             frames.left -= size
         else:
             frames.follow(buffer, size)
-        self._write(self._view[:size])
+        self._write(buffer[:size])
         return None
 
     def _take(self, octets: bytes) -> None:

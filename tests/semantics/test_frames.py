@@ -316,7 +316,7 @@ class CountTests(SynchronousTestCase):
         for part in cut(octets, places):
             buffer[:] = b"\x88" * len(buffer)
             buffer[: len(part)] = part
-            count.follow(buffer, len(part))
+            count.follow(memoryview(buffer), len(part))
             passed += part
             expected = counted(passed)
             self.assertEqual(
