@@ -365,7 +365,7 @@ class ShutdownTests(LiveTestCase):
         return proxy, pair
 
     def test_both_ends_are_told(self) -> None:
-        """Both ends get 1001, then their connections end (RFC 6455 7.4.1; FIELD 15)."""
+        """Both ends get 1001, then their connections end (RFC 6455 7.4.1)."""
         proxy, pair = self.open_one()
         with self.ending(proxy):
             frames = read_frame(pair.upstream), read_frame(pair.client)
