@@ -57,7 +57,7 @@ run: $(VENV)/.installed-run
 	@echo "  curl http://127.0.0.1:$(PORT)/v1/models"
 	@echo "  curl -N http://127.0.0.1:$(PORT)/v1/chat/completions -H 'Content-Type: application/json' \\"
 	@echo "    -d '{\"model\": \"demo\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
-	@echo "  npx wscat -c ws://127.0.0.1:$(PORT)/ws/echo"
+	@echo "  python -m websockets ws://127.0.0.1:$(PORT)/ws/echo     (after pip install websockets)"
 	@echo
 	@exec $(BIN)/twistd --nodaemon --pidfile= pyproxy --demo --port $(PORT)
 

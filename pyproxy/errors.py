@@ -85,7 +85,10 @@ class BadRequest(ClientError):
 
     status = 400
     title = "Bad Request"
-    remedy = "Send a request that follows RFC 9112; the connection is closed."
+    remedy = (
+        "Send a request that follows RFC 9112, and RFC 6455 if it opens a WebSocket; "
+        "the connection is closed."
+    )
 
 
 class TargetClimbs(ClientError):

@@ -38,8 +38,18 @@ class Options(usage.Options):
         ["client-timeout", None, "60", "Seconds for a request's head, and for idle connections."],
         ["max-body", None, None, "Bytes a request's content may have (64k, 10m); off by default."],
         ["ws-max-message", None, None, "Bytes a WebSocket's message may have; off by default."],
-        ["ws-idle-timeout", None, None, "Seconds in which nothing moves in a WebSocket; off."],
-        ["ws-ping", None, None, "Seconds between pings to both ends of a WebSocket; off."],
+        [
+            "ws-idle-timeout",
+            None,
+            None,
+            "Close a WebSocket after so many silent seconds; off by default.",
+        ],
+        [
+            "ws-ping",
+            None,
+            None,
+            "Seconds between pings to both ends of a WebSocket; none by default.",
+        ],
         [
             "upstream-ca",
             None,

@@ -124,8 +124,8 @@ class GoodValuesTests(OptionsTestCase):
 
     def test_sizes(self) -> None:
         """Units are powers of 1024."""
+        self.assertEqual(0, configure(*TARGET, "--max-body", "0").limits.max_content)
         for text, size in (
-            ("0", 0),
             ("1000", 1000),
             ("64k", 65536),
             ("1GiB", 2**30),
@@ -241,6 +241,7 @@ class BadValuesTests(OptionsTestCase):
         ("--max-body", "1.5m", "a number of bytes"),
         ("--ws-max-message", "1.5m", "a number of bytes"),
         ("--ws-max-message", "-1", "a number of bytes"),
+        ("--ws-max-message", "0", "leave it out for no bound"),
         ("--ws-idle-timeout", "0", "greater than 0"),
         ("--ws-idle-timeout", "10 minutes", "a number of seconds"),
         ("--ws-ping", "0", "greater than 0"),

@@ -67,7 +67,7 @@ class Loader:
             max_content=self._optional("max-body", values.parse_size),
             ws_idle=self._optional("ws-idle-timeout", values.parse_seconds),
             ws_ping=self._optional("ws-ping", values.parse_seconds),
-            max_message=self._optional("ws-max-message", values.parse_size),
+            max_message=self._optional("ws-max-message", values.parse_some_size),
         )
         config = Config(
             target=target,

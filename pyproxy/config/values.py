@@ -76,6 +76,14 @@ def parse_size(text: str) -> int:
     return int(match[1]) * int(1024 ** " kmgt".index(unit or " "))
 
 
+def parse_some_size(text: str) -> int:
+    """Parse a number of octets as ``parse_size`` does, but not 0."""
+    size = parse_size(text)
+    if size == 0:
+        raise ValueError("it has to be more than 0 bytes; leave it out for no bound")
+    return size
+
+
 def parse_network(text: str) -> Network:
     """Parse an address or a CIDR block."""
     try:
