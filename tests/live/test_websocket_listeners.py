@@ -1,17 +1,15 @@
-"""WebSockets through other listeners, and in front of the demo."""
+"""WebSockets through a listener that wraps its transports."""
 
 from __future__ import annotations
 
 import time
 import unittest
-from contextlib import suppress
 
-from tests.live.kit import MIB, PATIENCE, Closed, Proxy, RawClient, ScriptedUpstream, Wire
+from tests.live.kit import MIB, Proxy, RawClient, ScriptedUpstream, Wire
 from tests.live.websocket import (
     binary,
     close,
     open_pair,
-    opening,
     read_close,
     read_frame,
     text,
@@ -91,38 +89,3 @@ class BalancerTests(unittest.TestCase):
             self.assertLess(sent, 256 * MIB)
             pair.client.discard(sent)
             self.assertTrue(pair.client.quiet(0.1))
-
-
-class DemoTests(unittest.TestCase):
-    """The demo behind a proxy with a short limit."""
-
-    IDLE = 2
-
-    def test_client_that_reads_nothing(self) -> None:
-        """An end that takes none of the octets that wait for it is cut off in time."""
-        with Proxy("--demo", "--idle-timeout", str(self.IDLE)) as proxy:
-            with proxy.client(receive_buffer=65536) as client:
-                client.send(opening(target=b"/ws/echo"))
-                self.assertEqual(client.read_head().status, 101)
-                began = time.monotonic()
-                message = binary(bytes(65536)).masked().octets
-                with suppress(Closed):
-                    client.send_until_blocked(message, 64 * MIB, pause=1.0)
-                cut = client.wait_hangup(3 * PATIENCE) - began
-                self.assertGreater(cut, self.IDLE / 2)
-            line = proxy.wait_log(r'"GET /ws/echo HTTP/1\.1" 101 .*')
-            self.assertIsNotNone(line)
-
-    def test_client_that_reads_slowly(self) -> None:
-        """One that takes a little now and then is not."""
-        with (
-            Proxy("--demo", "--idle-timeout", str(self.IDLE)) as proxy,
-            proxy.client(receive_buffer=65536) as client,
-        ):
-            client.send(opening(target=b"/ws/echo"))
-            self.assertEqual(client.read_head().status, 101)
-            message = binary(bytes(65536))
-            sent = client.send_until_blocked(message.masked().octets, 64 * MIB)
-            for _ in range(6):
-                time.sleep(self.IDLE / 3)
-                client.discard(sent // 10)
