@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 LOOK_INTERVAL = 0.03
 """Seconds between two looks.
 
-Three of them, to see that a client left, that nothing moved since, and to end the upstream's
-connection, take less than the 100 ms in which it is to be closed.
+Three of them take less than the 100 ms in which the upstream is to be closed behind a client that
+left: one may pass before that is seen, and two until what is on its way is given up.
 """
 
 LINGER_SECONDS = 5.0

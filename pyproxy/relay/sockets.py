@@ -28,24 +28,24 @@ def _descriptor(transport: StreamTransport) -> int:
     return transport.fileno()
 
 
-def has_left(transport: StreamTransport) -> bool:
-    """Tell whether the peer has closed or reset, whatever is still unread."""
+def _shows(transport: StreamTransport, events: int) -> bool:
+    """Tell whether a socket has any of some events, an error or a hang-up; a closed one has all."""
     descriptor = _descriptor(transport)
     if descriptor < 0:
         return True
     poll = select.poll()
-    poll.register(descriptor, POLLRDHUP)
+    poll.register(descriptor, events)
     return bool(poll.poll(0))
+
+
+def has_left(transport: StreamTransport) -> bool:
+    """Tell whether the peer has closed or reset, whatever is still unread."""
+    return _shows(transport, POLLRDHUP)
 
 
 def has_reset(transport: StreamTransport) -> bool:
-    """Tell whether the peer has reset, or both sides have closed: nothing of it can be read."""
-    descriptor = _descriptor(transport)
-    if descriptor < 0:
-        return True
-    poll = select.poll()
-    poll.register(descriptor, 0)  # errors and hang-ups are always told
-    return bool(poll.poll(0))
+    """Tell whether the peer has reset, or both sides have closed."""
+    return _shows(transport, 0)
 
 
 def said_goodbye(transport: StreamTransport) -> bool:
@@ -64,12 +64,7 @@ def said_goodbye(transport: StreamTransport) -> bool:
 
 def is_silent(transport: StreamTransport) -> bool:
     """Tell whether the peer has neither sent anything nor closed, as far as the kernel knows."""
-    descriptor = _descriptor(transport)
-    if descriptor < 0:
-        return False
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return not poll.poll(0)
+    return not _shows(transport, select.POLLIN)
 
 
 def read_before_loss(transport: StreamTransport) -> None:
