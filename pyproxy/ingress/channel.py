@@ -41,13 +41,21 @@ from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.lookout import LINGER_SECONDS, Lookout
 from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import hand_over, has_left, said_goodbye, tune, unsent
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import writer
+from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.forwarding import connection_options, host_of, persists
 from pyproxy.semantics.framing import ContentReader, content_reader, request_framing
-from pyproxy.semantics.messages import HeadReader, RequestHead, parse_request_head, write_head
+from pyproxy.semantics.messages import (
+    HeadReader,
+    RequestHead,
+    parse_request_head,
+    split_head,
+    write_head,
+)
 
 MAX_PIPELINED_BYTES = 64 * 1024
 """Octets of later requests that are read while one is being answered: one full read.
@@ -96,7 +104,7 @@ class Channel(Protocol):
     """
 
     transport: StreamTransport  # type: ignore[assignment]
-    send: Callable[[bytes], None]
+    send: Callable[[Octets], None]
 
     def __init__(self, site: SiteSide) -> None:
         self.site = site
@@ -122,13 +130,28 @@ class Channel(Protocol):
         self._flow = Valve(_Reading(self))
         self.hop = self.site.hop(transport.getPeer(), transport.getHost(), self.isSecure())
         self._since = self.site.sweeper.now
-        self.send = writer(transport)
+        self._writer = writer(transport)
+        self.send = self._writer.write
         tune(transport, self.site.silence_limit)
+        read_in_place(transport, self._octets_arrived)
         transport.registerProducer(self, True)
         self.site.opened(self)
         self.site.sweeper.watch(self)
 
     # reading
+
+    def _octets_arrived(self, octets: memoryview) -> None:
+        """Read a part of a request from a place that will be used again."""
+        if self._reader is not None:
+            self._read_content(self._reader, octets)
+            return
+        head, content = split_head(octets)
+        self.dataReceived(head)
+        if content is not None:
+            if self._reader is not None:
+                self._read_content(self._reader, content)
+            else:
+                self.dataReceived(bytes(content))
 
     def dataReceived(self, data: bytes) -> None:
         """Read a part of a request."""
@@ -138,7 +161,8 @@ class Channel(Protocol):
             self._drop(data)
         else:
             self._pending = self._pending + data if self._pending else data
-            self._serve()
+            if self._request is None:
+                self._serve()
             if len(self._pending) > MAX_PIPELINED_BYTES:
                 self._flow.hold(Hold.PIPELINE)
 
@@ -173,22 +197,36 @@ class Channel(Protocol):
             octets, rest = found
             head = parse_request_head(octets)
             framing = request_framing(head)
-            self.options = connection_options(head.fields)
+            self.options = connection_options(head)
             self.persists = persists(head.minor_version, self.options)
             self.asked_host = host_of(head)
+            upload = None
+            if framing.has_content:
+                upload = Upload(framing, self._flow)
+                rest = self._read_early(upload, content_reader(framing), rest)
         except Malformed as error:
             self._refuse(_translate(error), head)
             return
-        upload = None
-        if framing.has_content:
-            upload = Upload(framing, self._flow)
-            self._reader = content_reader(framing)
         self._request = request = ClientRequest(self, head, upload)
         request.process()
+        if upload is not None:
+            upload.await_claim()
         if rest:
             self.dataReceived(rest)
 
-    def _read_content(self, reader: ContentReader, data: bytes) -> None:
+    def _read_early(self, upload: Upload, reader: ContentReader, data: bytes) -> bytes:
+        """Read the content that came together with its head, so that both can go on together.
+
+        Returns: what follows the content.
+        """
+        upload.preload(reader.feed(data))
+        if not reader.complete:
+            self._reader = reader
+            return b""
+        upload.finish(reader.trailers)
+        return bytes(reader.excess)
+
+    def _read_content(self, reader: ContentReader, data: Octets) -> None:
         request = self._request
         upload = None if request is None else request.upload
         try:
@@ -208,7 +246,7 @@ class Channel(Protocol):
             if upload is not None and self._state is State.OPEN:
                 upload.finish(reader.trailers)
             if reader.excess:
-                self.dataReceived(reader.excess)
+                self.dataReceived(bytes(reader.excess))
 
     def _refuse(self, error: ProxyError, head: RequestHead | None = None) -> None:
         """Answer what is no request, and end the connection."""
@@ -218,7 +256,7 @@ class Channel(Protocol):
         self._request = request = ClientRequest(self, head, None)
         request.refuse(error)
 
-    def _drop(self, data: bytes) -> None:
+    def _drop(self, data: Octets) -> None:
         self._dropped += len(data)
         if self._dropped > MAX_LINGER_BYTES:
             self.transport.abortConnection()
@@ -227,7 +265,8 @@ class Channel(Protocol):
 
     def response_ended(self, request: ClientRequest, keep: bool) -> None:
         """Go on to the next request, or end the connection when this was the last."""
-        self.site.log(request)
+        if self.site.logs:
+            self.site.log(request)
         self._request = None
         self._source = None
         self._since = self.site.sweeper.now
@@ -252,9 +291,11 @@ class Channel(Protocol):
         # What can fail comes before the 101.
         client, pair = site.websockets.pair(request, transport, upstream, limits)
         self.send(head)
+        self._writer.flush()
         early = self._pending
         self._request = None
         transport.unregisterProducer()
+        read_by_itself(transport)
         hand_over(transport, client)
         site.opened(client)
         self._let_go()
@@ -280,6 +321,7 @@ class Channel(Protocol):
         self.site.log(request)
         self._request = None
         self._linger()
+        self._writer.flush()
         if flush:
             self.transport.unregisterProducer()
             self.transport.loseConnection()
@@ -293,6 +335,7 @@ class Channel(Protocol):
         self._reader = None
         self._pending = b""
         self._linger()
+        self._writer.flush()
         self._flow.release(Hold.FULL | Hold.UNCLAIMED | Hold.PIPELINE)
         self.transport.unregisterProducer()
         if whole or self.isSecure():
@@ -360,6 +403,7 @@ class Channel(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End the exchange at hand: the client is gone."""
+        read_by_itself(self.transport)
         self._let_go()
         request, self._request = self._request, None
         if request is not None:
@@ -398,6 +442,7 @@ class Channel(Protocol):
 
     def abandon(self) -> None:
         """Wait no longer for the client: the rest is the kernel's to send."""
+        self._writer.flush()
         self.transport.loseConnection()
 
     # what twisted.web's requests ask of a channel
@@ -419,15 +464,15 @@ class Channel(Protocol):
         fields = fields_of(headers)
         if not self.persists:
             fields.append((b"Connection", b"close"))
-        self.transport.write(write_head(b"HTTP/1.1 %b %b" % (code, reason), fields))
+        self.send(write_head(b"HTTP/1.1 %b %b" % (code, reason), fields))
 
     def write(self, data: bytes) -> None:
         """Send octets."""
-        self.transport.write(data)
+        self.send(data)
 
     def writeSequence(self, iovec: list[bytes]) -> None:
         """Send octets."""
-        self.transport.writeSequence(iovec)
+        self.send(b"".join(iovec))
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
         """Let a resource's push producer be paused."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from io import BytesIO
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer
@@ -24,7 +24,7 @@ from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.semantics.fields import Fields, values
+from pyproxy.semantics.fields import Fields, Octets, values
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.framing import Framing, Kind, chunk, last_chunk
 from pyproxy.semantics.messages import RequestHead, write_head
@@ -83,8 +83,7 @@ class ClientRequest(server.Request):
         self.error: ProxyError | None = None
         self.exchange: Ending | None = None
         self.left = False
-        self.began_at = channel.site.reactor.seconds()
-        self._prepared = b""
+        self.began_at = channel.site.reactor.seconds() if channel.site.logs else 0.0
         self._chunked = False
         self._delimited = True
         self._without_content = self.head.method == b"HEAD"
@@ -108,7 +107,7 @@ class ClientRequest(server.Request):
             self.channel.send(write_head(b"HTTP/1.1 %d %b" % (status, reason), fields))
 
     def begin(self, status: int, reason: bytes, fields: Fields, framing: Framing) -> None:
-        """Prepare the head of the final response; it leaves with content, or by ``flush``.
+        """Send the head of the final response.
 
         Args: fields without framing of the connection: Content-Length may be among them, and stays.
         Spec: RFC 9112 6.1, 6.3, 9.3, 9.6.
@@ -130,29 +129,18 @@ class ClientRequest(server.Request):
             fields.append((b"Connection", b"close"))
         elif minor == 0:
             fields.append((b"Connection", b"keep-alive"))
-        self._prepared = write_head(b"HTTP/1.1 %d %b" % (status, reason), fields)
+        self.channel.send(write_head(b"HTTP/1.1 %d %b" % (status, reason), fields))
 
-    def flush(self) -> None:
-        """Send the head, if no content has taken it along."""
-        if self._prepared:
-            self._send(b"")
-
-    def _send(self, octets: bytes) -> None:
-        if self._prepared:
-            octets, self._prepared = self._prepared + octets, b""
-        self.channel.send(octets)
-
-    def write_content(self, content: bytes) -> None:
+    def write_content(self, content: Octets) -> None:
         """Send octets of content."""
         if not self._without_content:
             self.sentLength += len(content)
-            self._send(chunk(content) if self._chunked else content)
+            self.channel.send(chunk(content) if self._chunked else content)
 
     def finish_content(self, trailers: Fields) -> None:
         """Send the end of the response."""
         if self._chunked and not self._without_content:
-            self._send(last_chunk(trailers))
-        self.flush()
+            self.channel.send(last_chunk(trailers))
         self.channel.response_ended(self, self._persists)
 
     def end_connection(self) -> None:
@@ -208,11 +196,13 @@ class ClientRequest(server.Request):
     def process(self) -> None:
         """Find the resource and let it answer."""
         self.site = self.channel.site
-        path = self.path
-        self.prepath = []
-        self.postpath = path[1:].split(b"/")
+        resource: Any = self.site.resource
         try:
-            resource = self.site.getResourceFor(self)
+            if not getattr(resource, "streams", False) or resource.children:
+                # Something is mounted, so the tree has to be walked.
+                self.prepath = []
+                self.postpath = self.path[1:].split(b"/")
+                resource = self.site.getResourceFor(self)
             if getattr(resource, "streams", False):
                 resource.render(self)
             else:

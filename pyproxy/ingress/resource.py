@@ -29,11 +29,6 @@ class PrefixResource(Resource):
         self._upstream = upstream
         self._sweeper = sweeper
 
-    @property
-    def isLeaf(self) -> bool:  # type: ignore[override]
-        """Whether nothing is mounted, so that the tree need not be walked."""
-        return not self.children
-
     def getChildWithDefault(self, path: bytes, request: ClientRequest) -> IResource:
         """Return what is mounted at a path, else this resource, which forwards everything else."""
         mounted: IResource | None = self.children.get(path)

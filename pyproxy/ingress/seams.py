@@ -12,6 +12,7 @@ from pyproxy.policy.routing import Limits
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.messages import RequestHead
 
@@ -23,6 +24,7 @@ class SiteSide(Protocol):
     """What a channel and its requests ask of their site; ``site.ProxySite`` is one."""
 
     reactor: IReactorTime
+    resource: Any
     sweeper: Sweeper
     client_limit: float
     silence_limit: float
@@ -90,7 +92,7 @@ class ChannelSide(Protocol):
     """What a request asks of its connection; ``channel.Channel`` is one."""
 
     transport: StreamTransport
-    send: Callable[[bytes], None]
+    send: Callable[[Octets], None]
     site: SiteSide
     hop: Hop
     persists: bool

@@ -6,6 +6,7 @@ A route is an immutable fact that each exchange keeps from its beginning to its 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import attrs
 
@@ -62,8 +63,8 @@ class Route:
     injects: bool = False
 
 
-@attrs.frozen
-class Routed:
+# A tuple: a frozen attrs class costs 0.5 us more to make.
+class Routed(NamedTuple):
     """A request on its route.
 
     Attributes:
@@ -112,7 +113,7 @@ class RoutingTable:
                 target = b"/" + target
         for route in self.routes:
             if route.mapping.covers(target):
-                if method.upper() == b"TRACE" and route.injects:
+                if route.injects and method.upper() == b"TRACE":
                     raise MethodRefused("TRACE would send back what the proxy adds")
                 return Routed(route, route.mapping.to_upstream(target), authority)
         prefixes = " and ".join(route.mapping.prefix.decode("ascii") for route in self.routes)

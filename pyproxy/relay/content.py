@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer, IPushProducer
-from twisted.internet.protocol import Protocol as StreamProtocol
+from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
@@ -20,8 +19,11 @@ from zope.interface import implementer
 
 from pyproxy.errors import ContentTooLarge, ProxyError
 from pyproxy.relay.pausing import Hold, Valve
-from pyproxy.semantics.fields import Fields
+from pyproxy.semantics.fields import Fields, Octets
 from pyproxy.semantics.framing import Framing, Kind
+
+RESPONSE_DONE = Failure(ResponseDone())
+"""How a response's content ends well; one for all, since to make it costs more than to send it."""
 
 
 @implementer(IBodyProducer)
@@ -35,7 +37,6 @@ class Upload:
         length: octets, or UNKNOWN_LENGTH for chunked content.
         count: octets of content that came from the client.
         complete: the client sent all of it.
-        trailers: the client's trailer section, once complete, as ``admit_trailers`` left it.
         fail: ends the exchange because of an error; nobody's any more once the exchange is over.
     """
 
@@ -44,11 +45,11 @@ class Upload:
         self.length = framing.length if framing.kind is Kind.LENGTH else UNKNOWN_LENGTH
         self.count = 0
         self.complete = False
-        self.trailers: Fields = []
         self.max_content = max_content
         self.fail: Callable[[ProxyError], None] | None = None
         self.admit_trailers: Callable[[Fields], Fields] | None = None
         self._flow = flow
+        self._trailers: Fields = []
         self._consumer: IConsumer | None = None
         self._stopped = False
         self._waiting: list[bytes] = []
@@ -59,23 +60,45 @@ class Upload:
         """Whether the upstream, and not the client, keeps the octets from moving."""
         return self._flow.held
 
+    @property
+    def trailers(self) -> Fields:
+        """The client's trailer section, once complete, as ``admit_trailers`` leaves it."""
+        return (
+            self._trailers if self.admit_trailers is None else self.admit_trailers(self._trailers)
+        )
+
     # the client's side
 
-    def write(self, content: bytes) -> None:
+    def preload(self, content: Octets) -> None:
+        """Take octets that came together with the head, before anybody asks for content."""
+        if content:
+            self.count += len(content)
+            self._waiting.append(bytes(content))
+
+    def await_claim(self) -> None:
+        """Let the client send no more before the upstream asks for what is here."""
+        if self._waiting and not self.complete:
+            self._flow.hold(Hold.UNCLAIMED)
+
+    def write(self, content: Octets) -> None:
         """Pass on octets that the client sent."""
         self.count += len(content)
         if self.max_content is not None and self.count > self.max_content:
-            self.refuse(ContentTooLarge(f"the content has more than {self.max_content} bytes"))
+            self.refuse(self.too_large())
         elif self._consumer is not None:
-            self._consumer.write(content)
+            self._consumer.write(content)  # type: ignore[arg-type]
         elif not self._stopped:
-            self._waiting.append(content)
+            self._waiting.append(bytes(content))
             self._flow.hold(Hold.UNCLAIMED)
+
+    def too_large(self) -> ContentTooLarge:
+        """Return what becomes of content past its bound."""
+        return ContentTooLarge(f"the content has more than {self.max_content} bytes")
 
     def finish(self, trailers: Fields) -> None:
         """Note the end of the content."""
         self.complete = True
-        self.trailers = trailers if self.admit_trailers is None else self.admit_trailers(trailers)
+        self._trailers = trailers
         # The upstream's transport may be full for a while; the next request can be read meanwhile.
         self._flow.release(Hold.FULL | Hold.UNCLAIMED)
         if self._done is not None:
@@ -89,6 +112,13 @@ class Upload:
             self.fail(error)
 
     # the upstream's side
+
+    def take_whole(self) -> bytes | None:
+        """Return all content when it is here already, None when some is still to come."""
+        if not self.complete:
+            return None
+        waiting, self._waiting = self._waiting, []
+        return waiting[0] if len(waiting) == 1 else b"".join(waiting)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """Begin to write content to the upstream's connection.
@@ -128,48 +158,52 @@ class Upload:
 class ContentSink(Protocol):
     """The client's side of a response's content."""
 
-    def write_content(self, content: bytes) -> None:
+    def write_content(self, content: Octets) -> None:
         """Send octets of content."""
 
     def flow_from(self, source: IPushProducer | None) -> None:
         """Name who has to pause when the client's transport is full; None for nobody."""
 
 
-class Download(StreamProtocol):
+@implementer(IProtocol)
+class Download:
     """A response's content on its way from the upstream's connection to the client's.
 
     Every read of the upstream is one write to the client.
 
     Attributes:
         count: octets of content that came from the upstream.
-        done: fires at the end of the content; fails with a ProxyError when the upstream broke off;
-            cancelling it closes the upstream's connection.
+        takes_views: content may come as views, whose place is used again.
     """
 
-    def __init__(self, client: ContentSink) -> None:
+    __slots__ = ("_ended", "_sink", "_write", "count")
+
+    takes_views = True
+
+    def __init__(self, sink: ContentSink, ended: Callable[[Exception | None], None]) -> None:
+        """Begin.  Args: ended is called at the end, with why when the upstream broke off."""
         self.count = 0
-        self.done: Deferred[None] = Deferred(self._cancel)
-        self._client = client
+        self._sink = sink
+        self._write = sink.write_content
+        self._ended = ended
+
+    def makeConnection(self, transport: object) -> None:
+        """Let the client's transport pause the upstream."""
+        self._sink.flow_from(transport)  # type: ignore[arg-type]
 
     def connectionMade(self) -> None:
-        """Let the client's transport pause the upstream."""
-        self._client.flow_from(self.transport)  # type: ignore[arg-type]
+        """Nothing is done before there is content."""
 
-    def dataReceived(self, data: bytes) -> None:
+    def logPrefix(self) -> str:
+        """Return the name in Twisted's log."""
+        return "Download"
+
+    def dataReceived(self, data: Octets) -> None:
         """Pass on octets as they were read."""
         self.count += len(data)
-        self._client.write_content(data)
+        self._write(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell how the content ended."""
-        self._client.flow_from(None)
-        if self.done.called:
-            return
-        if reason.check(ResponseDone):
-            self.done.callback(None)
-        else:
-            self.done.errback(reason)
-
-    def _cancel(self, _: Deferred[None]) -> None:
-        if self.transport is not None:
-            self.transport.stopProducing()  # type: ignore[attr-defined]
+        self._sink.flow_from(None)
+        self._ended(None if reason is RESPONSE_DONE else reason.value)

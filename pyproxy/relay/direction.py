@@ -10,34 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from functools import cache
-from mmap import mmap
 from typing import Generic, Protocol, TypeVar
 
 import attrs
-from twisted.internet import main
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import half_close
-from pyproxy.relay.writing import backlog, is_plain, view_writer
+from pyproxy.relay.writing import Writer, backlog, writer
 from pyproxy.semantics.frames import FrameCount, FrameWatch
-
-READ_BYTES = 512 * 1024
-"""Octets of one read from a plain socket; what the sink does not take waits in its transport.
-
-CPU for an echo of 1 MiB, nginx 590 us: 860 us with 128 KiB, 730 with 256, 650 with 512 and 1,024.
-"""
-
-
-@cache
-def read_buffer() -> memoryview:
-    """Return the one buffer of all WebSockets, which begins with a page: that saves 5 % of a copy.
-
-    A read is passed on, or what is left of it copied, before the next one.
-    """
-    return memoryview(mmap(-1, READ_BYTES))
 
 
 class State(Enum):
@@ -93,10 +76,12 @@ class Direction(Generic[F]):
     _to_the_end: bool = False
     _state: State = State.OPEN
     _close: tuple[int, str] = (0, "")
+    _writer: Writer = attrs.field(init=False)
     _write: Callable[[bytes | memoryview], None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._write = view_writer(self._sink.transport)
+        self._writer = writer(self._sink.transport)
+        self._write = self._writer.write
 
     def open(self) -> None:
         """Let octets pass."""
@@ -175,12 +160,14 @@ class Direction(Generic[F]):
 
     def _send_close(self) -> None:
         if not self.closing:
+            self._writer.flush()
             self._sink.send_close(*self._close)
         self.finish()
 
     def finish(self) -> None:
         """Pass nothing more; the sink learns of the end behind what was written to it."""
         self.drop()
+        self._writer.flush()
         if not self.sink_done:
             self.sink_done = True
             transport = self._sink.transport
@@ -199,57 +186,30 @@ class Direction(Generic[F]):
 
 @attrs.define(eq=False)
 class PlainDirection(Direction[FrameCount]):
-    """A direction that passes each read on as it is; from a plain socket it reads for itself.
-
-    Twisted's own ``doRead`` makes a new object for each read: at 256 KiB that costs 50 us.
-    """
-
-    _receive: Callable[[memoryview], int] | None = None
-    _buffer: memoryview = memoryview(b"")
+    """A direction that passes each read on as it is; a plain socket is read in place."""
 
     def open(self) -> None:
         """Let octets pass."""
         Direction.open(self)
-        transport = self._source.transport
-        if is_plain(transport):
-            self._buffer = read_buffer()
-            self._receive = transport.socket.recv_into  # type: ignore[attr-defined]
-            transport.doRead = self._read  # type: ignore[attr-defined]
+        read_in_place(self._source.transport, self._octets_arrived)
 
-    def _read(self) -> Exception | None:
-        """Read what has arrived and send it on; stands in for the source's own ``doRead``.
-
-        Returns: None, or why nothing more can be read, as the reactor wants to have it.
-        """
-        buffer = self._buffer
-        try:
-            size = self._receive(buffer)  # type: ignore[misc]
-        except (BlockingIOError, InterruptedError):
-            return None
-        except OSError:
-            return main.CONNECTION_LOST
-        if size == 0:
-            return main.CONNECTION_DONE
+    def _octets_arrived(self, octets: memoryview) -> None:
+        """Pass on octets from a place that will be used again."""
+        size = len(octets)
         self.count += size
         frames = self._frames
         if size < frames.left:
             frames.left -= size
         else:
-            frames.follow(buffer, size)
-        self._write(buffer[:size])
-        return None
+            frames.follow(octets, size)
+        self._write(octets)
 
     def _take(self, octets: bytes) -> None:
         self._frames.follow(octets, len(octets))
         self._pass(octets)
 
     def _stop_reading_in_place(self) -> None:
-        if self._receive is not None:
-            self._receive = None
-            transport = self._source.transport
-            # An aborted transport has a doRead of its own there.
-            if getattr(transport, "doRead", None) == self._read:
-                del transport.doRead  # type: ignore[attr-defined]
+        read_by_itself(self._source.transport)
 
 
 @attrs.define(eq=False)
@@ -297,5 +257,6 @@ class WatchedDirection(Direction[FrameWatch]):
 
     def _send_ping(self) -> None:
         self._ping_due = False
+        self._writer.flush()
         self._answers.pings += 1
         self._sink.send_ping(self._answers.ping)

@@ -7,6 +7,7 @@ import fcntl
 import select
 import socket
 import termios
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
@@ -62,9 +63,26 @@ def said_goodbye(transport: StreamTransport) -> bool:
     )
 
 
-def is_silent(transport: StreamTransport) -> bool:
-    """Tell whether the peer has neither sent anything nor closed, as far as the kernel knows."""
-    return not _shows(transport, select.POLLIN)
+class SilenceCheck:
+    """Asks the kernel of one connection again and again: half the time of a new ``poll`` each."""
+
+    __slots__ = ("_poll", "_transport")
+
+    def __init__(self, transport: StreamTransport) -> None:
+        self._transport = transport
+        self._poll: Callable[[int], list[tuple[int, int]]] | None = None
+
+    def holds(self) -> bool:
+        """Tell whether the peer has neither sent anything nor closed, as far as is known."""
+        poll = self._poll
+        if poll is None:
+            descriptor = _descriptor(self._transport)
+            if descriptor < 0:
+                return False
+            poller = select.poll()
+            poller.register(descriptor, select.POLLIN)
+            self._poll = poll = poller.poll
+        return not poll(0)
 
 
 def read_before_loss(transport: StreamTransport) -> None:

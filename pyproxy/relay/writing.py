@@ -1,21 +1,29 @@
-"""Writes that reach the kernel at once when nothing waits before them.
+"""Writes that reach the kernel in the turn in which they are made, together, without epoll.
 
 Twisted's transports put octets aside until the reactor says that the socket can take them: two
 calls of epoll_ctl, one more turn of the reactor and a copy of all that waits.  A relay mostly
-writes to a socket that can take them now.  What it gives, and where it costs, stands in
-docs/adr/0004-writes-at-once.rst.
+writes to a socket that can take them now.  Large pieces leave at once; small ones at the end of the
+turn, one after the other, since that wakes a sleeping peer once instead of once for each.  What it
+gives stands in docs/adr/0004-writes-at-once.rst.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
 
 from twisted.internet import tcp, unix
+from twisted.logger import Logger
 
 from pyproxy.relay.transports import StreamTransport
 
+SMALL_BYTES = 16 * 1024
+"""What at most waits for the end of a turn, for each connection."""
+
 _PLAIN = (tcp.Server, tcp.Client, unix.Server, unix.Client)
+
+_log = Logger()
 
 
 def is_plain(transport: StreamTransport) -> bool:
@@ -27,26 +35,25 @@ def is_plain(transport: StreamTransport) -> bool:
     return kind in _PLAIN
 
 
-def writer(transport: StreamTransport) -> Callable[[bytes], None]:
-    """Return what writes octets to a transport, in order with the transport's own ``write``.
+class Writer(Protocol):
+    """What writes octets to a connection, in order."""
 
-    A transport that is no plain socket (TLS, a test's) is written to as usual.
+    def write(self, octets: bytes | memoryview) -> None:
+        """Send octets; a view's place may be used again afterwards."""
+
+    def flush(self) -> None:
+        """Send now what waits for the end of the turn: the connection is about to be closed."""
+
+
+def writer(transport: StreamTransport) -> Writer:
+    """Return what writes to a transport.
+
+    Whoever writes with the transport's own ``write`` beside it, or closes it, flushes first.  A
+    transport that is no plain socket (TLS, a test's) is written to as usual.
     """
     if is_plain(transport):
-        return _ThroughWriter(cast(tcp.Connection, transport)).write
-    return transport.write
-
-
-def view_writer(transport: StreamTransport) -> Callable[[bytes | memoryview], None]:
-    """Return a ``writer`` that also takes views whose place is used again.
-
-    What has to wait is copied.  It is for one who writes no more once he has closed the transport,
-    in whichever way.
-    """
-    if is_plain(transport):
-        return _ViewWriter(cast(tcp.Connection, transport)).write
-    write = transport.write
-    return lambda octets: write(bytes(octets))
+        return _SocketWriter(cast(tcp.Connection, transport))
+    return _TransportWriter(transport)
 
 
 def backlog(transport: StreamTransport) -> int:
@@ -55,57 +62,98 @@ def backlog(transport: StreamTransport) -> int:
     return int(begun + getattr(transport, "_tempDataLen", 0))
 
 
-class _ThroughWriter:
-    """Writes to a socket, and puts aside only what it does not take."""
+class _TransportWriter:
+    """Writes to a transport as everybody does."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_write",)
 
-    def __init__(self, transport: tcp.Connection) -> None:
-        self._transport = transport
-
-    def write(self, data: bytes) -> None:
-        """Send octets now as far as that goes, the rest in time."""
-        transport = self._transport
-        if (
-            transport._tempDataBuffer
-            or transport.dataBuffer
-            or not transport.connected
-            or transport.disconnecting
-            or transport._aborting
-            or transport._writeDisconnected
-            or transport._writeDisconnecting
-        ):
-            transport.write(data)
-            return
-        try:
-            sent = transport.socket.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            # The transport will meet the same error, and knows how to end.
-            sent = 0
-        if sent < len(data):
-            transport.write(data[sent:] if sent else data)
-
-
-class _ViewWriter:
-    """Writes as ``_ThroughWriter`` does, with less to ask: that is 0.7 us of the 13 of a frame."""
-
-    __slots__ = ("_send", "_transport")
-
-    def __init__(self, transport: tcp.Connection) -> None:
-        self._transport = transport
-        self._send = transport.socket.send
+    def __init__(self, transport: StreamTransport) -> None:
+        self._write = transport.write
 
     def write(self, octets: bytes | memoryview) -> None:
-        """Send octets now as far as that goes, the rest in time."""
+        """Send octets in time."""
+        self._write(octets if type(octets) is bytes else bytes(octets))
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+
+class _Turn:
+    """The writers whose octets leave at the end of the reactor's present turn."""
+
+    __slots__ = ("_call_later", "due")
+
+    def __init__(self, call_later: Callable[..., object]) -> None:
+        self.due: list[_SocketWriter] = []
+        self._call_later = call_later
+
+    def put_off(self, writer: _SocketWriter) -> None:
+        """Let a writer's octets leave at the end of the turn."""
+        if not self.due:
+            self._call_later(0, self._end)
+        self.due.append(writer)
+
+    def _end(self) -> None:
+        due, self.due = self.due, []
+        for one in due:
+            try:
+                one.flush()
+            except Exception:  # noqa: BLE001
+                # What pauses because of a write may fail; the other connections must not.
+                _log.failure("a connection could not be written to")
+
+
+_turns: WeakKeyDictionary[Any, _Turn] = WeakKeyDictionary()
+"""The turn of each reactor that runs in this process."""
+
+
+class _SocketWriter:
+    """Writes to a socket, and puts aside only what it does not take."""
+
+    __slots__ = ("_send", "_socket", "_transport", "_turn", "_waiting")
+
+    def __init__(self, transport: tcp.Connection) -> None:
+        reactor: Any = transport.reactor
+        turn = _turns.get(reactor)
+        if turn is None:
+            turn = _turns[reactor] = _Turn(reactor.callLater)
+        self._turn = turn
+        self._transport = transport
+        self._socket = transport.socket
+        self._send = transport.socket.send
+        self._waiting = b""
+
+    def write(self, octets: bytes | memoryview) -> None:
+        """Send octets in this turn as far as that goes, the rest in time."""
+        waiting = self._waiting
+        if len(octets) + len(waiting) > SMALL_BYTES:
+            self._waiting = b""
+            self._send_now(waiting, octets)
+        elif waiting:
+            self._waiting = waiting + octets
+        elif octets:
+            self._waiting = octets if type(octets) is bytes else bytes(octets)
+            self._turn.put_off(self)
+
+    def flush(self) -> None:
+        """Send now what waits for the end of the turn."""
+        waiting = self._waiting
+        if waiting:
+            self._waiting = b""
+            self._send_now(b"", waiting)
+
+    def _send_now(self, first: bytes, octets: bytes | memoryview) -> None:
         transport = self._transport
         sent = 0
         if not (transport._tempDataBuffer or transport.dataBuffer or transport._aborting):
             try:
-                sent = self._send(octets)
+                sent = self._socket.sendmsg((first, octets)) if first else self._send(octets)
             except OSError:
                 # It is full, or the transport will meet the same error, and knows how to end.
                 sent = 0
+        if sent < len(first):
+            transport.write(first[sent:])
+            sent = len(first)
+        sent -= len(first)
         if sent < len(octets):
             transport.write(bytes(octets[sent:]))

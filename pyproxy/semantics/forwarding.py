@@ -16,7 +16,7 @@ from pyproxy.errors import Malformed
 from pyproxy.semantics.fields import Field, Fields, is_token, list_members, tokens, values
 from pyproxy.semantics.framing import Framing, Kind
 from pyproxy.semantics.handshake import SWITCH
-from pyproxy.semantics.messages import RequestHead
+from pyproxy.semantics.messages import Head, RequestHead, ResponseHead, noted_values
 from pyproxy.semantics.secrets import SecretMask
 from pyproxy.semantics.urls import DEFAULT_PORTS, Origin, PathMapping, is_authority
 
@@ -53,6 +53,9 @@ ALLOWED_METHODS = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 HOP_BOUNDED = frozenset({b"OPTIONS", b"TRACE"})
 """Methods for which Max-Forwards counts.  Spec: RFC 9110 7.6.2."""
+
+KEEP_ALIVE = [b"keep-alive"]
+"""The connection options of nearly everybody who names any."""
 
 NEVER_NOMINATED = frozenset({b"content-length", b"transfer-encoding"})
 """Fields that frame a message: nominating one leaves two readings of it."""
@@ -121,13 +124,19 @@ class Hop:
     trusted: bool
 
 
-def connection_options(fields: Fields) -> list[bytes]:
+def connection_options(head: Head) -> list[bytes]:
     """Return the connection options in lower case.
 
     Raises: Malformed when one of them names a field that frames the message.
     Spec: RFC 9110 7.6.1.
     """
-    options = tokens(values(fields, b"connection"))
+    if b"connection" not in head.noted:
+        return []
+    lines = noted_values(head, b"connection")
+    if lines == KEEP_ALIVE:
+        # To read it as a list takes 1 us.
+        return lines
+    options = tokens(lines)
     if options:
         if not NEVER_NOMINATED.isdisjoint(options):
             raise Malformed("Connection nominates a field that frames the message")
@@ -149,7 +158,7 @@ def host_of(head: RequestHead) -> bytes:
     Raises: Malformed for no Host in HTTP/1.1, for two of them, or for one that is no authority.
     Spec: RFC 9112 3.2, 3.2.2.
     """
-    hosts = values(head.fields, b"host")
+    hosts = noted_values(head, b"host")
     if len(hosts) > 1 or (not hosts and head.minor_version == 1):
         raise Malformed("not exactly one Host")
     if hosts and hosts[0] and not is_authority(hosts[0]):
@@ -173,17 +182,20 @@ class RequestForwarding:
     _replaced: frozenset[bytes] = attrs.field(init=False)
     _dropped: frozenset[bytes] = attrs.field(init=False)
     _guarded: frozenset[bytes] = attrs.field(init=False)
+    _via: tuple[bytes, bytes] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         replaced = self.rules.replaced
         object.__setattr__(self, "_replaced", replaced)
         object.__setattr__(self, "_dropped", HOP_BY_HOP | replaced)
         object.__setattr__(self, "_guarded", WRITTEN_BY_US | NEVER_NOMINATED | replaced)
+        via = (b"1.0 " + self.pseudonym, b"1.1 " + self.pseudonym)
+        object.__setattr__(self, "_via", via)
 
-    def passed_here(self, fields: Fields) -> bool:
+    def passed_here(self, head: RequestHead) -> bool:
         """Tell whether a request has already been through this instance.  Spec: RFC 9110 7.6.3."""
-        return any(
-            self.pseudonym in member.split() for member in list_members(values(fields, b"via"))
+        return b"via" in head.noted and any(
+            self.pseudonym in member.split() for member in list_members(noted_values(head, b"via"))
         )
 
     def fields(
@@ -195,36 +207,60 @@ class RequestForwarding:
         Args: connection options as ``connection_options`` gave them; the host that the client asked
             for, which may be empty.
         """
+        names = head.names
+        asked = host if self.preserve_host and host else self.origin.authority
         dropped = self._dropped
-        if options:
+        if options and options != KEEP_ALIVE:
             dropped = dropped.union(options)
         if head.minor_version == 0:
             dropped = dropped | {b"expect"}
-        asked = host if self.preserve_host and host else self.origin.authority
-        host_waits = True
-        trailers_welcome = False
-        kept: Fields = []
         theirs: dict[bytes, list[bytes]] = {}
-        for field in head.fields:
-            name = field[0].lower()
-            if name == b"host":
-                if host_waits and name not in self._dropped:
-                    kept.append((field[0], asked))
-                host_waits = False
-            elif name in WRITTEN_BY_US or (b"_" in name and _alias(name) in self._guarded):
-                theirs.setdefault(name, []).append(field[1])
-            elif name not in dropped:
-                kept.append(field)
-            elif name == b"te":
-                trailers_welcome = trailers_welcome or b"trailers" in tokens([field[1]])
-        if host_waits and b"host" not in self._dropped:
+        if WRITTEN_BY_US.isdisjoint(head.noted) and b"_" not in b"".join(names):
+            passing = head.fields
+        else:
+            passing, names, theirs = self._without_theirs(head)
+        kept, names = _without(passing, names, dropped)
+        if b"host" in names:
+            place = names.index(b"host")
+            kept[place] = (kept[place][0], asked)
+        elif b"host" not in self._dropped:
             kept.insert(0, (b"Host", asked))
-        self._add_ours(kept, head, theirs, host, hop)
-        if trailers_welcome and b"te" not in self._replaced:
-            kept += ((b"TE", b"trailers"), (b"Connection", b"TE"))
+        via = self._via[head.minor_version]
+        if theirs or self._replaced or not hop.address or not host:
+            self._add_ours(kept, theirs, via, host, hop)
+        else:
+            kept += (
+                (b"X-Forwarded-For", hop.address),
+                (b"X-Forwarded-Proto", hop.scheme),
+                (b"X-Forwarded-Host", host),
+                (b"X-Forwarded-Port", hop.port),
+                (b"Via", via),
+            )
+        kept += self.rules.set
+        if b"te" in head.noted and b"te" not in self._replaced:
+            if b"trailers" in tokens(noted_values(head, b"te")):
+                kept += ((b"TE", b"trailers"), (b"Connection", b"TE"))
         if framing.kind is Kind.CHUNKED:
             kept.append((b"Transfer-Encoding", b"chunked"))
         return kept
+
+    def _without_theirs(
+        self, head: RequestHead
+    ) -> tuple[Fields, list[bytes], dict[bytes, list[bytes]]]:
+        """Part what the client says of itself from the fields that may pass.
+
+        Returns: the fields that may pass, their names, and the values of the others by name.
+        """
+        passing: Fields = []
+        names: list[bytes] = []
+        theirs: dict[bytes, list[bytes]] = {}
+        for field, name in zip(head.fields, head.names, strict=True):
+            if name in WRITTEN_BY_US or (b"_" in name and _alias(name) in self._guarded):
+                theirs.setdefault(name, []).append(field[1])
+            else:
+                passing.append(field)
+                names.append(name)
+        return passing, names, theirs
 
     def trailers(self, trailers: Fields, options: list[bytes]) -> Fields:
         """Return the trailers that may go to the upstream."""
@@ -233,12 +269,12 @@ class RequestForwarding:
     def _add_ours(
         self,
         kept: Fields,
-        head: RequestHead,
         theirs: dict[bytes, list[bytes]],
+        via: bytes,
         host: bytes,
         hop: Hop,
     ) -> None:
-        """Append X-Forwarded-*, Via and the operator's fields."""
+        """Append X-Forwarded-*, a trusted proxy's Forwarded, and Via."""
         believed = theirs if hop.trusted else {}
         chain = [*believed.get(b"x-forwarded-for", ()), *([hop.address] if hop.address else ())]
         ours: Fields = [
@@ -247,13 +283,30 @@ class RequestForwarding:
             (b"X-Forwarded-Host", _first(believed, b"x-forwarded-host", host)),
             (b"X-Forwarded-Port", _first(believed, b"x-forwarded-port", _port(believed, hop))),
             (b"Forwarded", _forwarded(believed.get(b"forwarded", []), host, hop)),
-            (b"Via", b"1.%d %b" % (head.minor_version, self.pseudonym)),
+            (b"Via", via),
         ]
         replaced = self._replaced
         for field in ours:
             if field[1] and (not replaced or field[0].lower() not in replaced):
                 kept.append(field)
-        kept += self.rules.set
+
+
+def _without(
+    fields: Fields, names: list[bytes], dropped: frozenset[bytes]
+) -> tuple[Fields, list[bytes]]:
+    """Return a copy of fields without some names, and the names that are left.
+
+    Mostly one or two of many go, so they are taken out; to choose the others cost twice as much.
+    """
+    kept = fields.copy()
+    gone = dropped.intersection(names)
+    if gone:
+        names = names.copy()
+        for name in gone:
+            for _ in range(names.count(name)):
+                place = names.index(name)
+                del kept[place], names[place]
+    return kept, names
 
 
 def _alias(name: bytes) -> bytes:
@@ -328,40 +381,41 @@ class ResponseForwarding:
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_dropped", HOP_BY_HOP | self.rules.replaced)
 
-    def fields(self, fields: Fields, options: list[bytes], status: int, host: bytes) -> Fields:
+    def fields(self, head: ResponseHead, options: list[bytes], host: bytes) -> Fields:
         """Return the fields that go to the client, without any framing or connection field.
 
-        Args: host as the client asked for it.
+        Args: connection options as ``connection_options`` gave them; host as the client asked for
+            it.
         """
         dropped = self._dropped
-        if options:
+        if options and options != KEEP_ALIVE:
             dropped = dropped.union(options)
-        if status == 204 or status < 200:
+        if head.status == 204 or head.status < 200:
             dropped = dropped | {b"content-length"}
-        kept: Fields = []
-        event_stream = False
-        for field in fields:
-            name = field[0].lower()
-            if name in dropped:
-                continue
-            if name in _REWRITTEN:
-                if name == b"content-type":
-                    media_type = field[1].partition(b";")[0]
-                    event_stream = media_type.rstrip().lower() == b"text/event-stream"
-                else:
-                    field = (field[0], self._rewritten(name, field[1], host))
-            kept.append(field)
-        if event_stream and self.stream_hints:
-            names = {name.lower() for name, _ in kept} | self.rules.replaced
-            kept += [hint for hint in _STREAM_HINTS if hint[0].lower() not in names]
-        if status == 426 and b"upgrade" not in self.rules.replaced:
-            if b"websocket" in tokens(values(fields, b"upgrade")):
+        kept, names = _without(head.fields, head.names, dropped)
+        if not _REFERRING.isdisjoint(head.noted):
+            kept = [
+                (field[0], self._rewritten(name, field[1], host)) if name in _REFERRING else field
+                for field, name in zip(kept, names, strict=True)
+            ]
+        if self.stream_hints and b"content-type" in names:
+            self._add_stream_hints(kept, names)
+        if head.status == 426 and b"upgrade" not in self.rules.replaced:
+            if b"websocket" in tokens(noted_values(head, b"upgrade")):
                 # The one upgrade that can be made here.  Spec: RFC 9110 15.5.22.
                 kept += SWITCH
         kept += self.rules.set
         if self.secrets:
             kept = self.without_secrets(kept)
         return kept
+
+    def _add_stream_hints(self, kept: Fields, names: list[bytes]) -> None:
+        """Append the hints, when the last Content-Type says that this is an event stream."""
+        value = kept[len(names) - 1 - names[::-1].index(b"content-type")][1]
+        if value[:17].lower() != b"text/event-stream" or value[17:].partition(b";")[0].strip():
+            return
+        present = self.rules.replaced.union(names)
+        kept += [hint for hint in _STREAM_HINTS if hint[0].lower() not in present]
 
     def reason(self, reason: bytes) -> bytes:
         """Return the reason phrase that goes to the client."""
@@ -451,9 +505,8 @@ class ResponseForwarding:
         return bool(domain) and (host == domain or host.endswith(b"." + domain))
 
 
-_REWRITTEN = frozenset(
-    {b"content-location", b"content-type", b"location", b"refresh", b"set-cookie"}
-)
+_REFERRING = frozenset({b"content-location", b"location", b"refresh", b"set-cookie"})
+"""Fields that may name the target or a path of it."""
 
 _STREAM_HINTS: tuple[Field, ...] = (
     (b"X-Accel-Buffering", b"no"),

@@ -14,7 +14,7 @@ import re
 from pyproxy.errors import Malformed, UpgradeRequired
 from pyproxy.semantics.fields import Field, tokens, values
 from pyproxy.semantics.framing import Framing
-from pyproxy.semantics.messages import RequestHead, ResponseHead
+from pyproxy.semantics.messages import RequestHead, ResponseHead, noted_values
 
 VERSION = b"13"
 """The one version that is spoken.  Spec: RFC 6455 4.1."""
@@ -39,7 +39,7 @@ def opens_websocket(head: RequestHead, options: list[bytes]) -> bool:
         b"upgrade" in options
         and head.method == b"GET"
         and head.minor_version == 1
-        and b"websocket" in tokens(values(head.fields, b"upgrade"))
+        and b"websocket" in tokens(noted_values(head, b"upgrade"))
     )
 
 
@@ -81,7 +81,7 @@ def check_switch(head: ResponseHead, options: list[bytes], key: bytes) -> None:
     """
     if head.minor_version != 1:
         raise Malformed("it switches protocols in HTTP/1.0")
-    upgrades = tokens(values(head.fields, b"upgrade"))
+    upgrades = tokens(noted_values(head, b"upgrade"))
     if b"upgrade" not in options or upgrades != [b"websocket"]:
         raise Malformed("it switches protocols, but not to websocket")
     if _nominates_handshake(options):

@@ -21,6 +21,7 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
@@ -31,20 +32,26 @@ from pyproxy.errors import (
     ConnectionRefused,
     ConnectionTerminated,
     ConnectTimeout,
+    InternalError,
     NameNotResolved,
+    ProxyError,
 )
+from pyproxy.exchange import ForwardedResponse as Response
 from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
-from pyproxy.semantics.fields import values
+from pyproxy.semantics.fields import Fields, values
+from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.urls import Origin, parse_target
-from pyproxy.upstream.connection import Connection, UpstreamResponse
+from pyproxy.upstream.connection import Connection
 from pyproxy.upstream.pool import Pool
 
 if TYPE_CHECKING:
     from pyproxy.upstream.websocket import UpstreamWebSocketFactory
+
+_log = Logger()
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """Methods whose request may arrive twice.  Spec: RFC 9110 9.2.2."""
@@ -56,6 +63,37 @@ class Trust:
 
     authorities: Any = None
     insecure: bool = False
+
+
+class Awaited:
+    """Asks on behalf of somebody who awaits a Deferred; interim responses are dropped.
+
+    Attributes:
+        request: what was asked.
+        response: fires with the response, or fails with an UpstreamError.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        method: bytes,
+        target: bytes,
+        fields: Fields,
+        content: IBodyProducer | None,
+    ) -> None:
+        self.request = UpstreamRequest(self, origin, method, target, fields, content)
+        self.response: Deferred[Response] = Deferred(lambda _: self.request.withdraw())
+
+    def interim(self, head: ResponseHead) -> None:
+        """Drop it."""
+
+    def responded(self, response: Response) -> None:
+        """Hand the response over."""
+        self.response.callback(response)
+
+    def unanswered(self, error: ProxyError) -> None:
+        """Hand the error over."""
+        self.response.errback(error)
 
 
 @implementer(IAgent)
@@ -71,25 +109,57 @@ class ForwardingAgent:
     _creators: dict[str, IOpenSSLClientConnectionCreator] = attrs.Factory(dict)
     _websockets: dict[Origin, UpstreamWebSocketFactory] = attrs.Factory(dict)
 
-    async def send(self, request: UpstreamRequest) -> UpstreamResponse:
-        """Send a request; return the response once its head is there.
+    def send(self, request: UpstreamRequest) -> None:
+        """Send a request; who asks is told of the response, or why there is none.
 
         A request goes out a second time only when the first went to a kept connection that closed
         without an octet of reply, the method is idempotent and there is no content.
-        Raises: UpstreamError.
         """
         pool = self._pool(request.origin)
-        safe_to_send_again = request.method in IDEMPOTENT and request.content is None
         connection = pool.take()
         if connection is not None:
-            try:
-                return await connection.send(request)
-            except ConnectionTerminated:
-                if connection.replied or not safe_to_send_again:
-                    raise
-            request.connected = False
-        connection = await self._connect(request.origin, pool)
-        return await connection.send(request)
+            connection.send(request)
+        else:
+            self._send_on_new(request, pool)
+
+    def _unanswered(
+        self, connection: Connection, request: UpstreamRequest, reason: ProxyError
+    ) -> None:
+        """Send again what a kept connection has lost, if that is safe; else tell who asks."""
+        request.connection = None
+        if (
+            isinstance(reason, ConnectionTerminated)
+            and connection.kept
+            and not connection.replied
+            and request.method in IDEMPOTENT
+            and request.content is None
+        ):
+            self._send_on_new(request, self._pool(request.origin))
+        else:
+            request.asking.unanswered(reason)
+
+    def _send_on_new(self, request: UpstreamRequest, pool: Pool) -> None:
+        """Open a connection and send a request on it."""
+        opening = Deferred.fromCoroutine(self._connect(request.origin, pool))
+        request.opening = opening
+
+        def opened(connection: Connection) -> None:
+            request.opening = None
+            connection.send(request)
+
+        def failed(failure: Failure) -> None:
+            request.opening = None
+            if failure.check(CancelledError):
+                # Whoever cancelled it asks no more.
+                return
+            error = failure.value
+            if not isinstance(error, ProxyError):
+                _log.failure("a connection could not be opened", failure)
+                error = InternalError("the proxy could not open a connection to the upstream")
+            request.asking.unanswered(error)
+
+        opening.addCallbacks(opened, failed)
+        opening.addErrback(lambda failure: _log.failure("a request could not be sent", failure))
 
     def request(
         self,
@@ -114,8 +184,9 @@ class ForwardingAgent:
         elif content is not None:
             fields.append((b"Content-Length", b"%d" % content.length))
         path = (target.base or b"/") + mark + query
-        request = UpstreamRequest(target.origin, method, path, fields, content)
-        return await self.send(request)
+        awaited = Awaited(target.origin, method, path, fields, content)
+        self.send(awaited.request)
+        return cast(IResponse, await awaited.response)
 
     def close(self) -> None:
         """Close every kept connection."""
@@ -181,7 +252,9 @@ class ForwardingAgent:
         if secure:
             endpoint = wrapClientTLS(self._creator(origin.host), endpoint)
         make_websocket = partial(self._websocket, origin)
-        factory = Factory.forProtocol(lambda: Connection(secure, pool.put, make_websocket))
+        factory = Factory.forProtocol(
+            lambda: Connection(secure, pool.put, self._unanswered, make_websocket)
+        )
         factory.noisy = False
         try:
             connection = cast(Connection, await endpoint.connect(factory))

@@ -23,9 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IResponse
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from pyproxy.errors import (
@@ -39,20 +37,19 @@ from pyproxy.errors import (
     ResponseIncomplete,
 )
 from pyproxy.exchange import UpstreamRequest
+from pyproxy.relay.content import RESPONSE_DONE, Upload
 from pyproxy.relay.ends import RelayedEnd
-from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
-from pyproxy.relay.sockets import hand_over, is_silent, read_before_loss, unsent
+from pyproxy.relay.sockets import SilenceCheck, hand_over, read_before_loss, unsent
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import backlog, writer
-from pyproxy.semantics.fields import Fields
+from pyproxy.semantics.fields import Fields, Octets
 from pyproxy.semantics.forwarding import connection_options, persists
 from pyproxy.semantics.framing import (
     NO_CONTENT,
     ContentReader,
-    Framing,
-    Kind,
     chunk,
     content_reader,
     declares_content,
@@ -60,9 +57,14 @@ from pyproxy.semantics.framing import (
     response_framing,
 )
 from pyproxy.semantics.handshake import check_switch
-from pyproxy.semantics.messages import HeadReader, ResponseHead, parse_response_head, write_head
-
-_RESPONSE_DONE = Failure(ResponseDone())
+from pyproxy.semantics.messages import (
+    HeadReader,
+    ResponseHead,
+    parse_response_head,
+    split_head,
+    write_head,
+)
+from pyproxy.upstream.response import ForwardedResponse
 
 
 class State(Enum):
@@ -74,68 +76,6 @@ class State(Enum):
     RECEIVING = "receiving a response's content"
     SWITCHED = "a WebSocket's"
     CLOSED = "closed"
-
-
-@implementer(IResponse)
-class UpstreamResponse:
-    """A response whose head is there.
-
-    Attributes:
-        head: as it came.
-        framing: how its content is delimited.
-        options: its connection options.
-    """
-
-    request = None
-    previousResponse = None
-
-    def __init__(
-        self, connection: Connection, head: ResponseHead, framing: Framing, options: list[bytes]
-    ) -> None:
-        self.head = head
-        self.framing = framing
-        self.options = options
-        self.trailers: Fields = []
-        self._connection = connection
-
-    @property
-    def version(self) -> tuple[bytes, int, int]:
-        """The version, as IResponse has it."""
-        return (b"HTTP", 1, self.head.minor_version)
-
-    @property
-    def code(self) -> int:
-        """The status code."""
-        return self.head.status
-
-    @property
-    def phrase(self) -> bytes:
-        """The reason phrase."""
-        return self.head.reason
-
-    @property
-    def headers(self) -> Headers:
-        """The fields, as twisted.web has them."""
-        return WireHeaders(self.head.fields)
-
-    @property
-    def length(self) -> int:
-        """Octets of content, or UNKNOWN_LENGTH."""
-        if self.framing.kind in (Kind.CHUNKED, Kind.UNTIL_CLOSE):
-            return cast(int, UNKNOWN_LENGTH)
-        return self.framing.length
-
-    def setPreviousResponse(self, response: IResponse) -> None:
-        """Refuse a history: nothing here follows redirects."""
-        raise NotImplementedError("a forwarded response has no previous response")
-
-    def deliverBody(self, protocol: IProtocol) -> None:
-        """Let the content flow to a protocol, which may pause it through its transport."""
-        self._connection.deliver(protocol)
-
-    def detach(self) -> tuple[WebSocketEnd, bytes]:
-        """Make the connection of a 101 an end of a WebSocket; return it, and what came behind."""
-        return self._connection.detach()
 
 
 @implementer(IPushProducer)
@@ -161,6 +101,10 @@ class ReadFlow:
     loseConnection = abortConnection = stopProducing
 
 
+Unanswered = Callable[["Connection", UpstreamRequest, ProxyError], None]
+"""Called with a connection that ended before it answered a request, and why."""
+
+
 @implementer(IHandshakeListener, IPushProducer, IConsumer)
 class Connection(Protocol):
     """A connection to an upstream.
@@ -170,38 +114,43 @@ class Connection(Protocol):
 
     Attributes:
         ready: fires when requests may be sent, for TLS after the handshake.
+        source: pauses and stops what comes from the upstream.
         replied: an octet of reply to the present request has come.
+        kept: it has answered a request before.
         suspect: content may follow the last response, which declared some that was not due.
         idle_since: when it became idle, in seconds; the pool's to set.
     """
 
     transport: StreamTransport  # type: ignore[assignment]
+    source: IPushProducer
     _log = Logger()
 
     def __init__(
         self,
         secure: bool,
         on_idle: Callable[[Connection], None],
+        unanswered: Unanswered,
         make_websocket: Callable[[], RelayedEnd],
     ) -> None:
         self.ready: Deferred[Connection] = Deferred(lambda _: self.abort())
         self.replied = False
+        self.kept = False
         self.suspect = False
         self.idle_since = 0.0
         self._secure = secure
         self._on_idle = on_idle
+        self._unanswered = unanswered
         self._make_websocket = make_websocket
         self._state = State.OPENING
         self._heads = HeadReader(b"HTTP/1.")
         self._request: UpstreamRequest | None = None
         self._sending: IBodyProducer | None = None
         self._chunked = False
-        self._head = b""
-        self._answered: Deferred[UpstreamResponse] | None = None
-        self._response: UpstreamResponse | None = None
+        self._response: ForwardedResponse | None = None
         self._reader: ContentReader | None = None
         self._receiver: IProtocol | None = None
-        self._undelivered = b""
+        self._takes_views = False
+        self._undelivered: Octets = b""
         self._ended: Failure | None = None
         self._persists = False
 
@@ -213,10 +162,13 @@ class Connection(Protocol):
         # Without it a relay shows steps of 40 ms (Nagle's algorithm and delayed ACKs).
         transport.setTcpNoDelay(True)
         self._flow = Valve(transport)
-        self._read_flow = ReadFlow(self, self._flow)
-        self._write_out = writer(transport)
+        self.source = ReadFlow(self, self._flow)
+        self._silence = SilenceCheck(transport)
+        self._writer = writer(transport)
+        self._write_out = self._writer.write
         # An early 413 stands behind the reset that a write meets.
         read_before_loss(transport)
+        read_in_place(transport, self._octets_arrived)
         transport.registerProducer(self, True)
         if not self._secure:
             self._become_ready()
@@ -232,52 +184,47 @@ class Connection(Protocol):
 
     # sending
 
-    def send(self, request: UpstreamRequest) -> Deferred[UpstreamResponse]:
-        """Write a request.
+    def send(self, request: UpstreamRequest) -> None:
+        """Write a request; who asks is told of the response once its head is there.
 
-        Returns: fires with the response once its head is there; fails with an UpstreamError.
-            Cancelling it closes the connection.
+        The request is withdrawn by ``abort``, of which nobody is told.
         """
         self._state = State.AWAITING
         self._request = request
         self.replied = False
-        answered: Deferred[UpstreamResponse] = Deferred(lambda _: self.abort())
-        self._answered = answered
-        request.connected = True
-        request.source = self._read_flow
-        request.unsent = self._unsent
+        request.connection = self
         head = write_head(b"%b %b HTTP/1.1" % (request.method, request.target), request.fields)
-        content = request.content
-        if content is None:
-            self._write_out(head)
-        else:
-            # The first content, if it is there already, leaves together with the head.
-            self._head = head
-            self._sending = content
-            self._chunked = content.length == UNKNOWN_LENGTH
-            sent = content.startProducing(self)
-            sent.addCallback(self._content_sent, content)
-            sent.addErrback(self._content_broken)
-            self._flush(b"")
-        return answered
+        self._write_out(head)
+        if request.content is not None:
+            self._send_content(request.content)
 
-    def write(self, content: bytes) -> None:
+    def _send_content(self, content: IBodyProducer) -> None:
+        self._chunked = content.length == UNKNOWN_LENGTH
+        whole = content.take_whole() if isinstance(content, Upload) else None
+        if whole is not None:
+            # No Deferred for what is here already.
+            if whole:
+                self.write(whole)
+            self._end_content(content)
+            return
+        self._sending = content
+        sent = content.startProducing(self)
+        sent.addCallback(self._content_sent, content)
+        sent.addErrback(self._content_broken)
+
+    def write(self, content: Octets) -> None:
         """Send octets of the request's content."""
-        self._flush(chunk(content) if self._chunked else content)
+        self._write_out(chunk(content) if self._chunked else content)
 
-    def _flush(self, octets: bytes) -> None:
-        """Send octets, behind the head if that still waits."""
-        if self._head:
-            octets, self._head = self._head + octets, b""
-        if octets:
-            self._write_out(octets)
-
-    def _content_sent(self, _: None, content: IBodyProducer) -> None:
-        self._sending = None
+    def _end_content(self, content: IBodyProducer) -> None:
         if self._chunked and self._state is not State.CLOSED:
             # Only our own producer has trailers; IBodyProducer does not know them.
             trailers: Fields = getattr(content, "trailers", [])
-            self._flush(last_chunk(trailers))
+            self._write_out(last_chunk(trailers))
+
+    def _content_sent(self, _: None, content: IBodyProducer) -> None:
+        self._sending = None
+        self._end_content(content)
 
     def _content_broken(self, failure: Failure) -> None:
         self._sending = None
@@ -308,6 +255,17 @@ class Connection(Protocol):
 
     # receiving
 
+    def _octets_arrived(self, octets: memoryview) -> None:
+        """Read a part of a response from a place that will be used again."""
+        if self._state is State.RECEIVING and self._takes_views:
+            self._read_content(octets)
+            return
+        if self._state is State.AWAITING and self._heads.empty:
+            head, rest = split_head(octets)
+            self._read_heads(head, rest)
+            return
+        self.dataReceived(bytes(octets))
+
     def dataReceived(self, data: bytes) -> None:
         """Read a part of a response."""
         if self._state is State.RECEIVING:
@@ -315,7 +273,7 @@ class Connection(Protocol):
         elif self._state is State.AWAITING:
             self._read_heads(data)
         elif self._state is State.SWITCHED:
-            self._undelivered += data
+            self._undelivered = bytes(self._undelivered) + data
         else:
             # Octets that nobody asked for could be taken for the next response.
             idle = self.usable
@@ -323,23 +281,28 @@ class Connection(Protocol):
             if idle:
                 self._on_idle(self)
 
-    def _read_heads(self, data: bytes) -> None:
+    def _read_heads(self, data: bytes, beyond: memoryview | None = None) -> None:
+        """Read the heads of responses.  Args: octets that follow the data, if they stand apart."""
         self.replied = True
         try:
             while (found := self._heads.feed(data)) is not None:
                 octets, data = found
+                rest: Octets = data
+                if beyond is not None:
+                    rest, beyond = beyond, None
                 head = parse_response_head(octets)
                 if head.status >= 200:
-                    self._begin_response(head, data)
+                    self._begin_response(head, rest)
                     return
                 request = self._request
                 if head.status == 101:
-                    self._begin_switch(head, data)
+                    self._begin_switch(head, bytes(rest))
                     return
-                if request is not None and request.on_interim is not None:
-                    request.on_interim(head)
-                if not data:
+                if request is not None:
+                    request.asking.interim(head)
+                if not rest or self._state is not State.AWAITING:
                     return
+                data = bytes(rest)
         except HeadTooLarge as error:
             self._fail(ResponseHeadTooLarge(f"the upstream's response has {error}"))
         except Malformed as error:
@@ -347,15 +310,14 @@ class Connection(Protocol):
 
     def _begin_switch(self, head: ResponseHead, rest: bytes) -> None:
         """Take a 101 for the response, if it is the one that was asked for.  Raises: Malformed."""
-        key = None if self._request is None else self._request.websocket_key
-        if key is None or self._answered is None:
+        request = self._request
+        if request is None or request.websocket_key is None:
             raise Malformed("it switches protocols, which nobody asked for")
-        options = connection_options(head.fields)
-        check_switch(head, options, key)
+        options = connection_options(head)
+        check_switch(head, options, request.websocket_key)
         self._state = State.SWITCHED
         self._undelivered = rest
-        answered, self._answered = self._answered, None
-        answered.callback(UpstreamResponse(self, head, NO_CONTENT, options))
+        request.asking.responded(ForwardedResponse(self, head, NO_CONTENT, options))
         if self._state is State.SWITCHED:
             self._flow.hold(Hold.UNCLAIMED)
 
@@ -364,52 +326,65 @@ class Connection(Protocol):
         if self._state is not State.SWITCHED:
             raise InternalError("this connection did not become a WebSocket's")
         end = self._make_websocket()
-        octets, self._undelivered = self._undelivered, b""
+        octets, self._undelivered = bytes(self._undelivered), b""
         self._state = State.CLOSED
         self._forget_exchange()
+        self._writer.flush()
         self.transport.unregisterProducer()
+        read_by_itself(self.transport)
         end.makeConnection(self.transport)
         hand_over(self.transport, end)
         self._flow.release(Hold.FULL | Hold.UNCLAIMED)
         return end, octets
 
-    def _begin_response(self, head: ResponseHead, rest: bytes) -> None:
-        request, answered = self._request, self._answered
-        if request is None or answered is None:
+    def _begin_response(self, head: ResponseHead, rest: Octets) -> None:
+        request = self._request
+        if request is None:
             return
         framing = response_framing(head, request.method)
-        options = connection_options(head.fields)
+        options = connection_options(head)
         reader = content_reader(framing)
         self._persists = persists(head.minor_version, options)
-        self.suspect = reader.complete and declares_content(head)
+        self.suspect = False
         if reader.complete:
+            self.suspect = declares_content(head)
             # Octets after a response without content would be taken for the next response.
             self._persists = self._persists and not rest
         elif rest:
             self._undelivered = reader.feed(rest)
         self._state = State.RECEIVING
         self._reader = reader
-        self._answered = None
-        self._response = UpstreamResponse(self, head, framing, options)
-        answered.callback(self._response)
+        self._response = response = ForwardedResponse(self, head, framing, options)
+        request.asking.responded(response)
         if self._receiver is None and self._reader is reader:
+            # The place of a view will be used again.
+            self._undelivered = bytes(self._undelivered)
             self._flow.hold(Hold.UNCLAIMED)
 
     def deliver(self, receiver: IProtocol) -> None:
-        """Give the response's content, from its first octet, to a receiver."""
+        """Give the response's content, from its first octet, to a receiver.
+
+        One whose ``takes_views`` is true may be given views, whose place is used again.
+        """
         self._receiver = receiver
-        receiver.makeConnection(cast(ITransport, self._read_flow))
-        if self._undelivered:
-            content, self._undelivered = self._undelivered, b""
-            receiver.dataReceived(content)
+        self._takes_views = getattr(receiver, "takes_views", False)
+        receiver.makeConnection(cast(ITransport, self.source))
+        content = self._undelivered
+        if content:
+            self._undelivered = b""
+            self._pass_on(receiver, content)
+        reader = self._reader
         if self._ended is not None:
             receiver.connectionLost(self._ended)
-        elif self._reader is not None and self._reader.complete:
-            self._end_response(self._reader)
+        elif reader is not None and reader.complete:
+            self._end_response(reader)
         else:
             self._flow.release(Hold.UNCLAIMED)
 
-    def _read_content(self, data: bytes) -> None:
+    def _pass_on(self, receiver: IProtocol, content: Octets) -> None:
+        receiver.dataReceived(content if self._takes_views else bytes(content))
+
+    def _read_content(self, data: Octets) -> None:
         reader, receiver = self._reader, self._receiver
         if reader is None:
             return
@@ -419,22 +394,23 @@ class Connection(Protocol):
             self._fail(BadResponse(f"the upstream's response is malformed: {error}"))
             return
         if receiver is None:
-            self._undelivered += content
+            self._undelivered = b"%b%b" % (self._undelivered, content)
             return
         if content:
-            receiver.dataReceived(content)
+            self._pass_on(receiver, content)
         if reader.complete and self._reader is reader:
             self._end_response(reader)
 
     def _end_response(self, reader: ContentReader) -> None:
         """Hand the connection back, then tell the receiver."""
         receiver, response = self._receiver, self._response
-        if response is not None:
+        if response is not None and reader.trailers:
             response.trailers = reader.trailers
         whole = self._sending is None and not backlog(self.transport)
         self._forget_exchange()
         if self._persists and whole and not reader.excess:
             self._state = State.IDLE
+            self.kept = True
             self._flow.release(Hold.FULL | Hold.UNCLAIMED)
             self._on_idle(self)
         elif whole:
@@ -442,11 +418,12 @@ class Connection(Protocol):
         else:
             self.abort()
         if receiver is not None:
-            receiver.connectionLost(_RESPONSE_DONE)
+            receiver.connectionLost(RESPONSE_DONE)
 
     def _forget_exchange(self) -> None:
         sending, self._sending = self._sending, None
-        self._request = self._answered = self._response = self._reader = self._receiver = None
+        self._request = self._response = self._reader = self._receiver = None
+        self._takes_views = False
         if sending is not None:
             sending.stopProducing()
 
@@ -462,15 +439,16 @@ class Connection(Protocol):
 
         Costs one system call; the reactor may not have seen yet what the kernel knows.
         """
-        return is_silent(self.transport)
+        return self._silence.holds()
 
-    def _unsent(self) -> int:
+    def unsent(self) -> int:
         """Return how many octets wait in the kernel for the upstream to take them."""
         return unsent(self.transport)
 
     def close(self) -> None:
         """Close an idle connection."""
         self._state = State.CLOSED
+        self._writer.flush()
         self.transport.unregisterProducer()
         if self._secure:
             # An orderly end of TLS would wait for the upstream's answer, without a limit.
@@ -487,27 +465,29 @@ class Connection(Protocol):
 
     def _fail(self, error: ProxyError) -> None:
         """Close the connection and tell whoever waits for the response."""
-        answered, receiver = self._answered, self._receiver
-        if self._response is not None and receiver is None:
+        request, response, receiver = self._request, self._response, self._receiver
+        if response is not None and receiver is None:
             self._ended = Failure(error)
         self.abort()
-        if answered is not None:
-            answered.errback(error)
-        elif receiver is not None:
+        if receiver is not None:
             receiver.connectionLost(Failure(error))
+        elif request is not None and response is None:
+            self._unanswered(self, request, error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell whoever waits; only a clean end can be the end of content."""
+        read_by_itself(self.transport)
         opening = self._state is State.OPENING
         closed_here = self._state is State.CLOSED
         reader = self._reader
+        awaiting = self._state is State.AWAITING
         self._state = State.CLOSED
         self._persists = False
         if opening and not self.ready.called:
             self.ready.errback(reason)
         elif closed_here:
             return
-        elif self._answered is not None:
+        elif awaiting:
             self._fail(
                 ConnectionTerminated("the upstream closed the connection before it answered")
             )

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pyproxy.semantics.fields import Fields
+from pyproxy.semantics.fields import Field, Fields
 from pyproxy.semantics.forwarding import (
     FORBIDDEN_TRAILERS,
     HOP_BY_HOP,
@@ -24,7 +24,7 @@ from pyproxy.semantics.forwarding import (
     persists,
 )
 from pyproxy.semantics.framing import CHUNKED, NO_CONTENT, Framing
-from pyproxy.semantics.messages import RequestHead
+from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.semantics.secrets import MASK, SecretMask
 from pyproxy.semantics.urls import Origin, PathMapping, parse_target
 from tests.semantics import strict
@@ -58,8 +58,7 @@ def forwarded(
         fields = [(b"Host", b"client.example"), *fields]
     head = RequestHead(b"GET", b"/", minor_version, fields)
     forwarding = RequestForwarding(ORIGIN, PSEUDONYM, rules or FieldRules(), preserve_host)
-    options = connection_options(fields)
-    return forwarding.fields(head, options, host_of(head), hop, framing)
+    return forwarding.fields(head, connection_options(head), host_of(head), hop, framing)
 
 
 def returned(
@@ -78,7 +77,13 @@ def returned(
     forwarding = ResponseForwarding(
         origin, mapping, rules or FieldRules(), SecretMask(secrets), stream_hints, preserve_host
     )
-    return forwarding.fields(fields, connection_options(fields), status, host)
+    head = ResponseHead(status, b"", 1, fields)
+    return forwarding.fields(head, connection_options(head), host)
+
+
+def head_of(*fields: Field) -> RequestHead:
+    """Return the head of a request with some fields."""
+    return RequestHead(b"GET", b"/", 1, list(fields))
 
 
 def returned_value(name: bytes, value: bytes, **options: object) -> bytes:
@@ -92,9 +97,12 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         """Options are a list over all lines, without case.  RFC 9110 7.6.1."""
-        fields = [(b"Connection", b"Close, X-A"), (b"A", b"b"), (b"connection", b", x-b")]
-        self.assertEqual([b"close", b"x-a", b"x-b"], connection_options(fields))
-        self.assertEqual([], connection_options([(b"A", b"b")]))
+        head = head_of((b"Connection", b"Close, X-A"), (b"A", b"b"), (b"connection", b", x-b"))
+        self.assertEqual([b"close", b"x-a", b"x-b"], connection_options(head))
+        self.assertEqual([], connection_options(head_of((b"A", b"b"))))
+        for value in (b"keep-alive", b"Keep-Alive", b",keep-alive"):
+            options = connection_options(head_of((b"Connection", value)))
+            self.assertEqual([b"keep-alive"], options)
 
     def test_framing_fields_are_never_nominated(self) -> None:
         """A message is read in two ways where the fields that frame it are one hop's.
@@ -102,13 +110,13 @@ class ConnectionTests(SynchronousTestCase):
         RFC 9110 7.6.1: fields for all recipients must not be nominated.
         """
         for name in (b"content-length", b"Transfer-Encoding"):
-            strict.refusal(connection_options, [(b"Connection", b"close, " + name)])
-            strict.refusal(connection_options, [(b"connection", name)])
+            strict.refusal(connection_options, head_of((b"Connection", b"close, " + name)))
+            strict.refusal(connection_options, head_of((b"connection", name)))
 
     def test_options_are_tokens(self) -> None:
         """What is no token could hide a nomination from one of two parsers.  RFC 9110 7.6.1."""
         for value in (b'"x, content-length', b"close; x", b"a b"):
-            strict.refusal(connection_options, [(b"Connection", value)])
+            strict.refusal(connection_options, head_of((b"Connection", value)))
 
     def test_nominated_host(self) -> None:
         """Host is the target's own, whether the client nominated its own or not.  RFC 9110 7.2."""
@@ -432,15 +440,14 @@ class ViaTests(SynchronousTestCase):
             (b"1.1 pyproxy", False),
             (b"", False),
         ):
-            self.assertEqual(expected, forwarding.passed_here([(b"vIa", value)]), value)
-        self.assertTrue(
-            forwarding.passed_here([(b"Via", b"1.1 a"), (b"A", b"b"), (b"Via", b"1.1 pyproxy-1")])
-        )
-        self.assertFalse(forwarding.passed_here([]))
+            self.assertEqual(expected, forwarding.passed_here(head_of((b"vIa", value))), value)
+        head = head_of((b"Via", b"1.1 a"), (b"A", b"b"), (b"Via", b"1.1 pyproxy-1"))
+        self.assertTrue(forwarding.passed_here(head))
+        self.assertFalse(forwarding.passed_here(head_of()))
 
     def test_our_own_via_is_found(self) -> None:
         """What we write is what we look for."""
-        self.assertTrue(RequestForwarding(ORIGIN, PSEUDONYM).passed_here(forwarded([])))
+        self.assertTrue(RequestForwarding(ORIGIN, PSEUDONYM).passed_here(head_of(*forwarded([]))))
 
 
 class MaxForwardsTests(SynchronousTestCase):

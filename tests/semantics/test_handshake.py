@@ -123,19 +123,19 @@ NOMINATED = (
 def opens(fields: Fields, method: bytes = b"GET", minor_version: int = 1) -> bool:
     """Tell whether a request with some fields opens a WebSocket."""
     head = RequestHead(method, b"/", minor_version, fields)
-    return opens_websocket(head, connection_options(fields))
+    return opens_websocket(head, connection_options(head))
 
 
 def key_of(fields: Fields, framing: Framing = NO_CONTENT) -> bytes:
     """Return the key of an opening handshake with some fields."""
     head = RequestHead(b"GET", b"/", 1, [UPGRADE, CONNECTION, *fields])
-    return opening_key(head, connection_options(head.fields), framing)
+    return opening_key(head, connection_options(head), framing)
 
 
 def check(fields: Fields, key: bytes = KEY, minor_version: int = 1) -> None:
     """Check a 101 with some fields."""
     head = ResponseHead(101, b"Switching Protocols", minor_version, fields)
-    check_switch(head, connection_options(fields), key)
+    check_switch(head, connection_options(head), key)
 
 
 class OpeningTests(SynchronousTestCase):

@@ -111,7 +111,7 @@ class RequestHeadTests(SynchronousTestCase):
         """Method and target are kept as they came.  RFC 9112 3.1, 3.2; RFC 9110 9.1."""
         for line, expected in REQUEST_LINES:
             head = parse_request_head(line + b"\r\nHost: h\r\n")
-            self.assertEqual((*expected, [(b"Host", b"h")]), attrs.astuple(head), line)
+            self.assertEqual((*expected, [(b"Host", b"h")]), attrs.astuple(head)[:4], line)
 
     def test_refused(self) -> None:
         """Only ``method SP target SP HTTP/1.x`` is a request line, with single spaces.
@@ -187,7 +187,7 @@ class RequestHeadTests(SynchronousTestCase):
         if expected is None:
             self.assertRaises(Malformed, parse_request_head, octets)
         else:
-            self.assertEqual(expected, attrs.astuple(parse_request_head(octets)))
+            self.assertEqual(expected, attrs.astuple(parse_request_head(octets))[:4])
 
     def test_round_trip(self) -> None:
         """A head that is written again has the octets that it came with.  RFC 9112 2.1."""
@@ -205,7 +205,7 @@ class ResponseHeadTests(SynchronousTestCase):
         """Status and reason phrase are kept; the phrase may be missing.  RFC 9112 4."""
         for line, expected in STATUS_LINES:
             head = parse_response_head(line + b"\r\nA: b\r\n")
-            self.assertEqual((*expected, [(b"A", b"b")]), attrs.astuple(head), line)
+            self.assertEqual((*expected, [(b"A", b"b")]), attrs.astuple(head)[:4], line)
 
     def test_refused(self) -> None:
         """Any other first line is no status line.  RFC 9112 4."""
@@ -241,7 +241,7 @@ class ResponseHeadTests(SynchronousTestCase):
         if expected is None:
             self.assertRaises(Malformed, parse_response_head, octets)
         else:
-            self.assertEqual(expected, attrs.astuple(parse_response_head(octets)))
+            self.assertEqual(expected, attrs.astuple(parse_response_head(octets))[:4])
 
 
 Found = tuple[bytes, bytes]
