@@ -33,6 +33,8 @@ from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from pyproxy.config.schema import Config, Listen
+from pyproxy.errors import ProxyError
+from pyproxy.exchange import UpstreamRequest
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Logged
 from pyproxy.ingress.site import ProxySite
@@ -44,6 +46,7 @@ from pyproxy.semantics.urls import parse_target
 from pyproxy.service import route_of
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
+from pyproxy.upstream.connection import Connection
 
 ROOM = 64 * 1024
 """Octets that wait in a transport before its producer is paused, as in Twisted's own."""
@@ -99,6 +102,14 @@ class MemoryTransport(StringTransport):
         """Let octets arrive; a connection that is no more drops them."""
         if self.protocol is not None and not self.disconnecting_at_once:
             self.protocol.dataReceived(octets)
+
+    def deliver_in_place(self, octets: bytes) -> None:
+        """Let octets arrive as a plain socket's do: in a place that is used again at once."""
+        protocol: Any = self.protocol
+        if protocol is not None and not self.disconnecting_at_once:
+            place = bytearray(octets)
+            protocol._octets_arrived(memoryview(place))
+            place[:] = b"!" * len(place)
 
     @property
     def disconnecting_at_once(self) -> bool:
@@ -407,6 +418,17 @@ def splits(octets: bytes) -> list[tuple[bytes, ...]]:
     return [*pairs, tuple(octets[place : place + 1] for place in range(len(octets)))]
 
 
+def cuts_around(octets: bytes, *borders: int, reach: int = 6) -> list[tuple[bytes, ...]]:
+    """Return octets whole, and cut in two at every place near a border."""
+    places = {
+        place
+        for border in borders
+        for place in range(border - reach, border + reach + 1)
+        if 0 < place < len(octets)
+    }
+    return [(octets,), *((octets[:place], octets[place:]) for place in sorted(places))]
+
+
 def status_of(octets: bytes) -> int:
     """Return the status of the first response in octets; 0 without any."""
     return int(octets.split(b" ", 2)[1]) if octets.startswith(b"HTTP/1.") else 0
@@ -415,6 +437,11 @@ def status_of(octets: bytes) -> int:
 def no_websocket() -> RelayedEnd:
     """Stand for what makes the end of a WebSocket where none is opened."""
     raise AssertionError("a WebSocket was opened")
+
+
+def not_lost(connection: Connection, request: UpstreamRequest, error: ProxyError) -> None:
+    """Stand for who is told of requests without a response where none is lost."""
+    raise AssertionError("a request was lost") from error
 
 
 Act = Callable[[], object]

@@ -29,6 +29,7 @@ class SiteSide(Protocol):
     client_limit: float
     silence_limit: float
     closing: bool
+    logs: bool
 
     # A channel and a request of this ring; naming them here would close a circle of imports.
     def opened(self, channel: Any) -> None:
@@ -39,10 +40,6 @@ class SiteSide(Protocol):
 
     def log(self, request: Any) -> None:
         """Write the access log's line for a request that has ended."""
-
-    @property
-    def logs(self) -> bool:
-        """Whether there is an access log."""
 
     @property
     def websockets(self) -> Any:

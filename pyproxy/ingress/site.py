@@ -37,6 +37,7 @@ class ProxySite(server.Site):
         client_limit: seconds that a head may take to arrive, and that an idle connection is kept.
         silence_limit: seconds that a client may acknowledge nothing.
         closing: no response keeps its connection any more.
+        logs: there is an access log.
     """
 
     noisy = False
@@ -61,6 +62,7 @@ class ProxySite(server.Site):
         self._trusted = trusted
         self._trust_unix = trust_unix
         self._access_log = access_log
+        self.logs = access_log is not None
         self._connections: set[Channel | ClientWebSocket] = set()
         self._instance = os.urandom(4).hex()
         self._requests = 0
@@ -110,11 +112,6 @@ class ProxySite(server.Site):
         from pyproxy.ingress.websocket import ClientWebSocketFactory
 
         return ClientWebSocketFactory(self)
-
-    @property
-    def logs(self) -> bool:
-        """Whether there is an access log."""
-        return self._access_log is not None
 
     def log(self, request: Logged) -> None:  # type: ignore[override]
         """Write the access log's line for a request that has ended."""

@@ -18,7 +18,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from pyproxy.errors import ContentTooLarge, ProxyError
-from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.relay.pausing import RELAYED, Hold, Valve
 from pyproxy.semantics.fields import Fields, Octets
 from pyproxy.semantics.framing import Framing, Kind
 
@@ -100,7 +100,7 @@ class Upload:
         self.complete = True
         self._trailers = trailers
         # The upstream's transport may be full for a while; the next request can be read meanwhile.
-        self._flow.release(Hold.FULL | Hold.UNCLAIMED)
+        self._flow.release(RELAYED)
         if self._done is not None:
             done, self._done = self._done, None
             done.callback(None)
@@ -152,7 +152,7 @@ class Upload:
         self._consumer = None
         self._done = None
         self._waiting.clear()
-        self._flow.release(Hold.FULL | Hold.UNCLAIMED)
+        self._flow.release(RELAYED)
 
 
 class ContentSink(Protocol):

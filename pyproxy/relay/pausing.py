@@ -17,6 +17,10 @@ class Hold(Flag):
     PIPELINE = 4  # enough octets of later requests are waiting
 
 
+RELAYED = Hold.FULL | Hold.UNCLAIMED
+"""Who holds the content of one exchange; made once, since to make it takes 1 us."""
+
+
 class Pausable(Protocol):
     """What a valve sits on: a transport, seen as a push producer."""
 

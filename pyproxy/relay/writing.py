@@ -10,6 +10,7 @@ gives stands in docs/adr/0004-writes-at-once.rst.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -81,19 +82,23 @@ class _TransportWriter:
 class _Turn:
     """The writers whose octets leave at the end of the reactor's present turn."""
 
-    __slots__ = ("_call_later", "due")
+    __slots__ = ("_at_turn_end", "_end", "due")
 
-    def __init__(self, call_later: Callable[..., object]) -> None:
+    def __init__(self, reactor: Any) -> None:
         self.due: list[_SocketWriter] = []
-        self._call_later = call_later
+        # Reactors of ours say when a turn ends; any other begins its next turn with this.
+        ours = getattr(reactor, "at_turn_end", None)
+        self._at_turn_end: Callable[..., object] = ours or partial(reactor.callLater, 0)
+        self._end = self.end
 
     def put_off(self, writer: _SocketWriter) -> None:
         """Let a writer's octets leave at the end of the turn."""
         if not self.due:
-            self._call_later(0, self._end)
+            self._at_turn_end(self._end)
         self.due.append(writer)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Let everything leave."""
         due, self.due = self.due, []
         for one in due:
             try:
@@ -116,7 +121,7 @@ class _SocketWriter:
         reactor: Any = transport.reactor
         turn = _turns.get(reactor)
         if turn is None:
-            turn = _turns[reactor] = _Turn(reactor.callLater)
+            turn = _turns[reactor] = _Turn(reactor)
         self._turn = turn
         self._transport = transport
         self._socket = transport.socket

@@ -41,20 +41,21 @@ def is_field_value(octets: bytes) -> bool:
     return _is_value(octets) is not None
 
 
-def parse_section(octets: bytes) -> Fields:
+def parse_section(octets: bytes, start: int = 0) -> Fields:
     """Parse a field section: every field line with its CRLF, without the empty line at the end.
 
+    Args: start, where in the octets the section begins.
     Returns: the fields in their order, names in their case, values without the white space around.
     Raises: Malformed for bare CR or LF, NUL and other controls, obs-fold, white space before the
         colon, an empty or wrong name; HeadTooLarge for more than MAX_FIELDS fields.
     Spec: RFC 9112 5; RFC 9110 5.5, 5.6.2.
     """
-    if _is_section(octets) is None:
-        raise Malformed(_explain(octets))
-    fields: Fields = _split_section(octets)
+    if _is_section(octets, start) is None:
+        raise Malformed(_explain(octets[start:]))
+    fields: Fields = _split_section(octets, start)
     if len(fields) > MAX_FIELDS:
         raise HeadTooLarge(f"more than {MAX_FIELDS} fields")
-    if b" \r\n" in octets or b"\t\r\n" in octets:
+    if octets.find(b" \r\n", start) >= 0 or octets.find(b"\t\r\n", start) >= 0:
         return [(name, value.rstrip(b"\t ")) for name, value in fields]
     return fields
 

@@ -158,12 +158,16 @@ def host_of(head: RequestHead) -> bytes:
     Raises: Malformed for no Host in HTTP/1.1, for two of them, or for one that is no authority.
     Spec: RFC 9112 3.2, 3.2.2.
     """
-    hosts = noted_values(head, b"host")
-    if len(hosts) > 1 or (not hosts and head.minor_version == 1):
+    names = head.names
+    count = names.count(b"host")
+    if count > 1 or (not count and head.minor_version == 1):
         raise Malformed("not exactly one Host")
-    if hosts and hosts[0] and not is_authority(hosts[0]):
+    if not count:
+        return b""
+    host = head.fields[names.index(b"host")][1]
+    if host and not is_authority(host):
         raise Malformed("a Host that is no host with or without a port")
-    return hosts[0] if hosts else b""
+    return host
 
 
 @attrs.frozen

@@ -100,12 +100,12 @@ def _declared(head: Head) -> Framing | None:
         return CHUNKED
     if b"content-length" not in head.noted:
         return None
-    lengths = noted_values(head, b"content-length")
-    if len(lengths) > 1:
+    if head.names.count(b"content-length") > 1:
         raise Malformed("more than one Content-Length")
-    if _is_length(lengths[0]) is None:
+    length = head.fields[head.names.index(b"content-length")][1]
+    if _is_length(length) is None:
         raise Malformed("a Content-Length that is no decimal number")
-    return Framing(Kind.LENGTH, int(lengths[0]))
+    return Framing(Kind.LENGTH, int(length))
 
 
 class ContentReader(Protocol):
@@ -131,17 +131,16 @@ class ContentReader(Protocol):
         """Tell whether the content is whole when the connection ends now."""
 
 
-@attrs.define(eq=False)
 class LengthReader:
     """Reads content of a known number of octets.  Spec: RFC 9112 6.2."""
 
-    _remaining: int
-    complete: bool = False
-    excess: Octets = b""
-    trailers: Fields = attrs.Factory(list)
+    __slots__ = ("_remaining", "complete", "excess", "trailers")
 
-    def __attrs_post_init__(self) -> None:
-        self.complete = self._remaining == 0
+    def __init__(self, length: int) -> None:
+        self._remaining = length
+        self.complete = length == 0
+        self.excess: Octets = b""
+        self.trailers: Fields = []
 
     def feed(self, data: Octets) -> Octets:
         """Take octets; return the content among them."""
@@ -303,16 +302,17 @@ class ChunkedReader:
 
 def content_reader(framing: Framing) -> ContentReader:
     """Return a reader for content delimited that way."""
-    if framing.kind is Kind.CHUNKED:
+    kind, length = framing
+    if kind is Kind.CHUNKED:
         return ChunkedReader()
-    if framing.kind is Kind.UNTIL_CLOSE:
+    if kind is Kind.UNTIL_CLOSE:
         return UntilCloseReader()
-    return LengthReader(framing.length)
+    return LengthReader(length)
 
 
 def chunk(content: Octets) -> bytes:
     """Write content as one chunk.  Args: content of at least one octet.  Spec: RFC 9112 7.1."""
-    return b"%x\r\n%b\r\n" % (len(content), content)
+    return b"%x\r\n%b\r\n" % (len(content), content)  # type: ignore[str-format]
 
 
 def last_chunk(trailers: Fields) -> bytes:

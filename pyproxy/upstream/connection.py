@@ -39,7 +39,7 @@ from pyproxy.errors import (
 from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.content import RESPONSE_DONE, Upload
 from pyproxy.relay.ends import RelayedEnd
-from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.relay.pausing import RELAYED, Hold, Valve
 from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import SilenceCheck, hand_over, read_before_loss, unsent
@@ -334,7 +334,7 @@ class Connection(Protocol):
         read_by_itself(self.transport)
         end.makeConnection(self.transport)
         hand_over(self.transport, end)
-        self._flow.release(Hold.FULL | Hold.UNCLAIMED)
+        self._flow.release(RELAYED)
         return end, octets
 
     def _begin_response(self, head: ResponseHead, rest: Octets) -> None:
@@ -411,7 +411,7 @@ class Connection(Protocol):
         if self._persists and whole and not reader.excess:
             self._state = State.IDLE
             self.kept = True
-            self._flow.release(Hold.FULL | Hold.UNCLAIMED)
+            self._flow.release(RELAYED)
             self._on_idle(self)
         elif whole:
             self.close()

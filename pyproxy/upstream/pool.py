@@ -61,7 +61,7 @@ class Pool:
             for kept in (self._idle, self._resting):
                 if connection in kept:
                     kept.remove(connection)
-        elif self._closed or self.size >= MAX_IDLE_CONNECTIONS:
+        elif self._closed or len(self._idle) + len(self._resting) >= MAX_IDLE_CONNECTIONS:
             connection.close()
         else:
             connection.idle_since = self._sweeper.now

@@ -35,16 +35,16 @@ from pyproxy.errors import (
     ConnectTimeout,
     NameNotResolved,
 )
-from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.urls import Origin
-from pyproxy.upstream.agent import ForwardingAgent, Trust
+from pyproxy.upstream.agent import Awaited, ForwardingAgent, Trust
 from pyproxy.upstream.trust import read_authorities
 from tests.memory import OK, UPSTREAM_PORT, Stage, StageTestCase
 from tests.upstream.test_connection import Content
 from tests.upstream.test_trust import Server
 
 ORIGIN = Origin("http", "127.0.0.1", UPSTREAM_PORT, b"127.0.0.1:9000")
+HOST = [(b"Host", b"h")]
 DEMO_PORT = 9001
 SILENT_PORT = 9002
 
@@ -118,10 +118,13 @@ class AgentTestCase(StageTestCase):
     ) -> Deferred[Any]:
         """Send a request."""
         origin = attrs.evolve(ORIGIN, port=port)
-        request = UpstreamRequest(origin, method, b"/", [(b"Host", b"h")], content)
-        answered: Deferred[Any] = Deferred.fromCoroutine(self.agent.send(request))
+        return self.ask_agent(self.agent, Awaited(origin, method, b"/", HOST, content))
+
+    def ask_agent(self, agent: ForwardingAgent, asking: Awaited) -> Deferred[Any]:
+        """Send a request through an agent."""
+        agent.send(asking.request)
         self.network.settle()
-        return answered
+        return asking.response
 
     def exchange(self) -> None:
         """Do one exchange, so that a connection is kept."""
@@ -268,9 +271,7 @@ class ConnectTests(AgentTestCase):
             raise SkipTest("this version of Twisted's in-memory reactor resolves nothing")
         self.network.installNameResolver(NoNames())
         origin = Origin("http", "nowhere.test", 80, b"nowhere.test")
-        request = UpstreamRequest(origin, b"GET", b"/", [])
-        answered = Deferred.fromCoroutine(self.agent.send(request))
-        self.network.settle()
+        answered = self.ask_agent(self.agent, Awaited(origin, b"GET", b"/", [], None))
         self.failureResultOf(answered, NameNotResolved)
 
     def test_limit(self) -> None:
@@ -307,10 +308,7 @@ class TlsTests(AgentTestCase):
         trust = Trust(read_authorities(self.authority.cert_pem.bytes()), insecure)
         agent = ForwardingAgent(cast(IProxyReactor, self.network), self.scene.sweeper, 5.0, trust)
         origin = attrs.evolve(ORIGIN, scheme="https")
-        request = UpstreamRequest(origin, b"GET", b"/v1/models", [(b"Host", b"h")])
-        answered: Deferred[Any] = Deferred.fromCoroutine(agent.send(request))
-        self.network.settle()
-        return answered
+        return self.ask_agent(agent, Awaited(origin, b"GET", b"/v1/models", HOST, None))
 
     def test_trusted(self) -> None:
         """A certificate for the target's address."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import treq
 from treq.response import _Response
-from twisted.internet.defer import Deferred
 
-from pyproxy.exchange import UpstreamRequest
 from pyproxy.semantics.urls import Origin
-from pyproxy.upstream.client import ForwardedResponse, ForwardingClient
+from pyproxy.upstream.agent import Awaited
+from pyproxy.upstream.client import ForwardingClient
+from pyproxy.upstream.response import ForwardedResponse
 from tests.memory import UPSTREAM_PORT, Stage, StageTestCase, response
 
 ORIGIN = Origin("http", "127.0.0.1", UPSTREAM_PORT, b"127.0.0.1:9000")
@@ -27,11 +27,11 @@ class ForwardingClientTests(StageTestCase):
 
     def send(self, octets: bytes, *fields: tuple[bytes, bytes]) -> tuple[bytes, ForwardedResponse]:
         """Send a request and answer it; return what went out, and the response."""
-        request = UpstreamRequest(ORIGIN, b"GET", b"/", [(b"Host", b"h"), *fields])
-        answered = Deferred.fromCoroutine(self.client.send(request))
+        asking = Awaited(ORIGIN, b"GET", b"/", [(b"Host", b"h"), *fields], None)
+        self.client.send(asking.request)
         self.scene.network.settle()
         asked = self.scene.answer(octets)
-        answer: Any = self.successResultOf(answered)
+        answer: Any = self.successResultOf(asking.response)
         self.assertIsInstance(answer, ForwardedResponse)
         return asked, answer
 

@@ -27,6 +27,7 @@ from pyproxy.errors import (
     BadResponse,
     ConnectionTerminated,
     InternalError,
+    ProxyError,
     ResponseHeadTooLarge,
     ResponseIncomplete,
 )
@@ -34,10 +35,22 @@ from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.content import Upload
 from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.semantics.framing import CHUNKED, Framing, Kind
-from pyproxy.semantics.messages import MAX_HEAD_BYTES, ResponseHead
+from pyproxy.semantics.messages import FIRST_PIECE_BYTES, MAX_HEAD_BYTES, ResponseHead
 from pyproxy.semantics.urls import Origin
-from pyproxy.upstream.connection import Connection, ReadFlow, UpstreamResponse
-from tests.memory import CLIENT, OK, UPSTREAM, MemoryTransport, Network, no_websocket, splits
+from pyproxy.upstream.agent import Awaited
+from pyproxy.upstream.connection import Connection, ReadFlow
+from pyproxy.upstream.response import ForwardedResponse
+from tests.memory import (
+    CLIENT,
+    OK,
+    UPSTREAM,
+    MemoryTransport,
+    Network,
+    cuts_around,
+    no_websocket,
+    not_lost,
+    splits,
+)
 
 ORIGIN = Origin("http", "127.0.0.1", 9000, b"127.0.0.1:9000")
 CHUNKED_OK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -92,19 +105,53 @@ class Content:
         self.state = "stopped"
 
 
-def get(method: bytes = b"GET", content: IBodyProducer | None = None) -> UpstreamRequest:
-    """Return a request."""
-    return UpstreamRequest(ORIGIN, method, b"/", [(b"Host", b"h")], content)
+class ViewReceiver(Receiver):
+    """Notes content that may come as views, whose place is used again."""
+
+    takes_views = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds: list[type] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        """Note octets, and what they came as."""
+        self.kinds.append(type(data))
+        self.content += data
+
+
+class Asked(Awaited):
+    """A request whose response is awaited; interim responses are noted."""
+
+    def __init__(
+        self,
+        method: bytes = b"GET",
+        content: IBodyProducer | None = None,
+        websocket_key: bytes | None = None,
+    ) -> None:
+        super().__init__(ORIGIN, method, b"/", [(b"Host", b"h")], content)
+        self.request.websocket_key = websocket_key
+        self.interims: list[ResponseHead] = []
+
+    def interim(self, head: ResponseHead) -> None:
+        """Note it."""
+        self.interims.append(head)
 
 
 @attrs.define(eq=False)
 class Opened:
-    """An open connection and its transport."""
+    """An open connection and its transport.
+
+    Attributes:
+        idle: who was handed back, or was lost while idle.
+        lost: which connection ended before it answered which request, and why.
+    """
 
     network: Network
     transport: MemoryTransport
     connection: Connection
     idle: list[Connection]
+    lost: list[tuple[Connection, UpstreamRequest, ProxyError]]
 
     @classmethod
     def new(cls) -> Opened:
@@ -112,9 +159,25 @@ class Opened:
         network = Network()
         transport = network.transport(CLIENT, UPSTREAM)
         idle: list[Connection] = []
-        connection = Connection(False, idle.append, no_websocket)
+        lost: list[tuple[Connection, UpstreamRequest, ProxyError]] = []
+
+        def unanswered(connection: Connection, request: UpstreamRequest, error: ProxyError) -> None:
+            lost.append((connection, request, error))
+            request.asking.unanswered(error)
+
+        connection = Connection(False, idle.append, unanswered, no_websocket)
         transport.join(connection)
-        return cls(network, transport, connection, idle)
+        return cls(network, transport, connection, idle, lost)
+
+    def send(self, asked: Asked | None = None) -> Deferred[ForwardedResponse]:
+        """Send a request; returns what its response will be."""
+        asked = asked or Asked()
+        self.connection.send(asked.request)
+        return cast("Deferred[ForwardedResponse]", asked.response)
+
+    def receive(self, receiver: Receiver, asked: Asked | None = None) -> Deferred[object]:
+        """Send a request; a receiver gets the content of its response at once."""
+        return self.send(asked).addCallback(ForwardedResponse.deliverBody, receiver)
 
 
 class ConnectionTestCase(SynchronousTestCase):
@@ -125,17 +188,18 @@ class ConnectionTestCase(SynchronousTestCase):
         opened = Opened.new()
         self.addCleanup(opened.network.close)
         self.network, self.transport = opened.network, opened.transport
-        self.connection, self.idle = opened.connection, opened.idle
+        self.connection, self.idle, self.lost = opened.connection, opened.idle, opened.lost
+        self.opened = opened
 
-    def send(self, request: UpstreamRequest | None = None) -> Deferred[UpstreamResponse]:
+    def send(self, asked: Asked | None = None) -> Deferred[ForwardedResponse]:
         """Send a request; what was written is dropped."""
-        answered = self.connection.send(request or get())
+        answered = self.opened.send(asked)
         self.transport.take()
         return answered
 
-    def receive(self, octets: bytes, request: UpstreamRequest | None = None) -> Receiver:
+    def receive(self, octets: bytes, asked: Asked | None = None) -> Receiver:
         """Send a request, let a response arrive, and receive its content."""
-        answered = self.send(request)
+        answered = self.send(asked)
         self.transport.deliver(octets)
         receiver = Receiver()
         self.successResultOf(answered).deliverBody(receiver)
@@ -173,7 +237,7 @@ class OpeningTests(ConnectionTestCase):
 
     def test_ready_after_the_handshake(self) -> None:
         """With TLS nothing is sent before the upstream has proved who it is."""
-        connection = Connection(True, self.idle.append, no_websocket)
+        connection = Connection(True, self.idle.append, not_lost, no_websocket)
         self.network.transport(CLIENT, UPSTREAM).join(connection)
         self.assertNoResult(connection.ready)
         self.assertFalse(connection.usable)
@@ -183,7 +247,7 @@ class OpeningTests(ConnectionTestCase):
 
     def test_lost_in_the_handshake(self) -> None:
         """The loss is told to who waits, and to nobody else."""
-        connection = Connection(True, self.idle.append, no_websocket)
+        connection = Connection(True, self.idle.append, not_lost, no_websocket)
         transport = self.network.transport(CLIENT, UPSTREAM)
         transport.join(connection)
         transport.lose(ConnectionLost)
@@ -192,7 +256,7 @@ class OpeningTests(ConnectionTestCase):
 
     def test_cancelled_in_the_handshake(self) -> None:
         """Cancelling closes it."""
-        connection = Connection(True, self.idle.append, no_websocket)
+        connection = Connection(True, self.idle.append, not_lost, no_websocket)
         transport = self.network.transport(CLIENT, UPSTREAM)
         transport.join(connection)
         connection.ready.cancel()
@@ -207,7 +271,8 @@ class SendingTests(ConnectionTestCase):
     def test_head(self) -> None:
         """Trap, treq: method, target and fields go out octet for octet, nothing is added."""
         fields = [(b"x-b", b"1"), (b"HOST", b"h"), (b"x-a", b"\xff"), (b"x-b", b"2")]
-        self.connection.send(UpstreamRequest(ORIGIN, b"gEt", b"//a%2fB?", fields))
+        asking = Awaited(ORIGIN, b"gEt", b"//a%2fB?", fields, None)
+        self.connection.send(asking.request)
         self.assertEqual(
             b"gEt //a%2fB? HTTP/1.1\r\nx-b: 1\r\nHOST: h\r\nx-a: \xff\r\nx-b: 2\r\n\r\n",
             self.transport.value(),
@@ -216,7 +281,7 @@ class SendingTests(ConnectionTestCase):
     def test_content_with_a_length(self) -> None:
         """Octets are written as they come."""
         content = Content(5)
-        self.send(get(b"POST", content))
+        self.send(Asked(b"POST", content))
         self.connection.write(b"abc")
         self.connection.write(b"de")
         content.done.callback(None)
@@ -225,7 +290,7 @@ class SendingTests(ConnectionTestCase):
     def test_content_in_chunks(self) -> None:
         """Each write is a chunk, and the end is written."""
         content = Content()
-        self.send(get(b"POST", content))
+        self.send(Asked(b"POST", content))
         self.connection.write(b"abc")
         self.assertEqual(b"3\r\nabc\r\n", self.transport.take())
         content.done.callback(None)
@@ -234,14 +299,14 @@ class SendingTests(ConnectionTestCase):
     def test_trailers(self) -> None:
         """Trailers of an upload follow its last chunk."""
         upload = Upload(CHUNKED, Valve(self.network.transport(CLIENT, UPSTREAM)))
-        self.send(get(b"POST", upload))
+        self.send(Asked(b"POST", upload))
         upload.finish([(b"X-Sum", b"1"), (b"x-sum", b"2")])
         self.assertEqual(b"0\r\nX-Sum: 1\r\nx-sum: 2\r\n\r\n", self.transport.value())
 
     def test_backpressure(self) -> None:
         """A full transport pauses the request's content, and only while there is some."""
         content = Content(10**6)
-        self.send(get(b"POST", content))
+        self.send(Asked(b"POST", content))
         self.connection.write(bytes(100_000))
         self.assertEqual("paused", content.state)
         self.transport.take()
@@ -254,7 +319,7 @@ class SendingTests(ConnectionTestCase):
         """The connection is closed, so that half a request cannot be taken for a whole one."""
         content = Content()
         content.done = fail(OSError("a disk broke"))
-        answered = self.connection.send(get(b"POST", content))
+        answered = self.opened.send(Asked(b"POST", content))
         self.network.settle()
         self.assertIsNotNone(self.transport.lost)
         self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
@@ -283,9 +348,8 @@ class ReceivingTests(ConnectionTestCase):
         for octets, content in self.WHOLE:
             for pieces in splits(octets):
                 opened = Opened.new()
-                answered = opened.connection.send(get())
                 receiver = Receiver()
-                answered.addCallback(UpstreamResponse.deliverBody, receiver)
+                opened.receive(receiver)
                 for piece in pieces:
                     self.assertFalse(opened.transport.paused)
                     opened.transport.deliver(piece)
@@ -297,13 +361,13 @@ class ReceivingTests(ConnectionTestCase):
         outcomes = set()
         for pieces in [(b"\r\n" + OK,), *splits(b"\r\n" + OK)]:
             opened = Opened.new()
-            answered = opened.connection.send(get())
+            answered = opened.send()
             for piece in pieces:
                 opened.transport.deliver(piece)
             outcomes.add(self.outcome(answered))
         self.assertEqual(1, len(outcomes), outcomes)
 
-    def outcome(self, answered: Deferred[UpstreamResponse]) -> str:
+    def outcome(self, answered: Deferred[ForwardedResponse]) -> str:
         """Return what became of a request."""
         seen: list[str] = []
         answered.addCallbacks(
@@ -320,7 +384,7 @@ class ReceivingTests(ConnectionTestCase):
         cuts = sorted(data.draw(st.sets(st.integers(1, len(octets) - 1), max_size=10)))
         opened = Opened.new()
         receiver = Receiver()
-        opened.connection.send(get()).addCallback(UpstreamResponse.deliverBody, receiver)
+        opened.receive(receiver)
         for start, end in zip([0, *cuts], [*cuts, len(octets)], strict=True):
             opened.transport.deliver(octets[start:end])
         self.assertEqual((b"".join(contents), True), (receiver.content, receiver.whole))
@@ -418,10 +482,8 @@ class ReceivingTests(ConnectionTestCase):
 
     def test_interim_responses(self) -> None:
         """Trap, twisted.web client: every 1xx is told, 100 and 103 alike, in order."""
-        seen: list[ResponseHead] = []
-        request = get()
-        request.on_interim = seen.append
-        answered = self.send(request)
+        asked = Asked()
+        answered = self.send(asked)
         self.transport.deliver(
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n"
         )
@@ -429,7 +491,7 @@ class ReceivingTests(ConnectionTestCase):
         self.transport.deliver(b"\r\n" + OK)
         self.assertEqual(200, self.successResultOf(answered).code)
         self.assertEqual(
-            [(100, []), (103, [(b"Link", b"a")])], [(h.status, h.fields) for h in seen]
+            [(100, []), (103, [(b"Link", b"a")])], [(h.status, h.fields) for h in asked.interims]
         )
 
     def test_answer_to_head(self) -> None:
@@ -437,15 +499,14 @@ class ReceivingTests(ConnectionTestCase):
         for fields in (b"Content-Length: 10", b"Transfer-Encoding: chunked"):
             opened = Opened.new()
             receiver = Receiver()
-            answered = opened.connection.send(get(b"HEAD"))
-            answered.addCallback(UpstreamResponse.deliverBody, receiver)
+            opened.receive(receiver, Asked(b"HEAD"))
             opened.transport.deliver(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n\r\n")
             self.assertEqual((b"", True), (receiver.content, receiver.whole))
             self.assertEqual([opened.connection], opened.idle)
 
     def test_extension_methods(self) -> None:
         """Trap, httptools: a method that nobody has heard of goes out as it is."""
-        self.connection.send(get(b"x-Purge!"))
+        self.opened.send(Asked(b"x-Purge!"))
         self.assertTrue(self.transport.value().startswith(b"x-Purge! / HTTP/1.1\r\n"))
 
 
@@ -471,8 +532,7 @@ class EndingTests(ConnectionTestCase):
         ):
             opened = Opened.new()
             receiver = Receiver()
-            answered = opened.connection.send(get())
-            answered.addCallback(UpstreamResponse.deliverBody, receiver)
+            opened.receive(receiver)
             opened.transport.deliver(octets)
             opened.network.settle()
             self.assertTrue(receiver.whole, octets)
@@ -487,7 +547,7 @@ class EndingTests(ConnectionTestCase):
     def test_response_before_the_end_of_the_request(self) -> None:
         """An early answer is whole; the connection, mid-request, is not used again."""
         content = Content(10)
-        receiver = self.receive(OK, get(b"POST", content))
+        receiver = self.receive(OK, Asked(b"POST", content))
         self.assertTrue(receiver.whole)
         self.assertEqual("stopped", content.state)
         self.assert_reusable(False)
@@ -497,8 +557,7 @@ class EndingTests(ConnectionTestCase):
         for reason, whole in ((ConnectionDone, True), (ConnectionLost, False)):
             opened = Opened.new()
             receiver = Receiver()
-            answered = opened.connection.send(get())
-            answered.addCallback(UpstreamResponse.deliverBody, receiver)
+            opened.receive(receiver)
             opened.transport.deliver(b"HTTP/1.1 200 OK\r\n\r\nabc")
             opened.transport.lose(reason)
             self.assertEqual((b"abc", whole), (receiver.content, receiver.whole))
@@ -510,8 +569,7 @@ class EndingTests(ConnectionTestCase):
             for reason in (ConnectionDone, ConnectionLost):
                 opened = Opened.new()
                 receiver = Receiver()
-                answered = opened.connection.send(get())
-                answered.addCallback(UpstreamResponse.deliverBody, receiver)
+                opened.receive(receiver)
                 opened.transport.deliver(head + b"3\r\nabc")
                 opened.transport.lose(reason)
                 assert receiver.reason is not None
@@ -521,7 +579,7 @@ class EndingTests(ConnectionTestCase):
         """Whoever waits is told, whether or not a part of the head had come."""
         for octets, replied in ((b"", False), (b"HTTP/1.1 20", True)):
             opened = Opened.new()
-            answered = opened.connection.send(get())
+            answered = opened.send()
             if octets:
                 opened.transport.deliver(octets)
             opened.transport.lose()
@@ -538,7 +596,7 @@ class EndingTests(ConnectionTestCase):
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
         ):
             opened = Opened.new()
-            answered = opened.connection.send(get())
+            answered = opened.send()
             opened.transport.deliver(octets)
             self.failureResultOf(answered, BadResponse)
             opened.network.settle()
@@ -590,7 +648,7 @@ class EndingTests(ConnectionTestCase):
     def test_cancel_before_the_head(self) -> None:
         """Nobody waits any more: the connection is closed (FIELD 1)."""
         content = Content(10)
-        answered = self.send(get(b"POST", content))
+        answered = self.send(Asked(b"POST", content))
         answered.cancel()
         self.failureResultOf(answered, CancelledError)
         self.assertTrue(self.transport.disconnected)
@@ -635,7 +693,7 @@ class EndingTests(ConnectionTestCase):
         client = self.network.transport(UPSTREAM, CLIENT)
         valve = Valve(client)
         upload = Upload(Framing(Kind.LENGTH, 10**6), valve)
-        self.send(get(b"POST", upload))
+        self.send(Asked(b"POST", upload))
         upload.write(bytes(200_000))
         self.assertTrue(valve.held)
         self.connection.abort()

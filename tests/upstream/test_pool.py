@@ -8,7 +8,7 @@ from pyproxy.relay.limits import Sweeper
 from pyproxy.upstream import pool as pool_module
 from pyproxy.upstream.connection import Connection
 from pyproxy.upstream.pool import IDLE_SECONDS, MAX_IDLE_CONNECTIONS, REST_SECONDS, Pool
-from tests.memory import CLIENT, UPSTREAM, MemoryTransport, Network, no_websocket
+from tests.memory import CLIENT, UPSTREAM, MemoryTransport, Network, no_websocket, not_lost
 
 
 class PoolTests(SynchronousTestCase):
@@ -26,7 +26,7 @@ class PoolTests(SynchronousTestCase):
 
     def open(self) -> Connection:
         """Open a connection that goes to the pool when it is lost."""
-        connection = Connection(False, self.pool.put, no_websocket)
+        connection = Connection(False, self.pool.put, not_lost, no_websocket)
         self.network.transport(CLIENT, UPSTREAM).join(connection)
         return connection
 

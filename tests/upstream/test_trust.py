@@ -26,7 +26,7 @@ from pyproxy.upstream.trust import (
     is_address,
     read_authorities,
 )
-from tests.memory import CLIENT, UPSTREAM, Link, MemoryTransport, Network, no_websocket
+from tests.memory import CLIENT, UPSTREAM, Link, MemoryTransport, Network, no_websocket, not_lost
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -70,7 +70,7 @@ class HandshakeTests(SynchronousTestCase):
         trusted = read_authorities((authority or self.authority).cert_pem.bytes())
         creator = client_creator(host, None if insecure else trusted, insecure)
         server = Server(certificate)
-        connection = Connection(True, lambda _: None, no_websocket)
+        connection = Connection(True, lambda _: None, not_lost, no_websocket)
         client = self.tls(creator, Factory.forProtocol(lambda: connection), True, CLIENT)
         other = self.tls(server, Factory.forProtocol(Protocol), False, UPSTREAM)
         link = Link(client, other)
@@ -140,7 +140,7 @@ class HandshakeTests(SynchronousTestCase):
 
     def test_no_tls(self) -> None:
         """A server that speaks no TLS."""
-        connection = Connection(True, lambda _: None, no_websocket)
+        connection = Connection(True, lambda _: None, not_lost, no_websocket)
         creator = client_creator("api.test", None, True)
         transport = self.tls(creator, Factory.forProtocol(lambda: connection), True, CLIENT)
         transport.deliver(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -152,7 +152,7 @@ class HandshakeTests(SynchronousTestCase):
 
     def test_closed(self) -> None:
         """A server that closes in the handshake."""
-        connection = Connection(True, lambda _: None, no_websocket)
+        connection = Connection(True, lambda _: None, not_lost, no_websocket)
         creator = client_creator("api.test", None, True)
         transport = self.tls(creator, Factory.forProtocol(lambda: connection), True, CLIENT)
         transport.lose()

@@ -1,0 +1,1 @@
+"""Reactors that twistd can be told to use: ``twistd --reactor=NAME``."""
