@@ -27,8 +27,9 @@ from pyproxy.observe.masking import Mask
 from pyproxy.policy.routing import Route, RoutingTable
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
-from pyproxy.semantics.forwarding import RequestForwarding, ResponseForwarding
 from pyproxy.semantics.secrets import SecretMask
+from pyproxy.semantics.to_client import ResponseForwarding
+from pyproxy.semantics.to_upstream import RequestForwarding
 from pyproxy.semantics.urls import PathMapping, Target, parse_target
 from pyproxy.upstream.agent import ForwardingAgent, Trust
 from pyproxy.upstream.client import ForwardingClient

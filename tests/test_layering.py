@@ -17,9 +17,9 @@ RINGS = (
     frozenset({"semantics"}),
     frozenset({"policy"}),
     frozenset({"relay"}),
-    frozenset({"exchange"}),
+    frozenset({"exchange", "sides"}),
     frozenset({"demo", "ingress", "observe", "upstream"}),
-    frozenset({"config", "service", "tap", "workers"}),
+    frozenset({"config", "reactors", "service", "tap", "workers"}),
 )
 """What stands under ``pyproxy``, innermost first; a ring imports itself and those before it."""
 

@@ -12,12 +12,10 @@ from collections.abc import Callable
 from enum import Enum
 
 from twisted.internet.interfaces import (
-    IAddress,
     IPushProducer,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from pyproxy.errors import (
@@ -34,17 +32,16 @@ from pyproxy.errors import (
     UriTooLong,
     VersionUnsupported,
 )
+from pyproxy.ingress.face import ChannelFace
 from pyproxy.ingress.request import ClientRequest
 from pyproxy.ingress.seams import SiteSide
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Upload
-from pyproxy.relay.headers import fields_of
 from pyproxy.relay.lookout import LINGER_SECONDS, Lookout
 from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import hand_over, has_left, said_goodbye, tune, unsent
-from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import writer
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.forwarding import connection_options, host_of, persists
@@ -54,7 +51,6 @@ from pyproxy.semantics.messages import (
     RequestHead,
     parse_request_head,
     split_head,
-    write_head,
 )
 
 MAX_PIPELINED_BYTES = 64 * 1024
@@ -88,7 +84,7 @@ def _translate(error: Malformed) -> ClientError:
 
 
 @implementer(IPushProducer)
-class Channel(Protocol):
+class Channel(ChannelFace):
     """A client's connection.
 
     It is registered once, for its whole life, as the producer that its transport pauses when full:
@@ -103,7 +99,6 @@ class Channel(Protocol):
         asked_host: the present request's Host, empty without one.
     """
 
-    transport: StreamTransport  # type: ignore[assignment]
     send: Callable[[Octets], None]
 
     def __init__(self, site: SiteSide) -> None:
@@ -142,16 +137,19 @@ class Channel(Protocol):
 
     def _octets_arrived(self, octets: memoryview) -> None:
         """Read a part of a request from a place that will be used again."""
-        if self._reader is not None:
+        if self._reader is None:
+            head, rest = split_head(octets)
+            self.dataReceived(head)
+            if rest is None:
+                return
+            octets = rest
+        self._read_octets(octets)
+
+    def _read_octets(self, octets: memoryview) -> None:
+        if self._reader is None:
+            self.dataReceived(bytes(octets))
+        else:
             self._read_content(self._reader, octets)
-            return
-        head, content = split_head(octets)
-        self.dataReceived(head)
-        if content is not None:
-            if self._reader is not None:
-                self._read_content(self._reader, content)
-            else:
-                self.dataReceived(bytes(content))
 
     def dataReceived(self, data: bytes) -> None:
         """Read a part of a request."""
@@ -444,45 +442,6 @@ class Channel(Protocol):
         """Wait no longer for the client: the rest is the kernel's to send."""
         self._writer.flush()
         self.transport.loseConnection()
-
-    # what twisted.web's requests ask of a channel
-
-    def getPeer(self) -> IAddress:
-        """Return the client's address."""
-        return self.transport.getPeer()
-
-    def getHost(self) -> IAddress:
-        """Return the address that the client connected to."""
-        return self.transport.getHost()
-
-    def isSecure(self) -> bool:
-        """Tell whether the client speaks TLS."""
-        return self.site.is_secure(self.transport)
-
-    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
-        """Send the head of a response that a resource made in twisted.web's way."""
-        fields = fields_of(headers)
-        if not self.persists:
-            fields.append((b"Connection", b"close"))
-        self.send(write_head(b"HTTP/1.1 %b %b" % (code, reason), fields))
-
-    def write(self, data: bytes) -> None:
-        """Send octets."""
-        self.send(data)
-
-    def writeSequence(self, iovec: list[bytes]) -> None:
-        """Send octets."""
-        self.send(b"".join(iovec))
-
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        """Let a resource's push producer be paused."""
-        if not streaming:
-            raise ValueError("only push producers can be mounted here")
-        self.flow_from(producer)
-
-    def unregisterProducer(self) -> None:
-        """Forget a resource's producer."""
-        self.flow_from(None)
 
     def loseConnection(self) -> None:
         """End the connection after what was written."""

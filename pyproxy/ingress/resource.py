@@ -8,10 +8,11 @@ from __future__ import annotations
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
-from pyproxy.exchange import Exchange, UpstreamSide
+from pyproxy.exchange import Exchange
 from pyproxy.ingress.request import ClientRequest
 from pyproxy.policy.routing import RoutingTable
 from pyproxy.relay.limits import Sweeper
+from pyproxy.sides import UpstreamSide
 
 
 class PrefixResource(Resource):

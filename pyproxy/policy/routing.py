@@ -11,8 +11,9 @@ from typing import NamedTuple
 import attrs
 
 from pyproxy.errors import BadRequest, MethodRefused, RouteNotFound
-from pyproxy.semantics.forwarding import RequestForwarding, ResponseForwarding
 from pyproxy.semantics.messages import RequestHead
+from pyproxy.semantics.to_client import ResponseForwarding
+from pyproxy.semantics.to_upstream import RequestForwarding
 from pyproxy.semantics.urls import PathMapping, Target, split_absolute_form
 
 

@@ -67,7 +67,7 @@ class RelayReactor(EPollReactor):
                 _log.failure("reading failed")
                 why = error
             if why:
-                self._disconnectSelectable(selectable, why, True)
+                self._disconnectSelectable(selectable, why, True)  # type: ignore[no-untyped-call]
         if self._turn_end:
             self._end_turn()
 

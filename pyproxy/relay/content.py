@@ -180,7 +180,7 @@ class Download:
 
     takes_views = True
 
-    def __init__(self, sink: ContentSink, ended: Callable[[Exception | None], None]) -> None:
+    def __init__(self, sink: ContentSink, ended: Callable[[BaseException | None], None]) -> None:
         """Begin.  Args: ended is called at the end, with why when the upstream broke off."""
         self.count = 0
         self._sink = sink

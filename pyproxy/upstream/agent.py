@@ -36,8 +36,6 @@ from pyproxy.errors import (
     NameNotResolved,
     ProxyError,
 )
-from pyproxy.exchange import ForwardedResponse as Response
-from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.limits import Sweeper
@@ -45,6 +43,8 @@ from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.fields import Fields, values
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.urls import Origin, parse_target
+from pyproxy.sides import ForwardedResponse as Response
+from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.connection import Connection
 from pyproxy.upstream.pool import Pool
 

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from enum import Enum
 from typing import cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IConsumer,
     IHandshakeListener,
     IProtocol,
     IPushProducer,
@@ -23,7 +22,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from pyproxy.errors import (
@@ -36,7 +35,6 @@ from pyproxy.errors import (
     ResponseHeadTooLarge,
     ResponseIncomplete,
 )
-from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.content import RESPONSE_DONE, Upload
 from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.pausing import RELAYED, Hold, Valve
@@ -45,15 +43,13 @@ from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import SilenceCheck, hand_over, read_before_loss, unsent
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import backlog, writer
-from pyproxy.semantics.fields import Fields, Octets
+from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.forwarding import connection_options, persists
 from pyproxy.semantics.framing import (
     NO_CONTENT,
     ContentReader,
-    chunk,
     content_reader,
     declares_content,
-    last_chunk,
     response_framing,
 )
 from pyproxy.semantics.handshake import check_switch
@@ -64,7 +60,9 @@ from pyproxy.semantics.messages import (
     split_head,
     write_head,
 )
+from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.response import ForwardedResponse
+from pyproxy.upstream.sending import Sending, send_whole
 
 
 class State(Enum):
@@ -105,7 +103,7 @@ Unanswered = Callable[["Connection", UpstreamRequest, ProxyError], None]
 """Called with a connection that ended before it answered a request, and why."""
 
 
-@implementer(IHandshakeListener, IPushProducer, IConsumer)
+@implementer(IHandshakeListener, IPushProducer)
 class Connection(Protocol):
     """A connection to an upstream.
 
@@ -144,8 +142,7 @@ class Connection(Protocol):
         self._state = State.OPENING
         self._heads = HeadReader(b"HTTP/1.")
         self._request: UpstreamRequest | None = None
-        self._sending: IBodyProducer | None = None
-        self._chunked = False
+        self._sending: Sending | None = None
         self._response: ForwardedResponse | None = None
         self._reader: ContentReader | None = None
         self._receiver: IProtocol | None = None
@@ -199,59 +196,27 @@ class Connection(Protocol):
             self._send_content(request.content)
 
     def _send_content(self, content: IBodyProducer) -> None:
-        self._chunked = content.length == UNKNOWN_LENGTH
-        whole = content.take_whole() if isinstance(content, Upload) else None
-        if whole is not None:
-            # No Deferred for what is here already.
-            if whole:
-                self.write(whole)
-            self._end_content(content)
+        if isinstance(content, Upload) and send_whole(content, self._write_out):
             return
-        self._sending = content
-        sent = content.startProducing(self)
-        sent.addCallback(self._content_sent, content)
-        sent.addErrback(self._content_broken)
+        self._sending = sending = Sending(content, self._write_out, self._content_broken)
+        sending.start()
 
-    def write(self, content: Octets) -> None:
-        """Send octets of the request's content."""
-        self._write_out(chunk(content) if self._chunked else content)
-
-    def _end_content(self, content: IBodyProducer) -> None:
-        if self._chunked and self._state is not State.CLOSED:
-            # Only our own producer has trailers; IBodyProducer does not know them.
-            trailers: Fields = getattr(content, "trailers", [])
-            self._write_out(last_chunk(trailers))
-
-    def _content_sent(self, _: None, content: IBodyProducer) -> None:
+    def _content_broken(self) -> None:
         self._sending = None
-        self._end_content(content)
-
-    def _content_broken(self, failure: Failure) -> None:
-        self._sending = None
-        if not failure.check(CancelledError):
-            self._log.failure("request content could not be produced", failure)
         self._fail(InternalError("the request's content could not be produced"))
 
     def pauseProducing(self) -> None:
         """Hold the request's content back: the transport is full."""
         if self._sending is not None:
-            self._sending.pauseProducing()
+            self._sending.pause()
 
     def resumeProducing(self) -> None:
         """Let the request's content come again."""
         if self._sending is not None:
-            self._sending.resumeProducing()
+            self._sending.resume()
 
     def stopProducing(self) -> None:
         """Take note that the transport is lost; ``connectionLost`` follows and does the work."""
-
-    def registerProducer(self, producer: object, streaming: bool) -> None:
-        """Refuse: content is produced by whoever ``send`` was given."""
-        raise NotImplementedError("a connection's content is produced by its request")
-
-    def unregisterProducer(self) -> None:
-        """Refuse: see ``registerProducer``."""
-        raise NotImplementedError("a connection's content is produced by its request")
 
     # receiving
 
@@ -382,7 +347,8 @@ class Connection(Protocol):
             self._flow.release(Hold.UNCLAIMED)
 
     def _pass_on(self, receiver: IProtocol, content: Octets) -> None:
-        receiver.dataReceived(content if self._takes_views else bytes(content))
+        octets = content if self._takes_views else bytes(content)
+        receiver.dataReceived(octets)  # type: ignore[arg-type]
 
     def _read_content(self, data: Octets) -> None:
         reader, receiver = self._reader, self._receiver
@@ -394,7 +360,7 @@ class Connection(Protocol):
             self._fail(BadResponse(f"the upstream's response is malformed: {error}"))
             return
         if receiver is None:
-            self._undelivered = b"%b%b" % (self._undelivered, content)
+            self._undelivered = bytes(self._undelivered) + content
             return
         if content:
             self._pass_on(receiver, content)
@@ -406,7 +372,8 @@ class Connection(Protocol):
         receiver, response = self._receiver, self._response
         if response is not None and reader.trailers:
             response.trailers = reader.trailers
-        whole = self._sending is None and not backlog(self.transport)
+        sending = self._sending
+        whole = (sending is None or sending.done) and not backlog(self.transport)
         self._forget_exchange()
         if self._persists and whole and not reader.excess:
             self._state = State.IDLE
@@ -425,7 +392,7 @@ class Connection(Protocol):
         self._request = self._response = self._reader = self._receiver = None
         self._takes_views = False
         if sending is not None:
-            sending.stopProducing()
+            sending.stop()
 
     # ending
 

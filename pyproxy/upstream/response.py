@@ -56,7 +56,7 @@ class ForwardedResponse(_Response):
         self._source = source
 
     @property
-    def original(self) -> IResponse:
+    def original(self) -> IResponse:  # type: ignore[override]
         """The response that treq's functions read: itself."""
         return cast(IResponse, self)
 

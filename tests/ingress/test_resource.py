@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.web.resource import IResource, Resource
 from twisted.web.static import Data
@@ -22,10 +22,22 @@ class PrefixResourceTests(StageTestCase):
 
     def test_leaf(self) -> None:
         """The tree is walked only once something is mounted (invariant 8)."""
-        root: Any = self.stage().root
-        self.assertTrue(root.isLeaf)
+        scene = self.stage()
+        root: Any = scene.root
+        looked_up: list[bytes] = []
+        find = root.getChildWithDefault
+
+        def note(path: bytes, asked: Any) -> IResource:
+            looked_up.append(path)
+            return cast(IResource, find(path, asked))
+
+        root.getChildWithDefault = note
+        self.assertEqual(b"", scene.client(request(b"GET /a/b HTTP/1.1")).value())
+        self.assertTrue(scene.answer().startswith(b"GET /a/b HTTP/1.1\r\n"))
+        self.assertEqual([], looked_up)
         root.putChild(b"a", Data(b"x", "text/plain"))
-        self.assertFalse(root.isLeaf)
+        self.assertTrue(scene.client(request(b"GET /a HTTP/1.1")).value().endswith(b"x"))
+        self.assertEqual([b"a"], looked_up)
 
     def test_extension_methods(self) -> None:
         """No method is looked up: ``render_PURGE`` need not exist."""

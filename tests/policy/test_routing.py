@@ -6,9 +6,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.errors import BadRequest, Malformed, MethodRefused, RouteNotFound, TargetClimbs
 from pyproxy.policy.routing import Limits, Route, Routed, RoutingTable
-from pyproxy.semantics.forwarding import RequestForwarding, ResponseForwarding
 from pyproxy.semantics.messages import RequestHead
 from pyproxy.semantics.secrets import SecretMask
+from pyproxy.semantics.to_client import ResponseForwarding
+from pyproxy.semantics.to_upstream import RequestForwarding
 from pyproxy.semantics.urls import PathMapping, parse_target
 
 

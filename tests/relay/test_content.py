@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -12,9 +13,16 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface.verify import verifyObject
 
 from pyproxy.errors import ClientTimeout, ContentTooLarge, ProxyError, ResponseIncomplete
-from pyproxy.relay.content import Download, Upload
+from pyproxy.relay.content import RESPONSE_DONE, Download, Upload
 from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.semantics.fields import Fields, Octets
 from pyproxy.semantics.framing import CHUNKED, Framing, Kind
+
+
+def spoiled(octets: bytes) -> tuple[memoryview, bytearray]:
+    """Return a view of octets, and the place that it shows, to be used again."""
+    place = bytearray(octets)
+    return memoryview(place), place
 
 
 class UploadTests(SynchronousTestCase):
@@ -120,6 +128,69 @@ class UploadTests(SynchronousTestCase):
         self.upload.write(b"def")
         self.assertEqual("producing", self.client.producerState)
 
+    def test_views(self) -> None:
+        """What waits was copied: the place of a view is used again; what passes need not be."""
+        for give in (self.upload.preload, self.upload.write):
+            view, place = spoiled(b"abc")
+            give(view)
+            place[:] = b"!!!"
+        self.upload.startProducing(self.upstream)
+        self.assertEqual(b"abcabc", self.upstream.value())
+
+    def test_preloaded(self) -> None:
+        """What came with the head is counted and waits; nothing is paused before it stays there."""
+        self.upload.preload(b"abc")
+        self.assertEqual(("producing", 3), (self.client.producerState, self.upload.count))
+        self.upload.await_claim()
+        self.assertEqual("paused", self.client.producerState)
+        self.upload.startProducing(self.upstream)
+        self.assertEqual(b"abc", self.upstream.value())
+        self.assertEqual("producing", self.client.producerState)
+
+    def test_nothing_to_claim(self) -> None:
+        """A client is not paused for what is complete, was claimed already, or never came."""
+        whole, claimed, nothing = (self.make(Framing(Kind.LENGTH, 3)) for _ in range(3))
+        whole.preload(b"abc")
+        whole.finish([])
+        claimed.preload(b"ab")
+        claimed.startProducing(self.upstream)
+        nothing.preload(b"")
+        for upload in (whole, claimed, nothing):
+            upload.await_claim()
+            self.assertEqual("producing", self.client.producerState)
+
+    def test_claim_of_what_is_dropped(self) -> None:
+        """Nobody asks for content that was stopped: its client is read to its end."""
+        self.upload.preload(b"abc")
+        self.upload.stopProducing()
+        self.upload.await_claim()
+        self.assertEqual("producing", self.client.producerState)
+
+    def test_take_whole(self) -> None:
+        """Content that is complete is taken in one piece; any other is not touched."""
+        self.upload.preload(b"abcde")
+        self.assertIsNone(self.upload.take_whole())
+        self.upload.write(b"fghij")
+        self.assertIsNone(self.upload.take_whole())
+        self.upload.finish([])
+        self.assertEqual(b"abcdefghij", self.upload.take_whole())
+        self.assertEqual(b"", self.upload.take_whole())
+
+    def test_trailers(self) -> None:
+        """The rules for trailers hold whenever they were bound: before the end, or after it."""
+
+        def admit(trailers: Fields) -> Fields:
+            return [field for field in trailers if field[0] == b"X-Sum"]
+
+        for first in (True, False):
+            upload = self.make(CHUNKED)
+            if first:
+                upload.admit_trailers = admit
+            upload.finish([(b"X-Sum", b"1"), (b"Host", b"evil")])
+            self.assertEqual(2 - first, len(upload.trailers))
+            upload.admit_trailers = admit
+            self.assertEqual([(b"X-Sum", b"1")], upload.trailers)
+
     def test_cancel(self) -> None:
         """Cancelling the sending stops it."""
         done = self.upload.startProducing(self.upstream)
@@ -138,6 +209,17 @@ class UploadTests(SynchronousTestCase):
         self.assertIsInstance(self.errors[0], ContentTooLarge)
         self.assertEqual(b"abcde", self.upstream.value())
 
+    def test_bound_and_preloaded_octets(self) -> None:
+        """What came with the head counts too; the text names the bound."""
+        upload = self.make(CHUNKED, most=5)
+        upload.preload(b"abcde")
+        upload.startProducing(self.upstream)
+        self.assertEqual([], self.errors)
+        upload.write(b"f")
+        self.assertEqual(upload.too_large().detail, self.errors[0].detail)
+        self.assertIn("more than 5 bytes", self.errors[0].detail)
+        self.assertEqual(b"abcde", self.upstream.value())
+
     def test_refuse(self) -> None:
         """A refusal stops the content and tells the exchange; without one it only stops."""
         error = ClientTimeout("slow")
@@ -153,10 +235,10 @@ class Sink:
     """A client's side that notes what it gets."""
 
     def __init__(self) -> None:
-        self.pieces: list[bytes] = []
+        self.pieces: list[Octets] = []
         self.source: IPushProducer | None = None
 
-    def write_content(self, content: bytes) -> None:
+    def write_content(self, content: Octets) -> None:
         """Note octets."""
         self.pieces.append(content)
 
@@ -171,43 +253,51 @@ class DownloadTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Connect a download to an upstream's transport."""
         self.sink = Sink()
-        self.download = Download(self.sink)
+        self.ended: list[Exception | None] = []
+        self.download = Download(self.sink, self.ended.append)
         self.transport = StringTransport()
         self.download.makeConnection(self.transport)
 
+    def test_interface(self) -> None:
+        """It is what a response's content is delivered to, and says that it takes views."""
+        self.assertTrue(verifyObject(IProtocol, self.download))
+        self.assertTrue(self.download.takes_views)
+
     def test_every_read_is_a_write(self) -> None:
         """Nothing is collected and nothing is cut."""
-        for piece in (b"a", b"bc", b"d" * 100000):
+        for piece in (b"a", b"bc", b"d" * 100000, memoryview(b"")):
             self.download.dataReceived(piece)
-            self.assertEqual(piece, self.sink.pieces[-1])
+            # The same object: a view is not copied here.
+            self.assertIs(piece, self.sink.pieces[-1])
         self.assertEqual(100003, self.download.count)
 
     def test_the_upstream_is_the_source(self) -> None:
         """While content flows the client's transport can pause the upstream's; after it, not."""
         self.assertIs(self.transport, self.sink.source)
-        self.download.connectionLost(Failure(ResponseDone()))
+        self.download.connectionLost(RESPONSE_DONE)
         self.assertIsNone(self.sink.source)
 
     def test_end(self) -> None:
         """The end of the content."""
-        self.assertNoResult(self.download.done)
-        self.download.connectionLost(Failure(ResponseDone()))
-        self.assertIsNone(self.successResultOf(self.download.done))
+        self.assertEqual([], self.ended)
+        self.assertIsNotNone(RESPONSE_DONE.check(ResponseDone))
+        self.download.connectionLost(RESPONSE_DONE)
+        self.assertEqual([None], self.ended)
 
     def test_broken_off(self) -> None:
         """A broken content is no end (invariant 3)."""
-        self.download.connectionLost(Failure(ResponseIncomplete("cut")))
-        self.failureResultOf(self.download.done, ResponseIncomplete)
+        error = ResponseIncomplete("cut")
+        self.download.connectionLost(Failure(error))
+        self.assertEqual([error], self.ended)
 
-    def test_cancel(self) -> None:
-        """Cancelling closes the upstream's connection; its loss afterwards changes nothing."""
-        self.download.done.cancel()
-        self.assertEqual("stopped", self.transport.producerState)
-        self.failureResultOf(self.download.done, CancelledError)
-        self.download.connectionLost(Failure(ResponseIncomplete("cut")))
+    def test_broken_off_by_twisted(self) -> None:
+        """Only the one end is an end: a lost connection without a word is none."""
+        self.download.connectionLost()
+        self.assertIsInstance(self.ended[0], ConnectionDone)
 
-    def test_cancel_before_content(self) -> None:
-        """Cancelling before there is a transport is an end too."""
-        download = Download(self.sink)
-        download.done.cancel()
-        self.failureResultOf(download.done, CancelledError)
+    def test_source_at_the_end(self) -> None:
+        """Who is told of the end may write already: the source is forgotten before."""
+        download = Download(self.sink, lambda _: self.assertIsNone(self.sink.source))
+        download.makeConnection(self.transport)
+        self.assertIs(self.transport, self.sink.source)
+        download.connectionLost(RESPONSE_DONE)

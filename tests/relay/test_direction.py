@@ -13,11 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pyproxy.policy.routing import Limits
-from pyproxy.relay.direction import READ_BYTES, Direction
 from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.reading import READ_BYTES
 from pyproxy.relay.sockets import hand_over
 from pyproxy.relay.websocket import Pair
+from pyproxy.relay.writing import SMALL_BYTES
 
 TEXT = b"\x81\x02hi"
 LARGE = b"\x82\x7f" + (1 << 20).to_bytes(8, "big") + bytes(range(256)) * 4096
@@ -68,6 +69,7 @@ class PumpTests(SynchronousTestCase):
                 self.judge(each, each.doRead(), reading=True)
             for each in list(self.reactor.getWriters()):
                 self.judge(each, each.doWrite(), reading=False)
+            self.reactor.advance(0)
 
     def judge(self, transport: Any, why: Exception | None, reading: bool) -> None:
         """Do as the reactor does with what a transport says."""
@@ -95,16 +97,21 @@ class PumpTests(SynchronousTestCase):
             return b""
 
     def test_at_once(self) -> None:
-        """One read is one write, without a turn for writing."""
+        """One read is one write, without a turn for writing: a small one as the turn ends."""
         self.near.send(TEXT)
         self.client.transport.doRead()  # type: ignore[attr-defined]
+        self.reactor.advance(0)
         self.assertEqual(TEXT, self.far.recv(100))
+        self.near.send(LARGE[: 2 * SMALL_BYTES])
+        self.client.transport.doRead()  # type: ignore[attr-defined]
+        self.assertEqual(LARGE[: 2 * SMALL_BYTES], self.far.recv(1 << 20))
         self.assertEqual(set(), set(self.reactor.getWriters()))
 
     def test_no_object_of_our_own_stands_between(self) -> None:
         """The transport reads straight into the direction."""
-        verifyObject(IPushProducer, self.client.transport.producer)  # type: ignore[attr-defined]
-        self.assertIsInstance(self.client.transport.doRead.__self__, Direction)  # type: ignore[attr-defined]
+        transport: Any = self.client.transport
+        verifyObject(IPushProducer, transport.producer)
+        self.assertIs(self.upstream.transport.producer, transport.doRead.__self__._take.__self__)  # type: ignore[attr-defined]
 
     def test_nothing_to_read(self) -> None:
         """A reactor that was mistaken about it ends nothing."""

@@ -15,10 +15,10 @@ from zope.interface import alsoProvides, directlyProvides
 
 from pyproxy.relay.sockets import (
     KEEPALIVE_SECONDS,
+    SilenceCheck,
     half_close,
     hand_over,
     has_left,
-    is_silent,
     tune,
     unsent,
 )
@@ -104,7 +104,7 @@ class KernelTests(SynchronousTestCase):
         """A peer that is there and says nothing."""
         for transport in (self.transport, secured(secured(self.transport))):
             self.assertFalse(has_left(transport))
-            self.assertTrue(is_silent(transport))
+            self.assertTrue(SilenceCheck(transport).holds())
             self.assertEqual(0, unsent(transport))
 
     def test_left_behind_unread_octets(self) -> None:
@@ -117,10 +117,29 @@ class KernelTests(SynchronousTestCase):
     def test_not_silent(self) -> None:
         """Octets that nobody asked for, and a close."""
         self.theirs.sendall(b"unasked")
-        self.assertFalse(is_silent(self.transport))
+        self.assertFalse(SilenceCheck(self.transport).holds())
         self.ours.recv(100)
         self.theirs.close()
-        self.assertFalse(is_silent(self.transport))
+        self.assertFalse(SilenceCheck(self.transport).holds())
+
+    def test_silent_until(self) -> None:
+        """One that is asked again and again notices octets, their being read, and a close."""
+        check = SilenceCheck(secured(self.transport))
+        self.assertTrue(check.holds())
+        self.theirs.sendall(b"unasked")
+        self.assertFalse(check.holds())
+        self.ours.recv(100)
+        self.assertTrue(check.holds())
+        self.theirs.close()
+        self.assertFalse(check.holds())
+        self.assertFalse(check.holds())
+
+    def test_closed_after_a_check(self) -> None:
+        """A connection that was closed here is not silent, although it was before."""
+        check = SilenceCheck(self.transport)
+        self.assertTrue(check.holds())
+        self.ours.close()
+        self.assertFalse(check.holds())
 
     def test_unsent(self) -> None:
         """Octets that the peer has not taken are counted until it takes them."""
@@ -133,7 +152,7 @@ class KernelTests(SynchronousTestCase):
         """A closed transport has no descriptor any more."""
         self.transport.lose()
         self.assertTrue(has_left(self.transport))
-        self.assertFalse(is_silent(self.transport))
+        self.assertFalse(SilenceCheck(self.transport).holds())
         self.assertEqual(0, unsent(self.transport))
 
 

@@ -13,8 +13,6 @@ from pyproxy.semantics.forwarding import (
     WRITTEN_BY_US,
     FieldRules,
     Hop,
-    RequestForwarding,
-    ResponseForwarding,
     client_of,
     connection_options,
     forwardable_trailers,
@@ -26,6 +24,8 @@ from pyproxy.semantics.forwarding import (
 from pyproxy.semantics.framing import CHUNKED, NO_CONTENT, Framing
 from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.semantics.secrets import MASK, SecretMask
+from pyproxy.semantics.to_client import ResponseForwarding
+from pyproxy.semantics.to_upstream import RequestForwarding
 from pyproxy.semantics.urls import Origin, PathMapping, parse_target
 from tests.semantics import strict
 

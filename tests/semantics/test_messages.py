@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import attrs
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.errors import HeadTooLarge, Malformed, TargetTooLong, UnknownVersion
+from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.messages import (
+    FIRST_PIECE_BYTES,
     MAX_HEAD_BYTES,
     MAX_METHOD_BYTES,
     MAX_TARGET_BYTES,
+    NOTED,
     HeadReader,
+    RequestHead,
+    ResponseHead,
+    noted_values,
     parse_request_head,
     parse_response_head,
+    split_head,
     write_head,
 )
 from tests.semantics import strict
@@ -104,6 +110,16 @@ REFUSED_STATUS_LINES = (
 )
 
 
+def request_facts(head: RequestHead) -> tuple[bytes, bytes, int, Fields]:
+    """Return what a request's head says."""
+    return head.method, head.target, head.minor_version, head.fields
+
+
+def response_facts(head: ResponseHead) -> tuple[int, bytes, int, Fields]:
+    """Return what a response's head says."""
+    return head.status, head.reason, head.minor_version, head.fields
+
+
 class RequestHeadTests(SynchronousTestCase):
     """The head of a request."""
 
@@ -111,7 +127,7 @@ class RequestHeadTests(SynchronousTestCase):
         """Method and target are kept as they came.  RFC 9112 3.1, 3.2; RFC 9110 9.1."""
         for line, expected in REQUEST_LINES:
             head = parse_request_head(line + b"\r\nHost: h\r\n")
-            self.assertEqual((*expected, [(b"Host", b"h")]), attrs.astuple(head)[:4], line)
+            self.assertEqual((*expected, [(b"Host", b"h")]), request_facts(head), line)
 
     def test_refused(self) -> None:
         """Only ``method SP target SP HTTP/1.x`` is a request line, with single spaces.
@@ -187,7 +203,7 @@ class RequestHeadTests(SynchronousTestCase):
         if expected is None:
             self.assertRaises(Malformed, parse_request_head, octets)
         else:
-            self.assertEqual(expected, attrs.astuple(parse_request_head(octets))[:4])
+            self.assertEqual(expected, request_facts(parse_request_head(octets)))
 
     def test_round_trip(self) -> None:
         """A head that is written again has the octets that it came with.  RFC 9112 2.1."""
@@ -205,7 +221,7 @@ class ResponseHeadTests(SynchronousTestCase):
         """Status and reason phrase are kept; the phrase may be missing.  RFC 9112 4."""
         for line, expected in STATUS_LINES:
             head = parse_response_head(line + b"\r\nA: b\r\n")
-            self.assertEqual((*expected, [(b"A", b"b")]), attrs.astuple(head)[:4], line)
+            self.assertEqual((*expected, [(b"A", b"b")]), response_facts(head), line)
 
     def test_refused(self) -> None:
         """Any other first line is no status line.  RFC 9112 4."""
@@ -241,7 +257,100 @@ class ResponseHeadTests(SynchronousTestCase):
         if expected is None:
             self.assertRaises(Malformed, parse_response_head, octets)
         else:
-            self.assertEqual(expected, attrs.astuple(parse_response_head(octets))[:4])
+            self.assertEqual(expected, response_facts(parse_response_head(octets)))
+
+
+CROWDED = b"Host: h\r\nX: 1\r\nVIA: a\r\nx: 2\r\nvia: b\r\nHOST: \r\nVia: a\r\n"
+
+
+class NotedTests(SynchronousTestCase):
+    """Names are looked at once for each head; the rules ask what was found."""
+
+    heads: tuple[RequestHead | ResponseHead, ...] = (
+        parse_request_head(b"GET / HTTP/1.1\r\n" + CROWDED),
+        parse_response_head(b"HTTP/1.1 200 OK\r\n" + CROWDED),
+    )
+
+    def test_names(self) -> None:
+        """They are in lower case, one for each field, in the fields' order.  RFC 9110 5.1."""
+        for head in self.heads:
+            self.assertEqual([b"host", b"x", b"via", b"x", b"via", b"host", b"via"], head.names)
+            self.assertEqual([name.lower() for name, _ in head.fields], head.names)
+            self.assertEqual(b"VIA", head.fields[2][0])
+
+    def test_noted(self) -> None:
+        """Of the names that rules ask about, those that are there, in whatever case."""
+        for head in self.heads:
+            self.assertEqual({b"host", b"via"}, head.noted)
+        for name in NOTED:
+            self.assertEqual({name}, ResponseHead(200, b"", 1, [(name.upper(), b"")]).noted)
+        self.assertEqual(set(), RequestHead(b"GET", b"/", 1, []).noted)
+
+    def test_noted_values(self) -> None:
+        """Every field of the name counts, in order, an empty one and a repeated one too."""
+        for head in self.heads:
+            self.assertEqual([b"h", b""], noted_values(head, b"host"))
+            self.assertEqual([b"a", b"b", b"a"], noted_values(head, b"via"))
+            self.assertEqual([], noted_values(head, b"te"))
+
+    @given(st.lists(st.tuples(st.sampled_from([b"Via", b"vIA", b"Te", b"X"]), st.binary())))
+    def test_agrees_with_a_search(self, fields: Fields) -> None:
+        """What was found is what a search through all fields finds."""
+        head = RequestHead(b"GET", b"/", 1, fields)
+        for name in (b"via", b"te"):
+            self.assertEqual(
+                [value for each, value in fields if each.lower() == name],
+                noted_values(head, name),
+            )
+
+
+class SplitHeadTests(SynchronousTestCase):
+    """A large read is parted where its head ends; only the head is copied."""
+
+    HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+    def test_head_and_content(self) -> None:
+        """The head comes with its empty line as octets, the rest as a view of the same place."""
+        place = bytearray(self.HEAD + b"c" * FIRST_PIECE_BYTES)
+        head, rest = split_head(memoryview(place))
+        assert rest is not None
+        self.assertEqual((bytes, self.HEAD), (type(head), head))
+        self.assertEqual(b"c" * FIRST_PIECE_BYTES, rest)
+        self.assertIs(place, rest.obj)
+
+    def test_first_empty_line(self) -> None:
+        """It is the first empty line that counts: content may have some too."""
+        content = b"\r\n\r\n" * FIRST_PIECE_BYTES
+        head, rest = split_head(memoryview(self.HEAD + content))
+        self.assertEqual((self.HEAD, content), (head, rest))
+
+    def test_small(self) -> None:
+        """A small read is copied whole: that is cheaper than to part it."""
+        octets = self.HEAD + b"c" * (FIRST_PIECE_BYTES - len(self.HEAD))
+        self.assertEqual((octets, None), split_head(memoryview(octets)))
+        octets += b"c"
+        self.assertEqual((self.HEAD, octets[len(self.HEAD) :]), split_head(memoryview(octets)))
+
+    def test_end_of_a_long_head(self) -> None:
+        """A head that does not end among the first octets is left to the reader of heads."""
+        for length, found in ((FIRST_PIECE_BYTES, True), (FIRST_PIECE_BYTES + 1, False)):
+            long = self.HEAD[:-4] + b"h" * (length - len(self.HEAD)) + b"\r\n\r\n"
+            octets = long + b"content"
+            expected = (long, b"content") if found else (octets, None)
+            self.assertEqual(expected, split_head(memoryview(octets)), length)
+
+    def test_nothing_is_lost(self) -> None:
+        """Whatever the read begins with, the parts are the whole, in their order."""
+        many = b"c" * 2 * FIRST_PIECE_BYTES
+        for octets in (
+            b"",
+            b"\r\n" + self.HEAD + many,
+            b"\r\n\r\n" + self.HEAD + many,
+            b"\n\r\n" + self.HEAD + many,
+            many,
+        ):
+            head, rest = split_head(memoryview(octets))
+            self.assertEqual(octets, head + (rest or b""))
 
 
 Found = tuple[bytes, bytes]
@@ -358,7 +467,7 @@ class HeadReaderTests(SynchronousTestCase):
             if isinstance(result, str):
                 return result
             try:
-                return attrs.astuple(parse_request_head(result[0])), result[1]
+                return request_facts(parse_request_head(result[0])), result[1]
             except Malformed:
                 return "refused"
 

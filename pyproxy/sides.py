@@ -1,0 +1,168 @@
+"""The two sides of an exchange, as it sees them and as they see it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.iweb import IBodyProducer
+
+from pyproxy.errors import ProxyError
+from pyproxy.policy.routing import Limits
+from pyproxy.relay.content import Download, Upload
+from pyproxy.relay.seams import WebSocketEnd
+from pyproxy.semantics.fields import Fields, Octets
+from pyproxy.semantics.forwarding import Hop
+from pyproxy.semantics.framing import Framing
+from pyproxy.semantics.messages import RequestHead, ResponseHead
+from pyproxy.semantics.urls import Origin
+
+
+class ClientSide(Protocol):
+    """What an exchange needs of the client's side.
+
+    Attributes:
+        begun: the head of the final response was sent.
+        upload: the request's content, or None without any.
+        options: the request's connection options.
+        asked_host: the request's Host, empty without one.
+        request_id: the request's name in logs and error texts.
+    """
+
+    head: RequestHead
+    options: list[bytes]
+    asked_host: bytes
+    upload: Upload | None
+    begun: bool
+
+    @property
+    def request_id(self) -> str:
+        """The request's name in logs and error texts."""
+
+    @property
+    def hop(self) -> Hop:
+        """What is known of the connection."""
+
+    def inform(self, status: int, reason: bytes, fields: Fields) -> None:
+        """Send an interim response."""
+
+    def begin(self, status: int, reason: bytes, fields: Fields, framing: Framing) -> None:
+        """Send the head of the final response."""
+
+    def write_content(self, content: Octets) -> None:
+        """Send octets of content."""
+
+    def finish_content(self, trailers: Fields) -> None:
+        """Send the end of the response."""
+
+    def end_connection(self) -> None:
+        """Let the response be the last one on the client's connection."""
+
+    def switch(
+        self, reason: bytes, fields: Fields, upstream: WebSocketEnd, octets: bytes, limits: Limits
+    ) -> None:
+        """Answer 101 and become one end of a WebSocket with the upstream's end.
+
+        Args: octets that the upstream sent behind its own 101.
+        """
+
+    def refuse(self, error: ProxyError) -> None:
+        """Send the response that an error becomes."""
+
+    def abort(self, error: ProxyError) -> None:
+        """Break the response off, so that the client cannot take it for whole."""
+
+    def flow_from(self, source: IPushProducer | None) -> None:
+        """Name who has to pause when the client's transport is full."""
+
+    def unsent(self) -> int:
+        """Return how many octets the client has still to take."""
+
+
+class UpstreamConnection(Protocol):
+    """What an exchange asks of the connection that its request was written to.
+
+    Attributes:
+        source: what to pause for a client that does not take interim responses.
+    """
+
+    source: IPushProducer
+
+    def unsent(self) -> int:
+        """Return how many octets the upstream has still to take."""
+
+    def abort(self) -> None:
+        """Close the connection at once; nobody is told anything more."""
+
+
+class Opening(Protocol):
+    """A connection that is being opened for a request."""
+
+    def cancel(self) -> None:
+        """Give it up; nobody is told anything more."""
+
+
+class ForwardedResponse(Protocol):
+    """What an exchange needs of the upstream's response: treq's response, and the wire's facts."""
+
+    head: ResponseHead
+    framing: Framing
+    options: list[bytes]
+    trailers: Fields
+
+    def deliverBody(self, protocol: Download) -> None:
+        """Let the content flow."""
+
+    def detach(self) -> tuple[WebSocketEnd, bytes]:
+        """Make the connection of a 101 an end of a WebSocket; return it, and what came behind."""
+
+
+class Asking(Protocol):
+    """Who sent a request to an upstream, and is told what becomes of it; ``Exchange`` is one."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """Take an interim response."""
+
+    def responded(self, response: ForwardedResponse) -> None:
+        """Take the final response; its head is there."""
+
+    def unanswered(self, error: ProxyError) -> None:
+        """Take note that no response will come."""
+
+
+@attrs.define(eq=False)
+class UpstreamRequest:
+    """A request as it goes to the upstream.
+
+    Attributes:
+        asking: who is told of the response, or that there is none.
+        content: what follows the head; content of UNKNOWN_LENGTH is sent in chunks.
+        websocket_key: the key of an opening handshake, None for any other request.
+        opening: the connection that is being opened for it, if one is.
+        connection: what it was written to, once that is there.
+    """
+
+    asking: Asking
+    origin: Origin
+    method: bytes
+    target: bytes
+    fields: Fields
+    content: IBodyProducer | None = None
+    websocket_key: bytes | None = None
+    opening: Opening | None = None
+    connection: UpstreamConnection | None = None
+
+    def withdraw(self) -> None:
+        """Ask no more: close the connection, or open none."""
+        if self.connection is not None:
+            self.connection.abort()
+        elif self.opening is not None:
+            self.opening.cancel()
+
+
+class UpstreamSide(Protocol):
+    """What an exchange needs of the upstream's side."""
+
+    def send(self, request: UpstreamRequest) -> None:
+        """Send a request; who asks is told what becomes of it, perhaps before this returns."""
