@@ -124,23 +124,20 @@ class Exchange:
         """Pass on the head of the final response, and let its content flow."""
         if self._over:
             return
-        try:
-            self._answer(response)
-        except Exception as cause:  # noqa: BLE001 - the one place where the unknown is logged
-            self._end(cause)
-
-    def _answer(self, response: ForwardedResponse) -> None:
         client, to_client = self._client, self._route.to_client
         head = response.head
-        reason = to_client.reason(head.reason)
-        fields = to_client.fields(head, response.options, self._host)
-        if head.status == 101:
-            self._switch(response, reason, fields)
-            return
-        client.begin(head.status, reason, fields, response.framing)
-        self._response = response
-        self._download = download = Download(client, self._content_ended)
-        response.deliverBody(download)
+        try:
+            reason = to_client.reason(head.reason)
+            fields = to_client.fields(head, response.options, self._host)
+            if head.status == 101:
+                self._switch(response, reason, fields)
+                return
+            client.begin(head.status, reason, fields, response.framing)
+            self._response = response
+            self._download = download = Download(client, self._content_ended)
+            response.deliverBody(download)
+        except Exception as cause:  # noqa: BLE001 - the unknown is logged at the end
+            self._end(cause)
 
     def _content_ended(self, broken: BaseException | None) -> None:
         """End the response as its content ended."""

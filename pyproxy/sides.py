@@ -25,12 +25,14 @@ class ClientSide(Protocol):
     Attributes:
         begun: the head of the final response was sent.
         upload: the request's content, or None without any.
+        hop: what is known of the connection.
         options: the request's connection options.
         asked_host: the request's Host, empty without one.
         request_id: the request's name in logs and error texts.
     """
 
     head: RequestHead
+    hop: Hop
     options: list[bytes]
     asked_host: bytes
     upload: Upload | None
@@ -39,10 +41,6 @@ class ClientSide(Protocol):
     @property
     def request_id(self) -> str:
         """The request's name in logs and error texts."""
-
-    @property
-    def hop(self) -> Hop:
-        """What is known of the connection."""
 
     def inform(self, status: int, reason: bytes, fields: Fields) -> None:
         """Send an interim response."""

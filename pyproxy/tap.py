@@ -122,6 +122,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Make the configuration.  Raises: UsageError that names every option that is wrong."""
+        choose_reactor()
         defaults = {f"default-{row[0]}": row[2] for row in self.optParameters}
         try:
             self.config = Loader({**self, **defaults}, os.environ, _check_endpoint).load()
@@ -134,6 +135,17 @@ class Options(usage.Options):
         if self._wrong:
             return "Options are explained by: twistd pyproxy --help\n"
         return super().getUsage(width)
+
+
+def choose_reactor() -> None:
+    """Make our own reactor that of this process, on Linux, unless another was asked for.
+
+    ``twistd --reactor=NAME`` has installed one before our options are read.
+    """
+    if sys.platform == "linux" and "twisted.internet.reactor" not in sys.modules:
+        from pyproxy.reactors.epoll import install
+
+        install()
 
 
 def _check_endpoint(description: str) -> None:

@@ -34,7 +34,6 @@ from zope.interface import implementer
 
 from pyproxy.config.schema import Config, Listen
 from pyproxy.errors import ProxyError
-from pyproxy.exchange import UpstreamRequest
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Logged
 from pyproxy.ingress.site import ProxySite
@@ -44,6 +43,7 @@ from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.urls import parse_target
 from pyproxy.service import route_of
+from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
 from pyproxy.upstream.connection import Connection
@@ -105,7 +105,8 @@ class MemoryTransport(StringTransport):
 
     def deliver_in_place(self, octets: bytes) -> None:
         """Let octets arrive as a plain socket's do: in a place that is used again at once."""
-        protocol: Any = self.protocol
+        # Endpoints put a protocol of their own around ours.
+        protocol: Any = getattr(self.protocol, "_wrappedProtocol", self.protocol)
         if protocol is not None and not self.disconnecting_at_once:
             place = bytearray(octets)
             protocol._octets_arrived(memoryview(place))

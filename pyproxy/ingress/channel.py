@@ -172,24 +172,22 @@ class Channel(ChannelFace):
         if self._serving:
             return
         self._serving = True
-        while self._pending and self._request is None and self._may_begin:
+        while (
+            self._pending and self._request is None and self._state is State.OPEN and not self._full
+        ):
             data, self._pending = self._pending, b""
             self._read_head(data)
         self._serving = False
-        if len(self._pending) <= MAX_PIPELINED_BYTES:
+        if self._flow.held and len(self._pending) <= MAX_PIPELINED_BYTES:
             self._flow.release(Hold.PIPELINE)
 
-    @property
-    def _may_begin(self) -> bool:
-        return self._state is State.OPEN and not self._full
-
     def _read_head(self, data: bytes) -> None:
-        waited = not self._heads.empty
         head = None
         try:
             found = self._heads.feed(data)
             if found is None:
-                if not waited and not self._heads.empty:
+                if 0 < self._heads.kept <= len(data):
+                    # Its first octets.
                     self._since = self.site.sweeper.now
                 return
             octets, rest = found

@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer
+from twisted.internet.interfaces import IAddress, IConsumer
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import datetimeToString, parse_qs
@@ -25,7 +25,6 @@ from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.fields import Fields, Octets, values
-from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.framing import Framing, Kind, chunk, last_chunk
 from pyproxy.semantics.messages import RequestHead, write_head
 from pyproxy.semantics.problems import problem
@@ -76,6 +75,9 @@ class ClientRequest(server.Request):
         self.transport = channel.transport
         self.head = head or _NO_HEAD
         self.upload = upload
+        self.hop = channel.hop
+        self.flow_from = channel.flow_from
+        self.unsent = channel.unsent
         self.options = channel.options
         self.asked_host = channel.asked_host
         self.begun = False
@@ -90,11 +92,6 @@ class ClientRequest(server.Request):
         self._persists = channel.persists
 
     # what an exchange asks for
-
-    @property
-    def hop(self) -> Hop:
-        """What is known of the connection."""
-        return self.channel.hop
 
     @cached_property
     def request_id(self) -> str:
@@ -182,14 +179,6 @@ class ClientRequest(server.Request):
             self.exchange.fail(error)
         else:
             self.channel.response_broken(self, flush=False)
-
-    def flow_from(self, source: IPushProducer | None) -> None:
-        """Name who has to pause when the client's transport is full."""
-        self.channel.flow_from(source)
-
-    def unsent(self) -> int:
-        """Return how many octets the client has still to take, as far as this machine knows."""
-        return self.channel.unsent()
 
     # what the resource tree asks for
 

@@ -70,15 +70,12 @@ class Logged(Protocol):
     """
 
     head: RequestHead
+    hop: Hop
     status: int
     sentLength: int
     error: ProxyError | None
     left: bool
     began_at: float
-
-    @property
-    def hop(self) -> Hop:
-        """What is known of the connection."""
 
     @property
     def request_id(self) -> str:

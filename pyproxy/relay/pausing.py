@@ -33,26 +33,28 @@ class Pausable(Protocol):
 
 @attrs.define(eq=False)
 class Valve:
-    """A flow that several holders can pause, each for its own reason."""
+    """A flow that several holders can pause, each for its own reason.
+
+    Attributes:
+        held: somebody holds the flow.
+    """
 
     _flow: Pausable
+    held: bool = False
     _holders: Hold = Hold.NONE
-
-    @property
-    def held(self) -> bool:
-        """Whether anybody holds the flow."""
-        return self._holders is not Hold.NONE
 
     def hold(self, holder: Hold) -> None:
         """Pause the flow on behalf of a holder."""
-        if self._holders is Hold.NONE:
+        if not self.held:
+            self.held = True
             self._flow.pauseProducing()
         self._holders |= holder
 
     def release(self, holder: Hold) -> None:
         """Let go; the flow resumes when no other holder is left."""
-        if self._holders is Hold.NONE:
+        if not self.held:
             return
         self._holders &= ~holder
         if self._holders is Hold.NONE:
+            self.held = False
             self._flow.resumeProducing()

@@ -82,27 +82,24 @@ class _TransportWriter:
 class _Turn:
     """The writers whose octets leave at the end of the reactor's present turn."""
 
-    __slots__ = ("_at_turn_end", "_end", "due")
+    __slots__ = ("at_turn_end", "due")
 
     def __init__(self, reactor: Any) -> None:
         self.due: list[_SocketWriter] = []
         # Reactors of ours say when a turn ends; any other begins its next turn with this.
         ours = getattr(reactor, "at_turn_end", None)
-        self._at_turn_end: Callable[..., object] = ours or partial(reactor.callLater, 0)
-        self._end = self.end
-
-    def put_off(self, writer: _SocketWriter) -> None:
-        """Let a writer's octets leave at the end of the turn."""
-        if not self.due:
-            self._at_turn_end(self._end)
-        self.due.append(writer)
+        self.at_turn_end: Callable[..., object] = ours or partial(reactor.callLater, 0)
 
     def end(self) -> None:
         """Let everything leave."""
         due, self.due = self.due, []
         for one in due:
+            waiting = one.waiting
+            if not waiting:
+                continue
+            one.waiting = b""
             try:
-                one.flush()
+                one.send_now(b"", waiting)
             except Exception:  # noqa: BLE001
                 # What pauses because of a write may fail; the other connections must not.
                 _log.failure("a connection could not be written to")
@@ -113,9 +110,13 @@ _turns: WeakKeyDictionary[Any, _Turn] = WeakKeyDictionary()
 
 
 class _SocketWriter:
-    """Writes to a socket, and puts aside only what it does not take."""
+    """Writes to a socket, and puts aside only what it does not take.
 
-    __slots__ = ("_send", "_socket", "_transport", "_turn", "_waiting")
+    Attributes:
+        waiting: octets that leave at the end of the turn.
+    """
+
+    __slots__ = ("_send", "_socket", "_transport", "_turn", "waiting")
 
     def __init__(self, transport: tcp.Connection) -> None:
         reactor: Any = transport.reactor
@@ -126,28 +127,31 @@ class _SocketWriter:
         self._transport = transport
         self._socket = transport.socket
         self._send = transport.socket.send
-        self._waiting = b""
+        self.waiting = b""
 
     def write(self, octets: bytes | memoryview) -> None:
         """Send octets in this turn as far as that goes, the rest in time."""
-        waiting = self._waiting
+        waiting = self.waiting
         if len(octets) + len(waiting) > SMALL_BYTES:
-            self._waiting = b""
-            self._send_now(waiting, octets)
+            self.waiting = b""
+            self.send_now(waiting, octets)
         elif waiting:
-            self._waiting = waiting + octets
+            self.waiting = waiting + octets
         elif octets:
-            self._waiting = octets if type(octets) is bytes else bytes(octets)
-            self._turn.put_off(self)
+            self.waiting = octets if type(octets) is bytes else bytes(octets)
+            turn = self._turn
+            if not turn.due:
+                turn.at_turn_end(turn.end)
+            turn.due.append(self)
 
     def flush(self) -> None:
         """Send now what waits for the end of the turn."""
-        waiting = self._waiting
+        waiting = self.waiting
         if waiting:
-            self._waiting = b""
-            self._send_now(b"", waiting)
+            self.waiting = b""
+            self.send_now(b"", waiting)
 
-    def _send_now(self, first: bytes, octets: bytes | memoryview) -> None:
+    def send_now(self, first: bytes, octets: bytes | memoryview) -> None:
         transport = self._transport
         sent = 0
         if not (transport._tempDataBuffer or transport.dataBuffer or transport._aborting):

@@ -199,6 +199,11 @@ class HeadReader:
         """Whether no octet of the next head has arrived."""
         return not self._kept
 
+    @property
+    def kept(self) -> int:
+        """How many octets of the next head have arrived."""
+        return len(self._kept)
+
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """Take octets; return (head without its empty line, what follows), or None for "not yet".
 

@@ -46,8 +46,10 @@ class ResponseForwarding:
     stream_hints: bool = True
     preserve_host: bool = False
     _dropped: frozenset[bytes] = attrs.field(init=False)
+    _masks: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_masks", bool(self.secrets))
         object.__setattr__(self, "_dropped", HOP_BY_HOP | self.rules.replaced)
 
     def fields(self, head: ResponseHead, options: list[bytes], host: bytes) -> Fields:
@@ -74,7 +76,7 @@ class ResponseForwarding:
                 # The one upgrade that can be made here.  Spec: RFC 9110 15.5.22.
                 kept += SWITCH
         kept += self.rules.set
-        if self.secrets:
+        if self._masks:
             kept = self.without_secrets(kept)
         return kept
 
@@ -88,7 +90,7 @@ class ResponseForwarding:
 
     def reason(self, reason: bytes) -> bytes:
         """Return the reason phrase that goes to the client."""
-        return self.secrets.apply(reason)
+        return self.secrets.apply(reason) if self._masks else reason
 
     def trailers(self, trailers: Fields, options: list[bytes]) -> Fields:
         """Return the trailers that may go to the client."""

@@ -108,6 +108,8 @@ class ForwardingAgent:
     _pools: dict[Origin, Pool] = attrs.Factory(dict)
     _creators: dict[str, IOpenSSLClientConnectionCreator] = attrs.Factory(dict)
     _websockets: dict[Origin, UpstreamWebSocketFactory] = attrs.Factory(dict)
+    _last_origin: Origin | None = None
+    _last_pool: Pool = attrs.field(init=False)
 
     def send(self, request: UpstreamRequest) -> None:
         """Send a request; who asks is told of the response, or why there is none.
@@ -195,10 +197,14 @@ class ForwardingAgent:
             pool.close()
 
     def _pool(self, origin: Origin) -> Pool:
+        if origin is self._last_origin:
+            # Mostly there is one; to hash an origin takes a call.
+            return self._last_pool
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = Pool(self._sweeper)
             self._sweeper.watch(pool)
+        self._last_origin, self._last_pool = origin, pool
         return pool
 
     # opening connections

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -17,7 +16,6 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     IProtocol,
     IPushProducer,
-    ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -113,6 +111,8 @@ class Connection(Protocol):
     Attributes:
         ready: fires when requests may be sent, for TLS after the handshake.
         source: pauses and stops what comes from the upstream.
+        silent: asks the kernel whether an idle connection is open and has nothing to say; it may
+            know what the reactor has not seen yet.
         replied: an octet of reply to the present request has come.
         kept: it has answered a request before.
         suspect: content may follow the last response, which declared some that was not due.
@@ -121,6 +121,7 @@ class Connection(Protocol):
 
     transport: StreamTransport  # type: ignore[assignment]
     source: IPushProducer
+    silent: Callable[[], bool]
     _log = Logger()
 
     def __init__(
@@ -160,7 +161,7 @@ class Connection(Protocol):
         transport.setTcpNoDelay(True)
         self._flow = Valve(transport)
         self.source = ReadFlow(self, self._flow)
-        self._silence = SilenceCheck(transport)
+        self.silent = SilenceCheck(transport).holds
         self._writer = writer(transport)
         self._write_out = self._writer.write
         # An early 413 stands behind the reset that a write meets.
@@ -333,7 +334,7 @@ class Connection(Protocol):
         """
         self._receiver = receiver
         self._takes_views = getattr(receiver, "takes_views", False)
-        receiver.makeConnection(cast(ITransport, self.source))
+        receiver.makeConnection(self.source)  # type: ignore[arg-type]
         content = self._undelivered
         if content:
             self._undelivered = b""
@@ -372,13 +373,13 @@ class Connection(Protocol):
         receiver, response = self._receiver, self._response
         if response is not None and reader.trailers:
             response.trailers = reader.trailers
-        sending = self._sending
-        whole = (sending is None or sending.done) and not backlog(self.transport)
+        whole = self._request is None or self._request.content is None or self._all_sent()
         self._forget_exchange()
         if self._persists and whole and not reader.excess:
             self._state = State.IDLE
             self.kept = True
-            self._flow.release(RELAYED)
+            if self._flow.held:
+                self._flow.release(RELAYED)
             self._on_idle(self)
         elif whole:
             self.close()
@@ -386,6 +387,10 @@ class Connection(Protocol):
             self.abort()
         if receiver is not None:
             receiver.connectionLost(RESPONSE_DONE)
+
+    def _all_sent(self) -> bool:
+        """Tell whether the request's content has left this process."""
+        return (self._sending is None or self._sending.done) and not backlog(self.transport)
 
     def _forget_exchange(self) -> None:
         sending, self._sending = self._sending, None
@@ -400,13 +405,6 @@ class Connection(Protocol):
     def usable(self) -> bool:
         """Whether a request may be sent, as far as this process was told."""
         return self._state is State.IDLE
-
-    def silent(self) -> bool:
-        """Ask the kernel whether an idle connection is still open and has nothing to say.
-
-        Costs one system call; the reactor may not have seen yet what the kernel knows.
-        """
-        return self._silence.holds()
 
     def unsent(self) -> int:
         """Return how many octets wait in the kernel for the upstream to take them."""

@@ -253,7 +253,7 @@ class DownloadTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Connect a download to an upstream's transport."""
         self.sink = Sink()
-        self.ended: list[Exception | None] = []
+        self.ended: list[BaseException | None] = []
         self.download = Download(self.sink, self.ended.append)
         self.transport = StringTransport()
         self.download.makeConnection(self.transport)

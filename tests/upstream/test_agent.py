@@ -33,10 +33,14 @@ from pyproxy.errors import (
     ConnectionRefused,
     ConnectionTerminated,
     ConnectTimeout,
+    InternalError,
     NameNotResolved,
+    ProxyError,
 )
 from pyproxy.relay.transports import IProxyReactor
+from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.urls import Origin
+from pyproxy.sides import ForwardedResponse
 from pyproxy.upstream.agent import Awaited, ForwardingAgent, Trust
 from pyproxy.upstream.trust import read_authorities
 from tests.memory import OK, UPSTREAM_PORT, Stage, StageTestCase
@@ -131,6 +135,100 @@ class AgentTestCase(StageTestCase):
         answered = self.send()
         self.scene.answer()
         self.successResultOf(treq.content(self.successResultOf(answered)))
+
+
+class Told(Awaited):
+    """Notes all that it is told, in order."""
+
+    def __init__(self, method: bytes = b"GET") -> None:
+        super().__init__(ORIGIN, method, b"/", HOST, None)
+        self.told: list[object] = []
+
+    def interim(self, head: ResponseHead) -> None:
+        """Note it."""
+        self.told.append(head.status)
+
+    def responded(self, response: ForwardedResponse) -> None:
+        """Note it."""
+        self.told.append(response.head.status)
+
+    def unanswered(self, error: ProxyError) -> None:
+        """Note it."""
+        self.told.append(type(error))
+
+
+class AskingTests(AgentTestCase):
+    """Who asks is told once, and not at all once it asks no more."""
+
+    def ask(self, asking: Told) -> None:
+        """Send a request."""
+        self.agent.send(asking.request)
+        self.network.settle()
+
+    def test_told_in_order(self) -> None:
+        """Interim responses, then the final one."""
+        asking = Told()
+        self.ask(asking)
+        connection: Any = asking.request.connection
+        self.assertIs(self.scene.upstream, connection.transport)
+        self.assertIsNone(asking.request.opening)
+        self.scene.answer(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.scene.answer(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+        self.assertEqual([100, 103, 200], asking.told)
+
+    def test_told_of_a_loss(self) -> None:
+        """A request that was lost is told once, with why."""
+        asking = Told()
+        self.ask(asking)
+        self.scene.upstream.lose()
+        self.network.settle()
+        self.assertEqual([ConnectionTerminated], asking.told)
+
+    def test_withdrawn(self) -> None:
+        """While the connection is opened, before the response, before the second try's: silence."""
+        del self.network.listening[UPSTREAM_PORT]
+        opening = Told()
+        self.ask(opening)
+        self.assertIsNotNone(opening.request.opening)
+        opening.request.withdraw()
+        self.network.settle()
+        self.assertTrue(self.network.connectors[-1].stoppedConnecting)
+        self.network.listening[UPSTREAM_PORT] = None
+        waiting = Told()
+        self.ask(waiting)
+        waiting.request.withdraw()
+        self.network.settle()
+        self.assertIsNotNone(self.scene.upstream.lost)
+        self.exchange()
+        again = Told()
+        self.ask(again)
+        del self.network.listening[UPSTREAM_PORT]
+        self.scene.upstream.lose()
+        self.network.settle()
+        self.assertIsNone(again.request.connection)
+        again.request.withdraw()
+        self.network.settle()
+        self.assertTrue(self.network.connectors[-1].stoppedConnecting)
+        self.assertEqual([], opening.told + waiting.told + again.told)
+
+    def test_withdrawn_twice(self) -> None:
+        """To withdraw what is over, or was never sent, does nothing."""
+        asking = Told()
+        asking.request.withdraw()
+        self.ask(asking)
+        self.scene.upstream.lose()
+        self.network.settle()
+        asking.request.withdraw()
+        asking.request.withdraw()
+        self.assertEqual([ConnectionTerminated], asking.told)
+
+    def test_a_defect(self) -> None:
+        """What nobody foresaw in a connect is logged, and told as an error of the proxy's."""
+        self.network.listening[UPSTREAM_PORT] = ZeroDivisionError("a defect")
+        asking = Told()
+        self.ask(asking)
+        self.assertEqual([InternalError], asking.told)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
 
 class SecondTryTests(AgentTestCase):

@@ -31,12 +31,13 @@ from pyproxy.errors import (
     ResponseHeadTooLarge,
     ResponseIncomplete,
 )
-from pyproxy.exchange import UpstreamRequest
 from pyproxy.relay.content import Upload
+from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.semantics.framing import CHUNKED, Framing, Kind
 from pyproxy.semantics.messages import FIRST_PIECE_BYTES, MAX_HEAD_BYTES, ResponseHead
 from pyproxy.semantics.urls import Origin
+from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.agent import Awaited
 from pyproxy.upstream.connection import Connection, ReadFlow
 from pyproxy.upstream.response import ForwardedResponse
@@ -92,6 +93,11 @@ class Content:
         self.consumer, self.state = consumer, "producing"
         return self.done
 
+    def write(self, octets: bytes) -> None:
+        """Write octets to whoever takes them."""
+        assert self.consumer is not None
+        self.consumer.write(octets)
+
     def pauseProducing(self) -> None:
         """Take note."""
         self.state = "paused"
@@ -137,6 +143,11 @@ class Asked(Awaited):
         """Note it."""
         self.interims.append(head)
 
+    @property
+    def answered(self) -> Deferred[ForwardedResponse]:
+        """The response, as the type that it is."""
+        return cast("Deferred[ForwardedResponse]", self.response)
+
 
 @attrs.define(eq=False)
 class Opened:
@@ -173,7 +184,7 @@ class Opened:
         """Send a request; returns what its response will be."""
         asked = asked or Asked()
         self.connection.send(asked.request)
-        return cast("Deferred[ForwardedResponse]", asked.response)
+        return asked.answered
 
     def receive(self, receiver: Receiver, asked: Asked | None = None) -> Deferred[object]:
         """Send a request; a receiver gets the content of its response at once."""
@@ -223,8 +234,11 @@ class OpeningTests(ConnectionTestCase):
 
     def test_interfaces(self) -> None:
         """A connection is what its transport and its requests take it for."""
-        for interface in (IHandshakeListener, IPushProducer, IConsumer):
+        for interface in (IHandshakeListener, IPushProducer):
             self.assertTrue(verifyObject(interface, self.connection))
+        content = Content()
+        self.send(Asked(b"POST", content))
+        self.assertTrue(verifyObject(IConsumer, content.consumer))
 
     def test_no_delay(self) -> None:
         """Trap, Twisted TCP: TCP_NODELAY is set, or a relay shows steps of 40 ms."""
@@ -282,8 +296,8 @@ class SendingTests(ConnectionTestCase):
         """Octets are written as they come."""
         content = Content(5)
         self.send(Asked(b"POST", content))
-        self.connection.write(b"abc")
-        self.connection.write(b"de")
+        content.write(b"abc")
+        content.write(b"de")
         content.done.callback(None)
         self.assertEqual(b"abcde", self.transport.value())
 
@@ -291,7 +305,7 @@ class SendingTests(ConnectionTestCase):
         """Each write is a chunk, and the end is written."""
         content = Content()
         self.send(Asked(b"POST", content))
-        self.connection.write(b"abc")
+        content.write(b"abc")
         self.assertEqual(b"3\r\nabc\r\n", self.transport.take())
         content.done.callback(None)
         self.assertEqual(b"0\r\n\r\n", self.transport.value())
@@ -307,12 +321,12 @@ class SendingTests(ConnectionTestCase):
         """A full transport pauses the request's content, and only while there is some."""
         content = Content(10**6)
         self.send(Asked(b"POST", content))
-        self.connection.write(bytes(100_000))
+        content.write(bytes(100_000))
         self.assertEqual("paused", content.state)
         self.transport.take()
         self.assertEqual("producing", content.state)
         content.done.callback(None)
-        self.connection.write(bytes(100_000))
+        content.write(bytes(100_000))
         self.assertEqual("producing", content.state)
 
     def test_content_that_cannot_be_produced(self) -> None:
@@ -327,8 +341,63 @@ class SendingTests(ConnectionTestCase):
 
     def test_one_producer(self) -> None:
         """Content is produced by whom the request names."""
-        self.assertRaises(NotImplementedError, self.connection.registerProducer, self, True)
-        self.assertRaises(NotImplementedError, self.connection.unregisterProducer)
+        content = Content()
+        self.send(Asked(b"POST", content))
+        consumer: Any = content.consumer
+        self.assertRaises(NotImplementedError, consumer.registerProducer, self, True)
+        self.assertRaises(NotImplementedError, consumer.unregisterProducer)
+
+    def test_whole_content(self) -> None:
+        """Content that is here already is one write, one chunk, with its end and trailers."""
+        for framing, sent in (
+            (Framing(Kind.LENGTH, 6), b"abcdef"),
+            (CHUNKED, b"6\r\nabcdef\r\n0\r\nX-Sum: 1\r\n\r\n"),
+        ):
+            opened = Opened.new()
+            upload = Upload(framing, Valve(opened.network.transport(CLIENT, UPSTREAM)))
+            upload.preload(b"abc")
+            upload.preload(b"def")
+            upload.finish([(b"X-Sum", b"1")])
+            receiver = Receiver()
+            opened.receive(receiver, Asked(b"POST", upload))
+            self.assertTrue(opened.transport.take().endswith(b"\r\n\r\n" + sent))
+            opened.transport.deliver(OK)
+            self.assertTrue(receiver.whole)
+            self.assertEqual([opened.connection], opened.idle)
+
+    def test_empty_content_in_chunks(self) -> None:
+        """No content is no chunk: an empty one would be the end (RFC 9112 7.1)."""
+        upload = Upload(CHUNKED, Valve(self.network.transport(CLIENT, UPSTREAM)))
+        upload.preload(b"")
+        upload.finish([])
+        self.opened.send(Asked(b"POST", upload))
+        self.assertTrue(self.transport.value().endswith(b"\r\n\r\n0\r\n\r\n"))
+
+    def test_preloaded_content(self) -> None:
+        """What came with the head goes on before what comes behind it."""
+        upload = Upload(Framing(Kind.LENGTH, 6), Valve(self.network.transport(CLIENT, UPSTREAM)))
+        upload.preload(b"abc")
+        self.opened.send(Asked(b"POST", upload))
+        self.assertTrue(self.transport.take().endswith(b"\r\n\r\nabc"))
+        upload.write(b"def")
+        upload.finish([])
+        self.assertEqual(b"def", self.transport.value())
+        self.transport.deliver(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    def test_written_to(self) -> None:
+        """The request knows its connection: it pauses what comes, and asks what is unsent."""
+        asked = Asked()
+        self.assertIsNone(asked.request.connection)
+        self.send(asked)
+        self.assertIs(self.connection, asked.request.connection)
+        self.assertTrue(verifyObject(IPushProducer, self.connection.source))
+        self.connection.source.pauseProducing()
+        self.assertTrue(self.transport.paused)
+        self.connection.source.resumeProducing()
+        self.assertFalse(self.transport.paused)
+        self.assertEqual(0, self.connection.unsent())
+        self.transport.kernel[0].sendall(bytes(1000))
+        self.assertGreaterEqual(self.connection.unsent(), 1000)
 
 
 class ReceivingTests(ConnectionTestCase):
@@ -528,6 +597,8 @@ class EndingTests(ConnectionTestCase):
             b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
             OK + OK,
             b"HTTP/1.1 204 No Content\r\n\r\nsurprise",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nsurprise",
+            b"HTTP/1.1 304 Not Modified\r\nContent-Length: 8\r\n\r\nsurprise",
             CHUNKED_OK + b"2\r\nok\r\n0\r\n\r\nsurprise",
         ):
             opened = Opened.new()
@@ -655,6 +726,72 @@ class EndingTests(ConnectionTestCase):
         self.assertEqual("stopped", content.state)
         self.assert_reusable(False)
 
+    def test_withdrawn(self) -> None:
+        """Of a request that is withdrawn nobody is told: not who asks, not its receiver."""
+        for octets in (b"", b"HTTP/1.1 20", CHUNKED_OK, CHUNKED_OK + b"3\r\nabc\r\n"):
+            opened = Opened.new()
+            receiver = Receiver()
+            asked = Asked(b"POST", Content(10))
+            answered = opened.receive(receiver, asked)
+            if octets:
+                opened.transport.deliver(octets)
+            asked.request.withdraw()
+            self.assertTrue(opened.transport.disconnected)
+            opened.network.settle()
+            self.assertIsNotNone(opened.transport.lost)
+            if not answered.called:
+                self.assertNoResult(answered)
+            self.assertEqual(([], [], None), (opened.lost, opened.idle, receiver.reason))
+
+    def test_unanswered(self) -> None:
+        """Who opened the connection learns which request was lost, why, and what is known of it."""
+        asked = Asked()
+        answered = self.send(asked)
+        self.transport.lose()
+        ((connection, request, error),) = self.lost
+        self.assertIs(self.connection, connection)
+        self.assertIs(asked.request, request)
+        self.assertIsInstance(error, ConnectionTerminated)
+        self.assertEqual((False, False), (connection.kept, connection.replied))
+        self.failureResultOf(answered, ConnectionTerminated)
+
+    def test_kept(self) -> None:
+        """It is a kept one from the end of its first response on, and not before."""
+        receiver = self.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab")
+        self.assertEqual((False, True), (self.connection.kept, self.connection.replied))
+        self.transport.deliver(b"c")
+        self.assertTrue(receiver.whole)
+        self.assertTrue(self.connection.kept)
+        answered = self.send()
+        self.assertEqual((True, False), (self.connection.kept, self.connection.replied))
+        self.transport.lose()
+        self.failureResultOf(answered, ConnectionTerminated)
+
+    def test_used_again_at_once(self) -> None:
+        """The next request may be sent before the receiver of the last response is told."""
+        for head in (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", CHUNKED_OK):
+            content = b"2\r\nok\r\n0\r\n\r\n" if head is CHUNKED_OK else b"ok"
+            for pieces in ((head + content,), (head, content), (head + content[:1], content[1:])):
+                opened = Opened.new()
+                second = Asked(b"PUT")
+
+                def use_again(connection: Connection, asked: Asked = second) -> None:
+                    connection.send(asked.request)
+
+                opened.connection._on_idle = use_again
+                receivers = Receiver(), Receiver()
+                opened.receive(receivers[0])
+                second.answered.addCallback(ForwardedResponse.deliverBody, receivers[1])
+                for piece in pieces:
+                    opened.transport.deliver(piece)
+                self.assertEqual((b"ok", True), (receivers[0].content, receivers[0].whole))
+                self.assertIn(b"PUT / HTTP/1.1\r\n", opened.transport.value())
+                self.assertIsNone(receivers[1].reason)
+                opened.connection._on_idle = opened.idle.append
+                opened.transport.deliver(OK)
+                self.assertEqual((b"ok", True), (receivers[1].content, receivers[1].whole))
+                self.assertEqual([opened.connection], opened.idle)
+
     def test_octets_after_an_abort(self) -> None:
         """What arrives after an abort disturbs nobody."""
         answered = self.send()
@@ -699,3 +836,175 @@ class EndingTests(ConnectionTestCase):
         self.connection.abort()
         self.assertFalse(valve.held)
         valve.hold(Hold.PIPELINE)
+
+
+LONG = bytes(range(256)) * 48
+"""Content of several times what is searched for the end of a head."""
+
+
+def in_chunks(content: bytes, size: int) -> bytes:
+    """Return content in chunks of a size, without their end."""
+    pieces = (content[place : place + size] for place in range(0, len(content), size))
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+class InPlaceTests(ConnectionTestCase):
+    """Reads of a plain socket come as views, and their place is used again at once."""
+
+    LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LONG)
+    HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+    END = b"0\r\nX-Sum: 1\r\n\r\n"
+    FAT = b"HTTP/1.1 200 OK\r\nX: %b\r\n" % (b"x" * FIRST_PIECE_BYTES)
+    FAT += LENGTH.partition(b"\r\n")[2]
+
+    # The octets before content or a next head, and what follows.
+    WHOLE = (
+        ((LENGTH,), LONG),
+        ((CHUNKED_OK,), in_chunks(LONG, len(LONG)) + END),
+        ((CHUNKED_OK,), in_chunks(LONG, 700) + END),
+        ((HINTS, LENGTH), LONG),
+        ((HINTS, HINTS, CHUNKED_OK), in_chunks(LONG, 5000) + END),
+        ((FAT,), LONG),
+        ((HINTS, FAT), LONG),
+    )
+
+    def receivers(self) -> tuple[Receiver, Receiver]:
+        """Return one of each kind."""
+        return Receiver(), ViewReceiver()
+
+    def borders(self, heads: tuple[bytes, ...], rest: bytes) -> list[int]:
+        """Return where it is interesting to cut a response."""
+        ends = [sum(map(len, heads[: count + 1])) for count in range(len(heads))]
+        return [*ends, ends[-1] + len(rest), FIRST_PIECE_BYTES, ends[-1] + FIRST_PIECE_BYTES]
+
+    def test_every_border(self) -> None:
+        """A response is read the same however it is cut, and nothing keeps a view."""
+        for heads, rest in self.WHOLE:
+            for pieces in cuts_around(b"".join(heads) + rest, *self.borders(heads, rest)):
+                for receiver in self.receivers():
+                    opened, asked = Opened.new(), Asked()
+                    opened.receive(receiver, asked)
+                    for piece in pieces:
+                        self.assertFalse(opened.transport.paused)
+                        opened.transport.deliver_in_place(piece)
+                    context = heads, [len(piece) for piece in pieces]
+                    self.assertEqual(LONG, receiver.content, context)
+                    self.assertTrue(receiver.whole, context)
+                    self.assertEqual([103] * (len(heads) - 1), [h.status for h in asked.interims])
+                    self.assertEqual([opened.connection], opened.idle, context)
+
+    def test_late_receiver(self) -> None:
+        """What came before anybody receives was copied; one read of it waits."""
+        for heads, rest in self.WHOLE:
+            for pieces in cuts_around(b"".join(heads) + rest, *self.borders(heads, rest)):
+                for receiver in self.receivers():
+                    opened = Opened.new()
+                    answered = opened.send()
+                    waiting = list(pieces)
+                    while waiting and not opened.transport.paused:
+                        opened.transport.deliver_in_place(waiting.pop(0))
+                    self.successResultOf(answered).deliverBody(receiver)
+                    for piece in waiting:
+                        opened.transport.deliver_in_place(piece)
+                    self.assertEqual((LONG, True), (receiver.content, receiver.whole))
+                    self.assertEqual([opened.connection], opened.idle)
+
+    def test_nothing_is_copied(self) -> None:
+        """Who takes views gets them, from the octets behind the head on; nobody else does."""
+        plain, viewing = Receiver(), ViewReceiver()
+        for receiver in (plain, viewing):
+            opened = Opened.new()
+            opened.receive(receiver)
+            opened.transport.deliver_in_place(self.LENGTH + LONG[:5000])
+            opened.transport.deliver_in_place(LONG[5000:])
+            self.assertTrue(receiver.whole)
+        self.assertEqual([memoryview, memoryview], viewing.kinds)
+
+    def test_until_close(self) -> None:
+        """Content that ends with the connection."""
+        for receiver in self.receivers():
+            opened = Opened.new()
+            opened.receive(receiver)
+            opened.transport.deliver_in_place(b"HTTP/1.1 200 OK\r\n\r\n" + LONG)
+            opened.transport.deliver_in_place(LONG)
+            opened.transport.lose()
+            self.assertEqual((LONG * 2, True), (receiver.content, receiver.whole))
+
+    def test_behind_a_response(self) -> None:
+        """Octets behind a whole response would be taken for the next one: the connection ends."""
+        nothing = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        for method, whole, content in (
+            (b"GET", self.LENGTH + LONG, LONG),
+            (b"GET", CHUNKED_OK + in_chunks(LONG, 5000) + self.END, LONG),
+            (b"GET", nothing, b""),
+            (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+            (b"GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", b""),
+            (b"HEAD", self.LENGTH, b""),
+            (b"HEAD", CHUNKED_OK, b""),
+        ):
+            for behind in (b"x", OK, LONG):
+                for pieces in cuts_around(whole + behind, len(whole), reach=2):
+                    opened = Opened.new()
+                    receiver = ViewReceiver()
+                    opened.receive(receiver, Asked(method))
+                    for piece in pieces:
+                        opened.transport.deliver_in_place(piece)
+                    opened.network.settle()
+                    self.assertEqual((content, True), (receiver.content, receiver.whole))
+                    self.assertFalse(opened.connection.usable)
+                    self.assertIsNotNone(opened.transport.lost)
+
+    def test_malformed(self) -> None:
+        """What is no response is refused, however large the read it comes in."""
+        for octets in (
+            LONG,
+            b"HTTP/1.1 200 OK\r\nX : y\r\n\r\n" + LONG,
+            b"HTTP/1.1 200 OK\nX: y\n\n" + LONG,
+            CHUNKED_OK + b"xyz\r\n" + LONG,
+            self.HINTS + b"ICY 200 OK\r\n\r\n" + LONG,
+        ):
+            opened = Opened.new()
+            answered = opened.send()
+            opened.transport.deliver_in_place(octets)
+            self.failureResultOf(answered, BadResponse)
+            self.assertTrue(opened.transport.disconnected)
+
+    def test_head_too_large(self) -> None:
+        """The bound of a head holds for one that comes in one read."""
+        for head in (
+            b"HTTP/1.1 200 OK\r\nX: %b\r\n\r\n" % (b"x" * MAX_HEAD_BYTES),
+            b"HTTP/1.1 200 OK\r\nX: " + b"x" * MAX_HEAD_BYTES,
+        ):
+            opened = Opened.new()
+            answered = opened.send()
+            opened.transport.deliver_in_place(head)
+            self.failureResultOf(answered, ResponseHeadTooLarge)
+
+    def test_behind_a_switch(self) -> None:
+        """What comes behind a 101 is the WebSocket's, octet for octet, in one read or in two."""
+        switching = (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+        )
+        for behind in (b"", b"\x81\x02hi", LONG):
+            for before in (b"", self.HINTS):
+                octets = before + switching + behind
+                for pieces in cuts_around(octets, len(octets) - len(behind)):
+                    opened = Opened.new()
+                    end = RelayedEnd()
+                    opened.connection._make_websocket = lambda end=end: end  # type: ignore[misc]
+                    asked = Asked(websocket_key=b"dGhlIHNhbXBsZSBub25jZQ==")
+                    answered = opened.send(asked)
+                    for piece in pieces:
+                        opened.transport.deliver_in_place(piece)
+                    self.assertTrue(opened.transport.paused)
+                    self.assertEqual((end, behind), self.successResultOf(answered).detach())
+                    self.assertFalse(opened.transport.paused)
+                    self.assertIs(opened.transport, end.transport)
+                    self.assertIs(end, opened.transport.protocol)
+
+    def test_unsolicited(self) -> None:
+        """Octets that nobody asked for end an idle connection, in a view as well."""
+        self.transport.deliver_in_place(LONG)
+        self.assertFalse(self.connection.usable)
+        self.assertTrue(self.transport.disconnected)

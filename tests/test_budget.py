@@ -1,0 +1,131 @@
+"""What is off costs nothing: the calls of one small exchange and of one event have a budget."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import attrs
+
+import pyproxy
+from tests.memory import MemoryTransport, StageTestCase, request, response
+
+EXCHANGE_CALLS = 104
+"""Calls of functions for one small GET over kept connections: recorded, not wished for."""
+
+EXCHANGE_BUILTINS = 86
+"""Calls of functions written in C by those."""
+
+EVENT_CALLS = 11
+"""Calls for one event of an event stream, from the upstream's read to the client's write."""
+
+EVENT_BUILTINS = 12
+
+_OURS = str(Path(pyproxy.__file__).parent)
+
+EVENT = b"15\r\ndata: the next token\n\r\n"
+
+
+@attrs.define
+class Counter:
+    """Counts calls that are made in our own code, the generated functions of classes included.
+
+    Attributes:
+        calls: of functions in Python.
+        builtins: of functions in C.
+    """
+
+    calls: int = 0
+    builtins: int = 0
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        """Take note of what the interpreter tells."""
+        name = frame.f_code.co_filename
+        if not name.startswith(_OURS) and "pyproxy" not in name:
+            return
+        if event == "call":
+            self.calls += 1
+        elif event == "c_call":
+            self.builtins += 1
+
+
+def count(work: Callable[[], object]) -> Counter:
+    """Do some work and count its calls."""
+    counter = Counter()
+    before = sys.getprofile()
+    sys.setprofile(counter)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return counter
+
+
+class BudgetTests(StageTestCase):
+    """A change that makes everybody pay for what few use shows here (invariant 8)."""
+
+    def setUp(self) -> None:
+        """Set up a proxy without an access log, as it is measured in benchmarks."""
+        self.scene = self.stage()
+        self.scene.site.logs = False
+
+    def opened(self, asked: bytes, answered: bytes) -> tuple[MemoryTransport, MemoryTransport]:
+        """Make an exchange, so that both connections are there and what is kept is kept."""
+        client = self.scene.client(asked)
+        self.scene.answer(answered)
+        client.take()
+        return client, self.scene.upstream
+
+    def assert_within(self, counted: Counter, calls: int, builtins: int) -> None:
+        """Check that calls stay within a budget, and that the budget has no air in it."""
+        self.assertLessEqual(counted.calls, calls)
+        self.assertLessEqual(counted.builtins, builtins)
+        self.assertGreater(counted.calls, calls * 3 // 4, "lower the budget to what it takes now")
+
+    def test_small_exchange(self) -> None:
+        """One GET, one answer of a hundred octets, both connections kept."""
+        asked = request()
+        answered = response(
+            b"Server: nginx",
+            b"Date: Tue, 24 Nov 2026 08:42:30 GMT",
+            b"Content-Type: text/plain",
+            b"Content-Length: 100",
+            content=bytes(100),
+        )
+        client, upstream = self.opened(asked, answered)
+
+        def exchange() -> None:
+            client.deliver(asked)
+            upstream.deliver(answered)
+
+        self.assert_within(count(exchange), EXCHANGE_CALLS, EXCHANGE_BUILTINS)
+        self.assertTrue(client.take().endswith(bytes(100)))
+
+    def test_event(self) -> None:
+        """One event: one read, one write."""
+        head = response(b"Content-Type: text/event-stream", b"Transfer-Encoding: chunked")
+        client, upstream = self.opened(request(), head + EVENT)
+        counted = count(lambda: upstream.deliver(EVENT))
+        self.assert_within(counted, EVENT_CALLS, EVENT_BUILTINS)
+        self.assertEqual(EVENT, client.take())
+
+    def test_it_can_fail(self) -> None:
+        """A rule that the operator asks for costs calls, and they are counted."""
+
+        def calls(**settings: Any) -> int:
+            scene = self.stage(**settings)
+            scene.site.logs = False
+            client = scene.client(request())
+            answered = response(b"Content-Length: 2", content=b"ok")
+            scene.answer(answered)
+
+            def exchange() -> None:
+                client.deliver(request())
+                scene.upstream.deliver(answered)
+
+            return count(exchange).calls
+
+        self.assertGreater(calls(secrets=(b"secret-of-the-operator",)), calls())
