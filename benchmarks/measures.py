@@ -269,7 +269,7 @@ class Flood:
         return None
 
     def verify(self, port: int) -> None:
-        verify.events(port)
+        verify.flood(port)
 
     def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
         job = Job("flood", subject.port, sizes.floods, "/events", sizes.seconds)
