@@ -18,6 +18,7 @@ from typing import NoReturn
 import attrs
 
 from benchmarks import measures as requests
+from benchmarks import soak
 from benchmarks.generators import LoadError, find_wrk
 from benchmarks.measures import Measure, Sizes, Subject, Values
 from benchmarks.processes import Cpus, StartError
@@ -30,7 +31,20 @@ from benchmarks.websockets import measures as websockets
 DESCRIPTORS = 16384
 """What each process may open, where the hard limit allows; 5,000 pairs need 10,000."""
 
-MEASURES = (*requests.MEASURES, *websockets.MEASURES)
+USUAL = (*requests.MEASURES, *websockets.MEASURES)
+MEASURES: tuple[Measure, ...] = (*USUAL, *soak.MEASURES)
+
+QUICK = Sizes(
+    seconds=1,
+    soak_seconds=5,
+    streams=20,
+    few_streams=5,
+    floods=5,
+    held_streams=50,
+    soak_clients=200,
+    pairs=100,
+    many_pairs=500,
+)
 
 
 @attrs.frozen
@@ -47,23 +61,27 @@ def plan(arguments: Sequence[str]) -> tuple[Plan, Path | None]:
     """Return what the command line asks for, and where to write JSON."""
     measures = {measure.name: measure for measure in MEASURES}
     systems = {system.name: system for system in SYSTEMS}
+    usual = [measure.name for measure in USUAL]
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure pyproxy beside other proxies."
     )
     parser.add_argument("--rounds", type=_positive, help="rounds to take medians of (default 3)")
     parser.add_argument("--seconds", type=_positive, help="time of each measure (default 3)")
-    parser.add_argument("--only", nargs="+", choices=measures, metavar="NAME", default=[*measures])
+    parser.add_argument("--only", nargs="+", choices=measures, metavar="NAME", default=usual)
     parser.add_argument("--systems", nargs="+", choices=systems, default=[*systems])
     parser.add_argument("--quick", action="store_true", help="small and short: does it still run?")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there, too")
     asked = parser.parse_args(arguments)
-    broad = (20, 5, 50, 100, 500) if asked.quick else (200, 50, 500, 1000, 5000)
-    usual = 1 if asked.quick else 3
+    sizes = QUICK if asked.quick else Sizes()
+    if asked.seconds:
+        sizes = attrs.evolve(sizes, seconds=asked.seconds, soak_seconds=asked.seconds)
+    # A soak is long enough to be believed at once.
+    once = asked.quick or asked.only == ["soak"]
     made = Plan(
         measures=[measures[name] for name in asked.only],
         systems=[systems[name] for name in asked.systems],
-        rounds=asked.rounds or usual,
-        sizes=Sizes(asked.seconds or usual, *broad),
+        rounds=asked.rounds or (1 if once else 3),
+        sizes=sizes,
     )
     return made, asked.json
 

@@ -115,6 +115,7 @@ def write_upstream(directory: Path, origin: int, port: int) -> None:
     server = f"""root {directory};
         location = /small {{ default_type text/plain; {answer} }}
         location = /post {{ default_type text/plain; {answer} }}
+        location = /own {{ default_type text/plain; return 200 "$arg_mark {small}"; }}
         location = /fields {{ default_type text/plain; {fields} {answer} }}
         {_location("= /upload", _POOLED)}
         location = /answer {{ }}

@@ -73,6 +73,11 @@ def content(length: int) -> bytes:
     return random.Random(length).randbytes(length)
 
 
+def own_answer(mark: str) -> bytes:
+    """Return the answer to one request of a soak, which says whose it is."""
+    return b"%b %b" % (mark.encode("ascii"), SMALL)
+
+
 def event(stamp_ns: int, number: int) -> bytes:
     """Return one server-sent event that says when it was written, and its number."""
     return b"%b%020d %010d %b\n\n" % (EVENT_PREFIX, stamp_ns, number, _EVENT_PAD)

@@ -20,6 +20,7 @@ from benchmarks.payloads import (
     content,
     event,
     event_number,
+    own_answer,
 )
 
 TIME_LIMIT = 20.0
@@ -44,6 +45,12 @@ def fields(port: int) -> None:
         if response.getheader(name) != value:
             raise WrongAnswer(f"GET /fields: {name} is {response.getheader(name)!r}")
     _expect("GET /fields", response, SMALL)
+
+
+def own(port: int) -> None:
+    """Check that each request of a soak gets the answer that is its own."""
+    for mark in ("0-1", "1999-123456"):
+        _expect("GET /own", _ask(port, "GET", f"/own?mark={mark}"), own_answer(mark))
 
 
 def post(port: int) -> None:
