@@ -54,7 +54,7 @@ _POOLED = """proxy_pass http://origin;
             proxy_request_buffering off;
             client_body_buffer_size 256k;"""
 
-# Measured on one core of the machine of docs/performance.rst: with the default buffers (4 KiB, and no
+# Measured on the machine of docs/performance.rst: with the default buffers (4 KiB, and no
 # buffering) a download cost 2260 us/MiB instead of 340, an answer of 100 KiB 229 us instead of 50.
 # A request's body that is buffered first, in memory, cost 450 us/MiB instead of 310.
 _BUFFERED = """proxy_buffering on;
