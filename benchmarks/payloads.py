@@ -28,7 +28,7 @@ EVENT_PREFIX = b"data: "
 EVENT_MARK = b":"
 """Stands once in each event, and in no chunk-size line."""
 
-FLOOD_EVENTS = 316
+FLOOD_EVENTS = 318
 """Events that a flood writes at once: 64 KiB with their chunked coding."""
 
 _EVENT_PAD = b"x" * (EVENT_LENGTH - len(EVENT_PREFIX) - 20 - 1 - 10 - 1 - 2)

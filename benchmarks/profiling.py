@@ -11,7 +11,6 @@ import os
 import pstats
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,9 +23,6 @@ from benchmarks.processes import Cpus, StartError
 from benchmarks.stage import stage
 from benchmarks.systems import Origin, Pyproxy
 from benchmarks.verify import WrongAnswer
-
-WRITE_LIMIT = 10.0
-"""Seconds until the statistics of a proxy that was ended are written."""
 
 
 @attrs.frozen
@@ -53,9 +49,6 @@ def profile(measure: Measure, seconds: float, statistics: Path) -> None:
         measure.verify(there.port)
         values = measure.run(there, Sizes(seconds=seconds), {})
     sys.stdout.write(", ".join(f"{name} {value:.1f}" for name, value in values.items()) + "\n")
-    deadline = time.monotonic() + WRITE_LIMIT
-    while not statistics.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
 
 
 def main(arguments: Sequence[str]) -> int:
