@@ -161,6 +161,7 @@ def notes(cpus: Cpus, the_plan: Plan) -> dict[str, str]:
     one = "one CPU only: the load takes time from what is measured, so ratios alone mean something"
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
+        "load": f"{os.getloadavg()[0]:.2f} processes were running before",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "cpus": one if cpus.shared else f"proxy on {cpus.proxy}, everything else on {cpus.load}",
         "requests": "by wrk" if find_wrk() else "by our own generator: there is no wrk",

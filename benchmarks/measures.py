@@ -290,7 +290,7 @@ class Memory:
     """Event streams that have begun and are silent."""
 
     name: str = "memory"
-    title: str = "resident memory, and what each of 1,000 idle event streams adds"
+    title: str = "resident memory for each of 1,000 idle event streams"
     figures: tuple[Figure, ...] = (Figure("idle", "MiB"), Figure("stream", "KiB"))
     upstream: str = "streams"
     with_direct: bool = False
@@ -347,7 +347,7 @@ _UPLOAD = Job("transfer", 0, 4, "/upload", method="POST", content_length=TRANSFE
 MEASURES: tuple[Measure, ...] = (
     Requests("small", "GET of 100 bytes, 32 connections", _request("/small"), verify.small),
     Latency(),
-    Requests("fields", "the same with 20 and 12 fields", _FIELDS, verify.fields),
+    Requests("fields", "GET of 100 bytes with 20 fields, 12 in return", _FIELDS, verify.fields),
     Requests("post", "POST of 1 KiB, 32 connections", _POST, verify.post),
     Requests(
         *("answer", "GET of 100 KiB, 32 connections"),

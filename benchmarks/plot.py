@@ -33,14 +33,14 @@ PANELS = (
 """Measure and figure of each panel, in reading order; less is better in all of them."""
 
 COLUMNS = 2
-WIDTH = 960
-MARGIN = 24
-GAP = 36
+WIDTH = 720
+MARGIN = 8
+GAP = 30
 HEADING = 46
 BAR = 15
 STEP = 22
-LABELS = 122
-NUMBERS = 58
+LABELS = 112
+NUMBERS = 48
 SPACE_BELOW = 22
 
 LONGEST = 6.0

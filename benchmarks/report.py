@@ -180,23 +180,41 @@ def _entry(
 
 def rest(found: Document) -> str:
     """Return the medians, the targets and the notes as reStructuredText."""
-    rows = [["measure", "figure", "unit", *found["systems"]]]
-    for entry in found["figures"]:
-        medians = [number(entry["median"][name]) for name in found["systems"]]
-        rows.append([entry["measure"], entry["figure"], entry["unit"], *medians])
-    parts = [_list_table("Medians", rows)]
+    sockets = [entry for entry in found["figures"] if entry["measure"].startswith("ws-")]
+    requests = [entry for entry in found["figures"] if entry not in sockets]
+    parts = [
+        _list_table(title, _medians_rows(entries))
+        for title, entries in (("Requests", requests), ("WebSockets", sockets))
+        if entries
+    ]
     if len(found["targets"]) > 1:
-        parts.append(_list_table("Targets", found["targets"]))
+        rows = [[row[0], f"{row[1]}, {row[2]}", *row[3:]] for row in found["targets"][1:]]
+        head = found["targets"][0]
+        parts.append(_list_table("Targets", [[head[0], head[1], *head[3:]], *rows]))
     parts.append("".join(f":{name}: {text}\n" for name, text in found["notes"].items()))
     return ".. Written by ``python -m benchmarks``: do not edit.\n\n" + "\n".join(parts)
+
+
+def _medians_rows(entries: Sequence[FigureEntry]) -> Rows:
+    """Return a table of the systems that take part; ``added`` says what ``direct`` would."""
+    found = [
+        name for entry in entries for name, value in entry["median"].items() if value is not None
+    ]
+    names = [name for name in dict.fromkeys(found) if name != DIRECT]
+    rows = [["measure", "figure", *names]]
+    for entry in entries:
+        medians = [number(entry["median"].get(name)) for name in names]
+        rows.append([entry["measure"], f"{entry['figure']}, {entry['unit']}", *medians])
+    return rows
 
 
 def _list_table(title: str, rows: Rows) -> str:
     lines = [f".. list-table:: {title}", "   :header-rows: 1", ""]
     for row in rows:
-        lines += [
-            f"   {'* -' if at == 0 else '  -'} {cell}".rstrip() for at, cell in enumerate(row)
-        ]
+        for at, cell in enumerate(row):
+            # A hyphen alone would begin a list.
+            text = "–" if cell == "-" else cell
+            lines.append(f"   {'* -' if at == 0 else '  -'} {text}".rstrip())
     return "\n".join([*lines, ""])
 
 

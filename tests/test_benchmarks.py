@@ -149,10 +149,24 @@ class ReportTests(SynchronousTestCase):
         text = report.rest(self.document)
         self.assertEqual(text.count(".. list-table::"), 2)
         medians, goals = text.split(".. list-table::")[1:]
-        self.assertEqual(medians.count("* -"), 3)
-        self.assertEqual(medians.count(" - "), 3 * (3 + len(NAMES)))
+        rows = [["measure", "figure", "pyproxy", "nginx", "aiohttp"]]
+        rows += [["small", "rate, requests/s", "9000", "50000", "4500"]]
+        rows += [["small", "CPU, us/request", "100", "20.0", "200"]]
+        for row in rows:
+            self.assertIn("   * - " + "\n     - ".join(row) + "\n", medians)
         self.assertEqual(goals.count("* -"), 3)
         self.assertIn(":rounds: 2\n", text)
+
+    def test_rest_parts_websockets(self) -> None:
+        """Requests and WebSockets have tables of their own; what is missing is no bullet list."""
+        echo = next(measure for measure in MEASURES if measure.name == "ws-64")
+        self.results.add(echo, "autobahn", {"CPU": 150.0})
+        names = [*NAMES, "autobahn"]
+        text = report.rest(report.document(self.results, [SMALL, echo], names, []))
+        requests, sockets = text.split(".. list-table::")[1:]
+        self.assertNotIn("autobahn", requests)
+        self.assertIn("* - measure\n     - figure\n     - autobahn\n", sockets)
+        self.assertIn("* - ws-64\n     - rate, messages/s\n     - –\n", sockets)
 
     def test_json(self) -> None:
         """The document survives JSON: the drawing and the reST are made of what was written."""
