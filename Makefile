@@ -18,11 +18,11 @@ TYPED := pyproxy tests $(wildcard benchmarks compliance examples)
 # Every test but the live ones, which need a process of their own.
 UNIT := $(wildcard tests/test_*.py) $(filter-out tests/live/,$(dir $(wildcard tests/*/__init__.py)))
 
-.PHONY: help run test lint types unit pytest docs bench compliance test-lowest dist clean
+.PHONY: help run test lint types unit pytest docs bench micro profile compliance test-lowest dist clean
 
 help:
 	@sed -n '1,2s/^# *//p' Makefile
-	@echo "others: lint types unit docs bench compliance test-lowest dist clean"
+	@echo "others: lint types unit docs bench micro profile compliance test-lowest dist clean"
 
 $(VENV)/pyvenv.cfg $(LOWEST)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -90,6 +90,14 @@ docs: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks
+
+# The parsers and rewriters call by call; a minute.
+micro: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.micro
+
+# The proxy under cProfile with a load of short requests; ten seconds.
+profile: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.profiling
 
 # Programs of others through the proxy, all cases: an hour and a half.
 compliance: $(VENV)/.installed-test

@@ -18,19 +18,35 @@ from typing import NoReturn
 import attrs
 
 from benchmarks import measures as requests
+from benchmarks import soak
 from benchmarks.generators import LoadError, find_wrk
 from benchmarks.measures import Measure, Sizes, Subject, Values
+from benchmarks.plot import svg
 from benchmarks.processes import Cpus, StartError
-from benchmarks.report import Results, document, table
+from benchmarks.report import Results, document, judged, rest, table, targets_table
 from benchmarks.stage import Stage, stage
-from benchmarks.systems import DIRECT, SYSTEMS, System
+from benchmarks.systems import DIRECT, SUBJECT, SYSTEMS, System
+from benchmarks.targets import missed
 from benchmarks.verify import WrongAnswer
 from benchmarks.websockets import measures as websockets
 
 DESCRIPTORS = 16384
 """What each process may open, where the hard limit allows; 5,000 pairs need 10,000."""
 
-MEASURES = (*requests.MEASURES, *websockets.MEASURES)
+USUAL = (*requests.MEASURES, *websockets.MEASURES)
+MEASURES: tuple[Measure, ...] = (*USUAL, *soak.MEASURES)
+
+QUICK = Sizes(
+    seconds=1,
+    soak_seconds=5,
+    streams=20,
+    few_streams=5,
+    floods=5,
+    held_streams=50,
+    soak_clients=200,
+    pairs=100,
+    many_pairs=500,
+)
 
 
 @attrs.frozen
@@ -41,31 +57,50 @@ class Plan:
     systems: list[System]
     rounds: int
     sizes: Sizes
+    quick: bool
 
 
-def plan(arguments: Sequence[str]) -> tuple[Plan, Path | None]:
-    """Return what the command line asks for, and where to write JSON."""
+@attrs.frozen
+class Outputs:
+    """Where to write what was found, and whether to insist on the targets."""
+
+    json: Path | None
+    plot: Path | None
+    rest: Path | None
+    check: bool
+
+
+def plan(arguments: Sequence[str]) -> tuple[Plan, Outputs]:
+    """Return what the command line asks for."""
     measures = {measure.name: measure for measure in MEASURES}
     systems = {system.name: system for system in SYSTEMS}
+    usual = [measure.name for measure in USUAL]
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure pyproxy beside other proxies."
     )
     parser.add_argument("--rounds", type=_positive, help="rounds to take medians of (default 3)")
     parser.add_argument("--seconds", type=_positive, help="time of each measure (default 3)")
-    parser.add_argument("--only", nargs="+", choices=measures, metavar="NAME", default=[*measures])
+    parser.add_argument("--only", nargs="+", choices=measures, metavar="NAME", default=usual)
     parser.add_argument("--systems", nargs="+", choices=systems, default=[*systems])
     parser.add_argument("--quick", action="store_true", help="small and short: does it still run?")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there, too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures there as SVG")
+    parser.add_argument("--rst", type=Path, metavar="FILE", help="write the tables there as reST")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     asked = parser.parse_args(arguments)
-    broad = (20, 5, 50, 100, 500) if asked.quick else (200, 50, 500, 1000, 5000)
-    usual = 1 if asked.quick else 3
+    sizes = QUICK if asked.quick else Sizes()
+    if asked.seconds:
+        sizes = attrs.evolve(sizes, seconds=asked.seconds, soak_seconds=asked.seconds)
+    # A soak is long enough to be believed at once.
+    once = asked.quick or asked.only == ["soak"]
     made = Plan(
         measures=[measures[name] for name in asked.only],
         systems=[systems[name] for name in asked.systems],
-        rounds=asked.rounds or usual,
-        sizes=Sizes(asked.seconds or usual, *broad),
+        rounds=asked.rounds or (1 if once else 3),
+        sizes=sizes,
+        quick=asked.quick,
     )
-    return made, asked.json
+    return made, Outputs(asked.json, asked.plot, asked.rst, asked.check)
 
 
 def _positive(text: str) -> int:
@@ -126,11 +161,13 @@ def notes(cpus: Cpus, the_plan: Plan) -> dict[str, str]:
     one = "one CPU only: the load takes time from what is measured, so ratios alone mean something"
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}",
+        "load": f"{os.getloadavg()[0]:.2f} processes were running before",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "cpus": one if cpus.shared else f"proxy on {cpus.proxy}, everything else on {cpus.load}",
         "requests": "by wrk" if find_wrk() else "by our own generator: there is no wrk",
         "websockets": _websockets_by(),
         "rounds": f"{the_plan.rounds}, {the_plan.sizes.seconds:g} s a measure, medians",
+        **({"quick": "a tenth of the connections"} if the_plan.quick else {}),
         "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
@@ -161,9 +198,10 @@ def _allow_descriptors() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run what the command line asks for.
 
-    Returns: the exit status, 1 when a system did not start or answered wrongly.
+    Returns: the exit status, 1 when a system did not start or answered wrongly, or when the targets
+        are checked and one is missed.
     """
-    the_plan, json_path = plan(arguments)
+    the_plan, outputs = plan(arguments)
     signal.signal(signal.SIGTERM, _terminated)
     _allow_descriptors()
     cpus = Cpus.of_this_machine()
@@ -184,14 +222,27 @@ def main(arguments: Sequence[str]) -> int:
     except StartError as error:
         _say(f"the upstream did not start: {error}")
         return 2
+    bad = _report(the_plan, outputs, results)
+    return 1 if results.failures or results.errors or bad else 0
+
+
+def _report(the_plan: Plan, outputs: Outputs, results: Results) -> bool:
+    """Write what was found; tell whether a target is missed that has to hold."""
+    measures = the_plan.measures
     measured = {system for _, _, system in results.rounds}
     names = [s.name for s in the_plan.systems if s.name in measured]
     names += [DIRECT] if DIRECT in measured else []
-    sys.stdout.write(table(results, the_plan.measures, names) + "\n")
-    if json_path is not None:
-        text = json.dumps(document(results, the_plan.measures, names), indent=2)
-        json_path.write_text(text + "\n")
-    return 1 if results.failures or results.errors else 0
+    found = judged(results, measures) if SUBJECT in names else []
+    sys.stdout.write(table(results, measures, names) + "\n")
+    sys.stdout.write(targets_table(found, measures) + "\n")
+    whole = document(results, measures, names, found)
+    if outputs.json is not None:
+        outputs.json.write_text(json.dumps(whole, indent=2) + "\n")
+    if outputs.plot is not None:
+        outputs.plot.write_text(svg(whole))
+    if outputs.rest is not None:
+        outputs.rest.write_text(rest(whole))
+    return outputs.check and bool(missed(found))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
+IDLE_CONNECTIONS = 2048
+"""As many as the soak has clients."""
+
 
 def find() -> str | None:
     """Return where Caddy is installed, or None."""
@@ -22,15 +25,17 @@ def command(executable: str, directory: Path) -> list[str]:
 
 
 def write_proxy(directory: Path, origin: int, port: int) -> None:
-    """Write a streaming reverse proxy with a pool of idle upstream connections."""
+    """Write a reverse proxy with a pool of idle upstream connections.
+
+    Without a flush_interval Caddy flushes event streams and content of unknown length at once.
+    """
     proxy = {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": f"127.0.0.1:{origin}"}],
-        "flush_interval": -1,
         "transport": {
             "protocol": "http",
             "compression": False,
-            "keep_alive": {"idle_timeout": "300s", "max_idle_conns_per_host": 512},
+            "keep_alive": {"idle_timeout": "300s", "max_idle_conns_per_host": IDLE_CONNECTIONS},
         },
     }
     server = {

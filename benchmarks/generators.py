@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+from benchmarks.descriptors import Open
 from benchmarks.load import READY_LIMIT, Job
 from benchmarks.payloads import content
 from benchmarks.processes import Running
@@ -68,6 +69,26 @@ class Held:
     """How many WebSockets answered at the end."""
 
     errors: int
+
+
+@attrs.frozen
+class Soaked:
+    """What came of a long load."""
+
+    sample: Sample
+    lost: int
+    """Requests, those of the warm-up included, without their whole answer."""
+
+    warm: Look
+    worn: Look
+
+
+@attrs.frozen
+class Look:
+    """What a system holds at one moment."""
+
+    resident: int
+    descriptors: Open
 
 
 def _cpu_us(process: Running | None) -> float:
@@ -140,6 +161,19 @@ def hold(job: Job, look: Callable[[], int]) -> Held:
         told.close_input()
         result = told.await_state("result", GRACE)
     return Held(seen, result["messages"], result["errors"])
+
+
+def soak(job: Job, process: Running, look: Callable[[], Look]) -> Soaked:
+    """Do a soak to its end; look when the system is warm, and again when the time is over."""
+    with _started(job) as told:
+        told.await_state("running", job.settle + GRACE)
+        warm, before = look(), _cpu_us(process)
+        told.await_state("ended", job.seconds + GRACE)
+        cpu_us, worn = _cpu_us(process) - before, look()
+        lost = told.await_state("answered", GRACE)["lost"]
+        told.close_input()
+        result = told.await_state("result", GRACE)
+    return Soaked(Sample(cpu_us=cpu_us, **result), lost, warm, worn)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The load generator of requests: raw asyncio, a process of its own, one job a run.
+"""The load generator of requests: raw asyncio, on uvloop where it is installed, one job a run.
 
 The job comes as JSON in the only argument.  What happens goes to standard output, a JSON object a
 line: ``running`` when the measured time begins, ``ended`` when it is over, then ``result``.  A job
@@ -14,18 +14,21 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import attrs
 
-from benchmarks.payloads import EVENT_LENGTH, content, event_stamp_ns
-from benchmarks.wire import MessageReader
+from benchmarks.payloads import EVENT_LENGTH, EVENT_MARK, content, event_stamp_ns, own_answer
+from benchmarks.wire import MessageReader, quickest_loop
 
 READY_LIMIT = 60.0
 """Seconds within which every connection must have begun."""
 
 SETTLE = 0.5
 """Seconds of load before the measured time begins."""
+
+ANSWERS_LIMIT = 10.0
+"""Seconds that the last answers of a soak may take."""
 
 RECONNECT_DELAY = 0.01
 UPLOAD_PIECE = 64 * 1024
@@ -39,7 +42,9 @@ class Job:
 
     ``kind`` is ``transfer`` (requests one after the other on each connection), ``streams`` (event
     streams, each event's delay taken), ``flood`` (event streams, counted only) or ``hold`` (event
-    streams that say nothing).  The kinds of WebSockets are those of ``websockets.load``.
+    streams that say nothing) or ``soak`` (requests, each for an answer of its own).  The kinds of
+    WebSockets are those of ``websockets.load``.  ``settle`` is how many seconds of load go before
+    the measured time.
     """
 
     kind: str
@@ -53,6 +58,7 @@ class Job:
     chunked: bool = False
     answer_length: int | None = None
     interval_us: int = 0
+    settle: float = SETTLE
 
 
 @attrs.define
@@ -62,6 +68,12 @@ class Tally:
     messages: int = 0
     octets: int = 0
     errors: int = 0
+    sent: int = 0
+    """Requests of a soak; as many ``messages`` have to come back."""
+
+    sending: bool = True
+    """Whether a soak goes on."""
+
     delays_ns: list[int] = attrs.Factory(list)
     begun: asyncio.Semaphore = attrs.Factory(lambda: asyncio.Semaphore(0))
     """Released once by each connection that has begun."""
@@ -94,9 +106,9 @@ class Client(asyncio.Protocol):
         self._reader = MessageReader(self, responses=True)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.set_write_buffer_limits(high=UNWRITTEN_LIMIT)
+        # A cast and no assertion: uvloop's transports do not derive from asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=UNWRITTEN_LIMIT)
         self.send(self._number)
 
     def data_received(self, data: bytes) -> None:
@@ -251,14 +263,52 @@ class Streams(Client):
 
 
 class Flood(Streams):
-    """Read event streams that come as fast as they are read."""
+    """Read event streams that come as fast as they are read; past the head, count and no more.
+
+    To parse the chunks here would cost as much for an event as a fast proxy takes.
+    """
+
+    _in_content = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_content:
+            self.tally.messages += data.count(EVENT_MARK)
+        else:
+            super().data_received(data)
 
     def content_received(self, data: bytes) -> None:
+        self._in_content = True
+        self.tally.messages += data.count(EVENT_MARK)
         self.begin()
-        octets = len(data) + len(self._rest)
-        # Only the length of what is left over matters here.
-        self._rest = bytes(octets % EVENT_LENGTH)
-        self.tally.messages += octets // EVENT_LENGTH
+
+
+class Soak(Client):
+    """Ask for an answer that nobody else gets, compare every octet of it, ask for the next."""
+
+    def send(self, number: int) -> None:
+        self._number = number
+        self._asked = 0
+        self._content = b""
+        self.tally.begun.release()
+        self._ask()
+
+    def _ask(self) -> None:
+        if self.tally.sending and self.transport is not None:
+            self._asked += 1
+            self._mark = f"{self._number}-{self._asked}"
+            self._content = b""
+            self.tally.sent += 1
+            self.transport.write(request_head(self.job, f"{self.job.target}?mark={self._mark}"))
+
+    def content_received(self, data: bytes) -> None:
+        self._content += data
+
+    def message_ended(self) -> None:
+        if self._content == own_answer(self._mark):
+            self.tally.messages += 1
+            self._ask()
+        else:
+            self.wrong()
 
 
 KINDS: dict[str, type[Client]] = {
@@ -266,6 +316,7 @@ KINDS: dict[str, type[Client]] = {
     "streams": Streams,
     "flood": Flood,
     "hold": Streams,
+    "soak": Soak,
 }
 
 
@@ -282,7 +333,7 @@ class Load:
     def __init__(self, job: Job, connect: Connect) -> None:
         self.tally = Tally()
         self.connections: dict[int, Connection] = {}
-        self._job = job
+        self.job = job
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._connecting: dict[int, asyncio.Task[None]] = {}
@@ -291,8 +342,8 @@ class Load:
     async def begin(self) -> None:
         """Open every connection, a few at a time, and wait until each has begun."""
         async with asyncio.timeout(READY_LIMIT):
-            for first in range(0, self._job.connections, CONNECT_BATCH):
-                batch = range(first, min(first + CONNECT_BATCH, self._job.connections))
+            for first in range(0, self.job.connections, CONNECT_BATCH):
+                batch = range(first, min(first + CONNECT_BATCH, self.job.connections))
                 for number in batch:
                     self._connect_after(0.0, number)
                 for _ in batch:
@@ -305,7 +356,7 @@ class Load:
     async def _open(self, delay: float, number: int) -> None:
         await asyncio.sleep(delay)
         try:
-            connection = await self._connect(self._job, number, self.tally, self._again)
+            connection = await self._connect(self.job, number, self.tally, self._again)
             self.connections[number] = connection
         except OSError:
             self.tally.errors += 1
@@ -347,14 +398,32 @@ async def input_ended() -> None:
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
-async def run(load: Load, measured: Callable[[], Awaitable[None]]) -> None:
+async def no_more() -> None:
+    """Do nothing before the connections are closed."""
+
+
+async def answers_in(load: Load) -> None:
+    """Let the last requests of a soak be answered, and wait until the clients may leave."""
+    load.tally.sending = False
+    deadline = time.monotonic() + ANSWERS_LIMIT
+    while load.tally.messages < load.tally.sent and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    tell(state="answered", lost=load.tally.sent - load.tally.messages)
+    await input_ended()
+
+
+async def run(
+    load: Load,
+    measured: Callable[[], Awaitable[None]],
+    afterwards: Callable[[], Awaitable[None]] = no_more,
+) -> None:
     """Do a job; the measured time is as long as what is called then."""
     try:
         await load.begin()
     except TimeoutError:
         tell(state="failed", reason=f"not every connection had begun after {READY_LIMIT:.0f} s")
         raise SystemExit(1) from None
-    await asyncio.sleep(SETTLE)
+    await asyncio.sleep(load.job.settle)
     load.tally.delays_ns.clear()
     before = attrs.evolve(load.tally)
     tell(state="running")
@@ -363,6 +432,7 @@ async def run(load: Load, measured: Callable[[], Awaitable[None]]) -> None:
     seconds = time.monotonic() - started
     after = attrs.evolve(load.tally, delays_ns=load.tally.delays_ns.copy())
     tell(state="ended")
+    await afterwards()
     load.end()
     tell(state="result", **summary(before, after, seconds))
 
@@ -375,8 +445,13 @@ def job_of_command_line() -> Job:
 async def do(job: Job) -> None:
     """Do a job of requests."""
     lasts = functools.partial(asyncio.sleep, job.seconds)
-    await run(Load(job, connect), input_ended if job.kind == "hold" else lasts)
+    load = Load(job, connect)
+    if job.kind == "soak":
+        await run(load, lasts, functools.partial(answers_in, load))
+    else:
+        await run(load, input_ended if job.kind == "hold" else lasts)
 
 
 if __name__ == "__main__":
-    asyncio.run(do(job_of_command_line()))
+    with asyncio.Runner(loop_factory=quickest_loop()) as runner:
+        runner.run(do(job_of_command_line()))

@@ -44,12 +44,15 @@ class Figure:
 class Sizes:
     """How long and how broad the measures are."""
 
-    seconds: float
-    streams: int
-    floods: int
-    held_streams: int
-    pairs: int
-    many_pairs: int
+    seconds: float = 3.0
+    soak_seconds: float = 60.0
+    streams: int = 200
+    few_streams: int = 20
+    floods: int = 50
+    held_streams: int = 1000
+    soak_clients: int = 2000
+    pairs: int = 1000
+    many_pairs: int = 5000
 
 
 @attrs.frozen
@@ -224,11 +227,12 @@ class Transfers:
 
 @attrs.frozen
 class Events:
-    """Many event streams with the pace of a model that writes."""
+    """Event streams with the pace of a model that writes."""
 
-    name: str = "events"
-    title: str = "event streams, one event each 20 ms"
-    figures: tuple[Figure, ...] = (Figure("CPU", "us/event"), *DELAYS)
+    name: str
+    title: str
+    count: Callable[[Sizes], int]
+    figures: tuple[Figure, ...]
     upstream: str = "streams"
     with_direct: bool = True
     interval_us: int = 20_000
@@ -241,7 +245,7 @@ class Events:
 
     def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
         job = Job(
-            *("streams", subject.port, sizes.streams, "/events", sizes.seconds),
+            *("streams", subject.port, self.count(sizes), "/events", sizes.seconds),
             interval_us=self.interval_us,
         )
         sample = drive(job, subject.process)
@@ -257,7 +261,7 @@ class Flood:
     """Event streams as fast as they are read."""
 
     name: str = "flood"
-    title: str = "event streams at full speed"
+    title: str = "50 event streams at full speed"
     figures: tuple[Figure, ...] = (
         Figure("rate", "events/s", more_is_better=True),
         Figure("CPU", "us/event"),
@@ -269,7 +273,7 @@ class Flood:
         return None
 
     def verify(self, port: int) -> None:
-        verify.events(port)
+        verify.flood(port)
 
     def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
         job = Job("flood", subject.port, sizes.floods, "/events", sizes.seconds)
@@ -286,7 +290,7 @@ class Memory:
     """Event streams that have begun and are silent."""
 
     name: str = "memory"
-    title: str = "resident memory, idle and for each idle event stream"
+    title: str = "resident memory for each of 1,000 idle event streams"
     figures: tuple[Figure, ...] = (Figure("idle", "MiB"), Figure("stream", "KiB"))
     upstream: str = "streams"
     with_direct: bool = False
@@ -343,7 +347,7 @@ _UPLOAD = Job("transfer", 0, 4, "/upload", method="POST", content_length=TRANSFE
 MEASURES: tuple[Measure, ...] = (
     Requests("small", "GET of 100 bytes, 32 connections", _request("/small"), verify.small),
     Latency(),
-    Requests("fields", "the same with 20 and 12 fields", _FIELDS, verify.fields),
+    Requests("fields", "GET of 100 bytes with 20 fields, 12 in return", _FIELDS, verify.fields),
     Requests("post", "POST of 1 KiB, 32 connections", _POST, verify.post),
     Requests(
         *("answer", "GET of 100 KiB, 32 connections"),
@@ -362,7 +366,14 @@ MEASURES: tuple[Measure, ...] = (
         *(attrs.evolve(_UPLOAD, chunked=True), verify.upload_chunked),
         upstream="streams",
     ),
-    Events(),
+    Events(
+        *("events", "200 event streams, an event each 20 ms", lambda sizes: sizes.streams),
+        figures=(Figure("CPU", "us/event"), *DELAYS),
+    ),
+    Events(
+        *("events-latency", "20 event streams, an event each 20 ms"),
+        *(lambda sizes: sizes.few_streams, DELAYS),
+    ),
     Flood(),
     Memory(),
     ColdStart(),

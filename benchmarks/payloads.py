@@ -25,6 +25,12 @@ EVENT_LENGTH = 200
 """Length of one event; a chat completion chunk has between 150 and 300 bytes."""
 
 EVENT_PREFIX = b"data: "
+EVENT_MARK = b":"
+"""Stands once in each event, and in no chunk-size line."""
+
+FLOOD_EVENTS = 318
+"""Events that a flood writes at once: 64 KiB with their chunked coding."""
+
 _EVENT_PAD = b"x" * (EVENT_LENGTH - len(EVENT_PREFIX) - 20 - 1 - 10 - 1 - 2)
 
 REQUEST_FIELDS = {
@@ -65,6 +71,11 @@ RESPONSE_FIELDS = {
 def content(length: int) -> bytes:
     """Return octets that do not compress and are the same in every process."""
     return random.Random(length).randbytes(length)
+
+
+def own_answer(mark: str) -> bytes:
+    """Return the answer to one request of a soak, which says whose it is."""
+    return b"%b %b" % (mark.encode("ascii"), SMALL)
 
 
 def event(stamp_ns: int, number: int) -> bytes:

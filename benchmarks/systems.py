@@ -78,7 +78,7 @@ class Pyproxy:
 
 @attrs.frozen
 class Nginx:
-    """Nginx without buffering, with one worker and a pool of upstream connections."""
+    """Nginx with one worker, a pool of upstream connections and its buffers in memory."""
 
     name: str = "nginx"
     upstreams: tuple[str, ...] = (*HTTP, "echo")
@@ -112,7 +112,7 @@ class Haproxy:
 
 @attrs.frozen
 class Caddy:
-    """Caddy with one processor for Go and responses flushed at once."""
+    """Caddy with one processor for Go; event streams are flushed at once, as it does by itself."""
 
     name: str = "caddy"
     upstreams: tuple[str, ...] = (*HTTP, "echo")
@@ -138,6 +138,21 @@ class Aiohttp:
     def command(self, directory: Path, origin: Origin, port: int) -> list[str]:
         loop = ["--uvloop"] if origin.name == "echo" else []
         return [*_peer("aiohttp_proxy", origin, port), *loop]
+
+
+@attrs.frozen
+class FastapiProxyLib:
+    """The reverse proxy of the package fastapi-proxy-lib, on uvicorn."""
+
+    name: str = "fastapi-proxy-lib"
+    upstreams: tuple[str, ...] = HTTP
+
+    def missing(self) -> str | None:
+        needed = ("fastapi_proxy_lib", "fastapi", "uvicorn")
+        return next(filter(None, map(module_missing, needed)), None)
+
+    def command(self, directory: Path, origin: Origin, port: int) -> list[str]:
+        return _peer("fastapi_proxy", origin, port)
 
 
 @attrs.frozen
@@ -183,5 +198,6 @@ SYSTEMS: tuple[System, ...] = (
     Caddy(),
     Aiohttp(),
     Treq(),
+    FastapiProxyLib(),
     Autobahn(),
 )

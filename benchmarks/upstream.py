@@ -3,29 +3,37 @@
 Targets: ``/small``; ``/upload`` answers with the length of what it received, ``/upload?hash`` with
 its SHA-256 too; ``/events?pace=P&phase_us=N`` streams events, where P is an interval in
 microseconds, ``flood`` for as fast as the reader takes them, or ``idle`` for one event and silence.
+A flood is written in batches that were made before: each event is a chunk of its own, and the
+numbers begin again with each batch.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import hashlib
-import importlib
 import json
 import signal
 import time
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
-from benchmarks.payloads import EVENT_LENGTH, SMALL, event
-from benchmarks.wire import MessageReader
+from benchmarks.payloads import EVENT_LENGTH, FLOOD_EVENTS, SMALL, event
+from benchmarks.wire import MessageReader, quickest_loop
 
 EVENTS_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
 CHUNK_SIZE_LINE = b"%x\r\n" % EVENT_LENGTH
+
+
+def chunk(stamp_ns: int, number: int) -> bytes:
+    """Return one event as a chunk."""
+    return CHUNK_SIZE_LINE + event(stamp_ns, number) + b"\r\n"
+
+
+FLOOD_BATCH = b"".join(chunk(0, number) for number in range(FLOOD_EVENTS))
 
 
 class Answers(asyncio.Protocol):
@@ -103,17 +111,17 @@ class Answers(asyncio.Protocol):
             return
         self._number = 0
         self._transport.write(EVENTS_HEAD)
-        self._write_event()
         if pace == "flood":
             self._timer = self._loop.call_soon(self._flood)
-        elif pace != "idle":
+            return
+        self._write_event()
+        if pace != "idle":
             start = self._loop.time() + phase_us / 1e6
             self._timer = self._loop.call_at(start, self._tick, start, int(pace) / 1e6)
 
     def _write_event(self) -> None:
         if self._transport is not None:
-            octets = event(time.monotonic_ns(), self._number)
-            self._transport.write(CHUNK_SIZE_LINE + octets + b"\r\n")
+            self._transport.write(chunk(time.monotonic_ns(), self._number))
             self._number += 1
 
     def _tick(self, due: float, interval: float) -> None:
@@ -123,8 +131,8 @@ class Answers(asyncio.Protocol):
         self._timer = self._loop.call_at(due + interval, self._tick, due + interval, interval)
 
     def _flood(self) -> None:
-        self._write_event()
         if self._transport is not None and not self._paused:
+            self._transport.write(FLOOD_BATCH)
             self._timer = self._loop.call_soon(self._flood)
 
 
@@ -143,10 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.upstream")
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port
-    new_loop = None
-    with contextlib.suppress(ModuleNotFoundError):
-        new_loop = importlib.import_module("uvloop").new_event_loop
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    with asyncio.Runner(loop_factory=quickest_loop()) as runner:
         runner.run(serve(port))
 
 

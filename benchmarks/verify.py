@@ -10,18 +10,23 @@ from collections.abc import Iterator
 from benchmarks.payloads import (
     ANSWER_LENGTH,
     EVENT_LENGTH,
+    EVENT_MARK,
+    FLOOD_EVENTS,
     POST_LENGTH,
     REQUEST_FIELDS,
     RESPONSE_FIELDS,
     SMALL,
     TRANSFER_LENGTH,
     content,
+    event,
     event_number,
+    own_answer,
 )
 
 TIME_LIMIT = 20.0
 UPLOAD_PIECE = 64 * 1024
 EVENTS = 20
+FLOOD_BATCHES = 10
 
 
 class WrongAnswer(Exception):
@@ -40,6 +45,12 @@ def fields(port: int) -> None:
         if response.getheader(name) != value:
             raise WrongAnswer(f"GET /fields: {name} is {response.getheader(name)!r}")
     _expect("GET /fields", response, SMALL)
+
+
+def own(port: int) -> None:
+    """Check that each request of a soak gets the answer that is its own."""
+    for mark in ("0-1", "1999-123456"):
+        _expect("GET /own", _ask(port, "GET", f"/own?mark={mark}"), own_answer(mark))
 
 
 def post(port: int) -> None:
@@ -79,6 +90,18 @@ def events(port: int) -> None:
         octets = response.read(EVENT_LENGTH)
         if not octets.endswith(b"\n\n") or event_number(octets) != number:
             raise WrongAnswer(f"GET /events: event {number} came as {octets!r}")
+    response.close()
+
+
+def flood(port: int) -> None:
+    """Check that a flood's events come whole and in order, several batches of them."""
+    response = _ask(port, "GET", "/events?pace=flood&phase_us=0")
+    if response.status != 200:
+        raise WrongAnswer(f"GET /events: status {response.status}")
+    for number in range(FLOOD_BATCHES * FLOOD_EVENTS):
+        octets = response.read(EVENT_LENGTH)
+        if octets != event(0, number % FLOOD_EVENTS) or octets.count(EVENT_MARK) != 1:
+            raise WrongAnswer(f"GET /events: event {number} of a flood came as {octets!r}")
     response.close()
 
 

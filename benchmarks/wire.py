@@ -5,9 +5,21 @@ It trusts its peers: it is no model for a parser that faces a network.
 
 from __future__ import annotations
 
+import importlib
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
 from typing import Protocol
 
 HEAD_LIMIT = 64 * 1024
+
+
+def quickest_loop() -> Callable[[], AbstractEventLoop] | None:
+    """Return what makes uvloop's event loop, or None where it is not installed."""
+    try:
+        made: Callable[[], AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    except ModuleNotFoundError:
+        return None
+    return made
 
 
 class Receiver(Protocol):

@@ -1,0 +1,261 @@
+"""The benchmarks' arithmetic: targets, tables and the drawing.  Starts no process."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks import plot, report, targets
+from benchmarks.__main__ import MEASURES, USUAL, plan
+from benchmarks.measures import Measure
+from benchmarks.payloads import EVENT_LENGTH, EVENT_MARK, FLOOD_EVENTS, KIB, event, own_answer
+from benchmarks.systems import SYSTEMS
+from benchmarks.targets import HOLDS, MISSED, TARGETS, UNKNOWN, Bound, Target, judge
+from benchmarks.upstream import FLOOD_BATCH
+
+SMALL: Measure = next(measure for measure in MEASURES if measure.name == "small")
+MEMORY: Measure = next(measure for measure in MEASURES if measure.name == "memory")
+NAMES = ["pyproxy", "nginx", "aiohttp", "direct"]
+
+
+def results() -> report.Results:
+    """Return two rounds in which pyproxy costs half of aiohttp and five times nginx."""
+    made = report.Results(notes={"rounds": "2"})
+    for more in (0.0, 2.0):
+        made.add(SMALL, "pyproxy", {"rate": 9000, "CPU": 99 + more})
+        made.add(SMALL, "nginx", {"rate": 50000, "CPU": 19 + more})
+        made.add(SMALL, "aiohttp", {"rate": 4500, "CPU": 199 + more})
+    return made
+
+
+def lines_of(text: str) -> list[list[str]]:
+    """Return the words of each line."""
+    return [line.split() for line in text.splitlines()]
+
+
+class TargetTests(SynchronousTestCase):
+    """A target holds, is missed, or cannot be told."""
+
+    TARGET = Target("small", "CPU", Bound(0.5, "aiohttp"), Bound(4.0, "nginx"))
+
+    def test_ratios(self) -> None:
+        """Each bound meets the ratio to its own peer; the bound itself is good enough."""
+        judged = judge(self.TARGET, "pyproxy", results().median)
+        self.assertEqual(judged.value, 100)
+        self.assertEqual((judged.at_least.measured, judged.at_least.verdict), (0.5, HOLDS))
+        self.assertEqual((judged.aim.measured, judged.aim.verdict), (5.0, MISSED))
+
+    def test_more_is_better(self) -> None:
+        """A rate has to reach its bound, not to stay below."""
+        for bound, verdict in ((2.0, HOLDS), (2.1, MISSED)):
+            target = Target("small", "rate", Bound(bound, "aiohttp"), Bound(1), more_is_better=True)
+            judged = judge(target, "pyproxy", results().median)
+            self.assertEqual(judged.at_least.verdict, verdict)
+
+    def test_absolute(self) -> None:
+        """A bound without a peer is a figure in the unit of the measure."""
+        made = report.Results()
+        made.add(MEMORY, "pyproxy", {"stream": 11.0})
+        judged = judge(Target("memory", "stream", Bound(14), Bound(8)), "pyproxy", made.median)
+        self.assertEqual((judged.at_least.measured, judged.at_least.verdict), (11.0, HOLDS))
+        self.assertEqual((judged.aim.measured, judged.aim.verdict), (11.0, MISSED))
+
+    def test_not_measured(self) -> None:
+        """Without the peer, or with nothing from it, no bound holds; ``missed`` counts that."""
+        for nothing in ({}, {"CPU": 0.0}):
+            made = report.Results()
+            made.add(SMALL, "pyproxy", {"CPU": 100})
+            made.add(SMALL, "aiohttp", nothing)
+            judged = judge(self.TARGET, "pyproxy", made.median)
+            self.assertEqual(judged.at_least.verdict, UNKNOWN)
+            self.assertEqual(targets.missed([judged]), [judged])
+
+    def test_only_an_aim_missed(self) -> None:
+        """A missed aim is no miss."""
+        judged = judge(self.TARGET, "pyproxy", results().median)
+        self.assertEqual(judged.aim.verdict, MISSED)
+        self.assertEqual(targets.missed([judged]), [])
+
+    def test_targets_name_what_exists(self) -> None:
+        """Each target names a usual measure's figure with its sense, and peers that take part."""
+        systems = {system.name: system for system in SYSTEMS}
+        measures = {measure.name: measure for measure in USUAL}
+        for target in TARGETS:
+            measure = measures[target.measure]
+            figure = next(one for one in measure.figures if one.name == target.figure)
+            self.assertEqual(figure.more_is_better, target.more_is_better)
+            for bound in (target.at_least, target.aim):
+                if bound.peer is not None:
+                    self.assertIn(measure.upstream, systems[bound.peer].upstreams)
+
+    def test_an_aim_asks_for_more(self) -> None:
+        """Where both bounds are of one kind the aim is the stricter one."""
+        for target in TARGETS:
+            if target.at_least.peer == target.aim.peer:
+                self.assertLess(target.aim.value, target.at_least.value)
+
+
+class ReportTests(SynchronousTestCase):
+    """Medians, ratios and targets as text, reST and JSON."""
+
+    def setUp(self) -> None:
+        """Report two rounds."""
+        self.results = results()
+        self.judged = report.judged(self.results, [SMALL, MEMORY])
+        self.document = report.document(self.results, [SMALL], NAMES, self.judged[:2])
+
+    def test_medians_and_ratios(self) -> None:
+        """The first table has the medians, the second ours by theirs, ``direct`` left out."""
+        lines = lines_of(report.table(self.results, [SMALL], NAMES))
+        self.assertIn(["small", "CPU", "us/request", "100", "20.0", "200", "-"], lines)
+        self.assertIn(["small", "CPU", "less", "5.00", "0.50"], lines)
+        self.assertIn(["rounds:", "2"], lines)
+
+    def test_errors_are_remarks(self) -> None:
+        """What went wrong while the time ran is added up and shown."""
+        for _ in range(2):
+            self.results.add(SMALL, "nginx", {"CPU": 19, "errors": 3})
+        lines = report.table(self.results, [SMALL], NAMES).splitlines()
+        self.assertIn("ERRORS: small, nginx: 6 while the time ran", lines)
+
+    def test_targets(self) -> None:
+        """Each line has the figure, both bounds, both ratios and both verdicts."""
+        lines = lines_of(report.targets_table(self.judged[:2], [SMALL]))
+        expected = "small CPU us/request 100 <= 0.45 aiohttp 0.50 MISSED <= 2.50 nginx 5.00 MISSED"
+        self.assertIn(expected.split(), lines)
+        expected = (
+            "small rate requests/s 9000 >= 2.20 aiohttp 2.00 MISSED >= 0.40 nginx 0.18 MISSED"
+        )
+        self.assertIn(expected.split(), lines)
+
+    def test_targets_that_were_asked_for(self) -> None:
+        """A measure that nobody asked for has no target; one without a figure is not measured."""
+        self.assertEqual({one.target.measure for one in self.judged}, {"small", "memory"})
+        memory = [one for one in self.judged if one.target.measure == "memory"]
+        self.assertEqual([one.at_least.verdict for one in memory], [UNKNOWN])
+        self.assertEqual(report.targets_table([], [SMALL]), "")
+
+    def test_columns_stand_under_each_other(self) -> None:
+        """Every line of a table has its columns at the same places."""
+        text = report.targets_table(self.judged[:2], [SMALL])
+        rows = [line for line in text.splitlines() if line.startswith("small")]
+        self.assertEqual(len({row.index("aiohttp") for row in rows}), 1)
+
+    def test_rest(self) -> None:
+        """The reST has a list-table of medians and one of targets, each row whole."""
+        text = report.rest(self.document)
+        self.assertEqual(text.count(".. list-table::"), 2)
+        medians, goals = text.split(".. list-table::")[1:]
+        rows = [["measure", "figure", "pyproxy", "nginx", "aiohttp"]]
+        rows += [["small", "rate, requests/s", "9000", "50000", "4500"]]
+        rows += [["small", "CPU, us/request", "100", "20.0", "200"]]
+        for row in rows:
+            self.assertIn("   * - " + "\n     - ".join(row) + "\n", medians)
+        self.assertEqual(goals.count("* -"), 3)
+        self.assertIn(":rounds: 2\n", text)
+
+    def test_rest_parts_websockets(self) -> None:
+        """Requests and WebSockets have tables of their own; what is missing is no bullet list."""
+        echo = next(measure for measure in MEASURES if measure.name == "ws-64")
+        self.results.add(echo, "autobahn", {"CPU": 150.0})
+        names = [*NAMES, "autobahn"]
+        text = report.rest(report.document(self.results, [SMALL, echo], names, []))
+        requests, sockets = text.split(".. list-table::")[1:]
+        self.assertNotIn("autobahn", requests)
+        self.assertIn("* - measure\n     - figure\n     - autobahn\n", sockets)
+        self.assertIn("* - ws-64\n     - rate, messages/s\n     - –\n", sockets)
+
+    def test_json(self) -> None:
+        """The document survives JSON: the drawing and the reST are made of what was written."""
+        again: report.Document = json.loads(json.dumps(self.document))
+        self.assertEqual(again, self.document)
+        self.assertEqual(report.rest(again), report.rest(self.document))
+
+
+class PlotTests(SynchronousTestCase):
+    """The drawing is XML with a bar for each system."""
+
+    def bars(self, made: report.Results, names: list[str]) -> dict[str, float]:
+        """Return the widths of the bars by system, in the drawing's order."""
+        drawing = plot.svg(report.document(made, [SMALL], names, []))
+        root = ElementTree.fromstring(drawing)
+        found = root.iter("{http://www.w3.org/2000/svg}rect")
+        bars = [one for one in found if one.get("class") == "bar"]
+        return {one.attrib["data-system"]: float(one.attrib["width"]) for one in bars}
+
+    def test_a_bar_a_system(self) -> None:
+        """Every system that was measured has one bar, the cheapest first; ``direct`` has none."""
+        bars = self.bars(results(), NAMES)
+        self.assertEqual(list(bars), ["nginx", "pyproxy", "aiohttp"])
+
+    def test_lengths(self) -> None:
+        """Lengths are in proportion, as far as there is room."""
+        bars = self.bars(results(), NAMES)
+        self.assertAlmostEqual(bars["aiohttp"] / bars["pyproxy"], 2.0, places=2)
+        made = results()
+        made.add(SMALL, "treq", {"CPU": 100_000})
+        bars = self.bars(made, [*NAMES, "treq"])
+        self.assertAlmostEqual(bars["treq"] / bars["pyproxy"], plot.LONGEST, places=2)
+
+    def test_names_are_escaped(self) -> None:
+        """A name with special characters does not break the XML."""
+        made = results()
+        made.add(SMALL, 'a<b&"c"', {"CPU": 50})
+        self.assertIn('a<b&"c"', self.bars(made, [*NAMES, 'a<b&"c"']))
+
+    def test_nothing_measured(self) -> None:
+        """A run without any of the panels gives an empty drawing."""
+        self.assertEqual(self.bars(report.Results(), NAMES), {})
+
+    def test_panels_exist(self) -> None:
+        """Each panel is a usual measure's figure for which less is better."""
+        senses = {(m.name, f.name): f.more_is_better for m in USUAL for f in m.figures}
+        for place in plot.PANELS:
+            self.assertIs(senses[place], False, place)
+
+
+class PlanTests(SynchronousTestCase):
+    """The command line."""
+
+    def test_usual(self) -> None:
+        """Everything but the soak, three rounds of three seconds; targets are not insisted on."""
+        the_plan, outputs = plan([])
+        self.assertNotIn("soak", [measure.name for measure in the_plan.measures])
+        self.assertEqual((the_plan.rounds, the_plan.sizes.seconds), (3, 3))
+        self.assertFalse(outputs.check)
+
+    def test_soak(self) -> None:
+        """A soak is one round of a minute, or of as many seconds as asked for."""
+        the_plan, _ = plan(["--only", "soak"])
+        self.assertEqual((the_plan.rounds, the_plan.sizes.soak_seconds), (1, 60))
+        the_plan, _ = plan(["--only", "soak", "--seconds", "5"])
+        self.assertEqual(the_plan.sizes.soak_seconds, 5)
+
+    def test_quick(self) -> None:
+        """A quick run has every measure, with fewer connections, once."""
+        usual, quick = plan([])[0], plan(["--quick"])[0]
+        self.assertEqual(usual.measures, quick.measures)
+        self.assertEqual(quick.rounds, 1)
+        for name in attrs.asdict(usual.sizes):
+            self.assertLess(getattr(quick.sizes, name), getattr(usual.sizes, name))
+
+
+class PayloadTests(SynchronousTestCase):
+    """What the load counts is what the upstream wrote."""
+
+    def test_a_mark_an_event(self) -> None:
+        """A batch of a flood has as many marks as events, its chunked coding included."""
+        self.assertEqual(FLOOD_BATCH.count(EVENT_MARK), FLOOD_EVENTS)
+        self.assertTrue(0 <= 64 * KIB - len(FLOOD_BATCH) < EVENT_LENGTH)
+
+    def test_an_event_has_its_length(self) -> None:
+        """An event has the promised length, whatever its stamp and number."""
+        for stamp, number in ((0, 0), (10**19, 10**9)):
+            self.assertEqual(len(event(stamp, number)), EVENT_LENGTH)
+
+    def test_soaked_answers_differ(self) -> None:
+        """The answer to one request of a soak is wrong for every other one."""
+        self.assertNotEqual(own_answer("1-23"), own_answer("12-3"))
