@@ -20,23 +20,18 @@ import attrs
 
 from benchmarks.payloads import EVENT_LENGTH, REQUEST_FIELDS, RESPONSE_FIELDS, content, event
 from benchmarks.systems import module_missing
+from pyproxy.semantics.chunked import ChunkedReader, CodedReader, chunk
 from pyproxy.semantics.fields import Fields
-from pyproxy.semantics.forwarding import (
-    Hop,
-    RequestForwarding,
-    ResponseForwarding,
-    connection_options,
-    host_of,
-)
+from pyproxy.semantics.forwarding import Hop, connection_options, host_of
 from pyproxy.semantics.frames import FrameCount
 from pyproxy.semantics.framing import (
     NO_CONTENT,
-    ChunkedReader,
-    chunk,
     request_framing,
     response_framing,
 )
 from pyproxy.semantics.messages import parse_request_head, parse_response_head, write_head
+from pyproxy.semantics.to_client import ResponseForwarding
+from pyproxy.semantics.to_upstream import RequestForwarding
 from pyproxy.semantics.urls import PathMapping, parse_target
 
 REPEATS = 7
@@ -88,7 +83,7 @@ def cases() -> Iterator[Case]:
     for size, fields in REQUESTS:
         octets = write_head(REQUEST_LINE, fields)[:-2]
         head = parse_request_head(octets)
-        options, host = connection_options(fields), host_of(head)
+        options, host = connection_options(head), host_of(head)
         forwarded = partial(to_upstream.fields, head, options, host, HOP, NO_CONTENT)
         yield Case(f"parse_request_head, {size}", partial(parse_request_head, octets))
         yield Case(f"request_framing, {size}", partial(request_framing, head))
@@ -97,17 +92,18 @@ def cases() -> Iterator[Case]:
     for size, fields in RESPONSES:
         octets = write_head(STATUS_LINE, fields)[:-2]
         answer = parse_response_head(octets)
-        options = connection_options(fields)
-        returned = partial(to_client.fields, fields, options, 200, b"chat.example.com")
+        options = connection_options(answer)
+        returned = partial(to_client.fields, answer, options, b"chat.example.com")
         yield Case(f"parse_response_head, {size}", partial(parse_response_head, octets))
         yield Case(f"response_framing, {size}", partial(response_framing, answer, b"GET"))
         yield Case(f"ResponseForwarding.fields, {size}", returned)
         yield Case(f"write_head, {size} back", partial(write_head, STATUS_LINE, returned()))
     one = chunk(event(0, 0))
     many = b"".join(chunk(event(0, number)) for number in range(EVENTS_IN_A_READ))
-    reader = ChunkedReader()
-    yield Case("ChunkedReader.feed, 1 event", partial(reader.feed, one))
-    yield Case(f"ChunkedReader.feed, {EVENTS_IN_A_READ} events", partial(reader.feed, many))
+    for reader in (ChunkedReader(), CodedReader()):
+        name = type(reader).__name__
+        yield Case(f"{name}.feed, 1 event", partial(reader.feed, one))
+        yield Case(f"{name}.feed, {EVENTS_IN_A_READ} events", partial(reader.feed, many))
     frame = b"\x82\xc0" + content(4 + 64)
     frames = frame * FRAMES_IN_A_READ
     count = FrameCount()

@@ -105,7 +105,7 @@ class Exchange:
         if key is not None:
             fields += SWITCH
         self._request = request = UpstreamRequest(
-            self, route.target.origin, head.method, target, fields, upload, key
+            self, route.target.origin, head.method, target, fields, upload, key, client.takes_chunks
         )
         self._since = self._sweeper.now
         self._sweeper.watch(self)
@@ -147,11 +147,17 @@ class Exchange:
         if broken is not None:
             self._end(broken)
             return
-        trailers = response.trailers
-        if trailers:
-            trailers = self._route.to_client.trailers(trailers, response.options)
-        self._let_go()
-        self._client.finish_content(trailers)
+        # The connection is the pool's again.
+        self._request = None
+        try:
+            trailers = response.trailers
+            if trailers:
+                trailers = self._route.to_client.trailers(trailers, response.options)
+            self._client.finish_content(trailers)
+        except Exception as cause:  # noqa: BLE001 - the unknown is logged at the end
+            self._end(cause)
+        else:
+            self._let_go()
 
     def _switch(self, response: ForwardedResponse, reason: bytes, fields: Fields) -> None:
         """Make a WebSocket of both connections; with that the exchange is over."""
@@ -177,7 +183,7 @@ class Exchange:
         forwarding, options = self._route.to_upstream, self._client.options
         upload.admit_trailers = lambda trailers: forwarding.trailers(trailers, options)
         upload.max_content = most = self._route.limits.max_content
-        if most is not None and max(upload.framing.length, upload.count) > most:
+        if most is not None and max(upload.framing.length, upload.count - upload.overhead) > most:
             raise upload.too_large()
         upload.fail = self.fail
 
@@ -203,6 +209,8 @@ class Exchange:
         """Have nothing more to do with either side."""
         self._over = True
         self._sweeper.unwatch(self)
+        if self._response is not None and self._response.overhead:
+            self._client.discount(self._response.overhead)
         upload = self._client.upload
         if upload is not None:
             upload.fail = None

@@ -25,6 +25,7 @@ class ClientSide(Protocol):
     Attributes:
         begun: the head of the final response was sent.
         upload: the request's content, or None without any.
+        takes_chunks: the client knows the chunked coding.
         hop: what is known of the connection.
         options: the request's connection options.
         asked_host: the request's Host, empty without one.
@@ -32,6 +33,7 @@ class ClientSide(Protocol):
     """
 
     head: RequestHead
+    takes_chunks: bool
     hop: Hop
     options: list[bytes]
     asked_host: bytes
@@ -49,7 +51,10 @@ class ClientSide(Protocol):
         """Send the head of the final response."""
 
     def write_content(self, content: Octets) -> None:
-        """Send octets of content."""
+        """Send octets of content, which stand in their coding when that is chunked."""
+
+    def discount(self, octets: int) -> None:
+        """Take note that some of the octets that were written are no content."""
 
     def finish_content(self, trailers: Fields) -> None:
         """Send the end of the response."""
@@ -109,6 +114,10 @@ class ForwardedResponse(Protocol):
     options: list[bytes]
     trailers: Fields
 
+    @property
+    def overhead(self) -> int:
+        """How many of the octets that were delivered are the coding's, and no content."""
+
     def deliverBody(self, protocol: Download) -> None:
         """Let the content flow."""
 
@@ -137,6 +146,7 @@ class UpstreamRequest:
         asking: who is told of the response, or that there is none.
         content: what follows the head; content of UNKNOWN_LENGTH is sent in chunks.
         websocket_key: the key of an opening handshake, None for any other request.
+        coded: chunked content of the response is wanted in its coding, without its last chunk.
         opening: the connection that is being opened for it, if one is.
         connection: what it was written to, once that is there.
     """
@@ -148,6 +158,7 @@ class UpstreamRequest:
     fields: Fields
     content: IBodyProducer | None = None
     websocket_key: bytes | None = None
+    coded: bool = False
     opening: Opening | None = None
     connection: UpstreamConnection | None = None
 

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyproxy.errors import InternalError
-from pyproxy.exchange import UpstreamRequest
-from pyproxy.policy.routing import Limits
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.testing import StringTransport
+
+from pyproxy.errors import ClientTimeout, ConnectionTerminated, InternalError, ProxyError
+from pyproxy.exchange import Exchange
+from pyproxy.policy.routing import Limits, RoutingTable
+from pyproxy.relay.content import RESPONSE_DONE, Download, Upload
+from pyproxy.relay.pausing import Valve
+from pyproxy.relay.seams import WebSocketEnd
+from pyproxy.semantics.fields import Fields, Octets
+from pyproxy.semantics.forwarding import Hop
+from pyproxy.semantics.framing import CHUNKED as IN_CHUNKS
+from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
+from pyproxy.semantics.messages import RequestHead, ResponseHead
+from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.agent import ForwardingAgent
 from tests.memory import Stage, StageTestCase, request, response, status_of
 
@@ -217,14 +229,15 @@ class EndTests(ExchangeTestCase):
     def test_a_defect(self) -> None:
         """An unknown exception is logged once; the client gets 500 and no traceback."""
 
-        async def send(agent: ForwardingAgent, upstream_request: UpstreamRequest) -> None:
+        def send(agent: ForwardingAgent, upstream_request: UpstreamRequest) -> None:
             raise ZeroDivisionError("a defect")
 
         self.patch(ForwardingAgent, "send", send)
-        client = self.scene.client(request())
+        scene = self.stage()
+        client = scene.client(request())
         self.assertEqual(500, status_of(client.value()))
         self.assertNotIn(b"ZeroDivision", client.value())
-        self.assertIsInstance(self.scene.logged[0].error, InternalError)
+        self.assertIsInstance(scene.logged[0].error, InternalError)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_refused_by_the_rules(self) -> None:
@@ -277,6 +290,18 @@ class EndTests(ExchangeTestCase):
         self.scene.answer(CHUNKED + b"0\r\nX-Sum: 1\r\nContent-Length: 3\r\n\r\n")
         self.assertTrue(client.value().endswith(b"0\r\nX-Sum: 1\r\n\r\n"))
 
+    def test_malformed_interim_response(self) -> None:
+        """One that names framing as an option of its connection ends the exchange with 502."""
+        client = self.scene.client(request())
+        self.scene.answer(
+            response(
+                b"Connection: Content-Length", status_line=b"HTTP/1.1 103 Early Hints", content=b""
+            )
+        )
+        self.assertEqual(502, status_of(client.value()))
+        self.assertIn(b"error=http_protocol_error", client.value())
+        self.assertIsNotNone(self.scene.upstream.lost)
+
     def test_request_trailers(self) -> None:
         """The same for those of a request."""
         self.scene.client(
@@ -287,3 +312,258 @@ class EndTests(ExchangeTestCase):
             )
         )
         self.assertTrue(self.scene.upstream.value().endswith(b"0\r\nX-Sum: 1\r\n\r\n"))
+
+
+class Client:
+    """A client's side that notes what becomes of its request.
+
+    Attributes:
+        told: what it had to do, in order.
+        broken: what fails when it has to do it.
+    """
+
+    def __init__(self, method: bytes = b"GET", upload: Upload | None = None) -> None:
+        self.head = RequestHead(method, b"/", 1, [(b"Host", b"front.test")])
+        self.takes_chunks = True
+        self.hop = Hop(b"192.0.2.1", b"http", b"80", False)
+        self.options: list[bytes] = []
+        self.asked_host = b"front.test"
+        self.upload = upload
+        self.begun = False
+        self.request_id = "1"
+        self.told: list[object] = []
+        self.broken = ""
+        self.source: IPushProducer | None = None
+
+    def note(self, what: str, *facts: object) -> None:
+        """Note something, or fail."""
+        if what == self.broken:
+            raise ZeroDivisionError("a defect")
+        self.told.append((what, *facts))
+
+    def inform(self, status: int, reason: bytes, fields: Fields) -> None:
+        """Note an interim response."""
+        self.note("inform", status)
+
+    def begin(self, status: int, reason: bytes, fields: Fields, framing: Framing) -> None:
+        """Note the head."""
+        self.note("begin", status)
+        self.begun = True
+
+    def write_content(self, content: Octets) -> None:
+        """Note content."""
+        self.note("write", bytes(content))
+
+    def discount(self, octets: int) -> None:
+        """Note how many octets were no content."""
+        self.note("discount", octets)
+
+    def finish_content(self, trailers: Fields) -> None:
+        """Note the end."""
+        self.note("finish", trailers)
+
+    def end_connection(self) -> None:
+        """Note that this is the last response."""
+        self.note("last")
+
+    def switch(
+        self, reason: bytes, fields: Fields, upstream: WebSocketEnd, octets: bytes, limits: Limits
+    ) -> None:
+        """Note a 101."""
+        self.note("switch")
+
+    def refuse(self, error: ProxyError) -> None:
+        """Note an error."""
+        self.note("refuse", type(error))
+
+    def abort(self, error: ProxyError) -> None:
+        """Note an error that came too late for a response."""
+        self.note("abort", type(error))
+
+    def flow_from(self, source: IPushProducer | None) -> None:
+        """Note who has to pause."""
+        self.source = source
+
+    def unsent(self) -> int:
+        """Tell that everything was taken."""
+        return 0
+
+
+class Answer:
+    """A response whose content the test delivers."""
+
+    def __init__(self, framing: Framing = IN_CHUNKS) -> None:
+        self.head = ResponseHead(200, b"OK", 1, [])
+        self.framing = framing
+        self.options: list[bytes] = []
+        self.trailers: Fields = []
+        self.overhead = 0
+        self.download: Download | None = None
+
+    def deliverBody(self, protocol: Download) -> None:
+        """Take note of who receives the content."""
+        self.download = protocol
+        protocol.makeConnection(StringTransport())
+
+    def detach(self) -> tuple[WebSocketEnd, bytes]:
+        """Fail: no WebSocket was asked for."""
+        raise AssertionError("a WebSocket was opened")
+
+
+class Wire:
+    """A connection to the upstream: to be paused, asked and closed."""
+
+    def __init__(self) -> None:
+        self.source: IPushProducer = StringTransport()
+        self.aborted = 0
+
+    def unsent(self) -> int:
+        """Tell that everything was taken."""
+        return 0
+
+    def abort(self) -> None:
+        """Take note."""
+        self.aborted += 1
+
+
+class Upstream:
+    """An upstream's side that does what the test says as soon as it has a request."""
+
+    def __init__(self) -> None:
+        self.request: UpstreamRequest | None = None
+        self.wire = Wire()
+        self.at_once: list[Any] = []
+
+    def send(self, request: UpstreamRequest) -> None:
+        """Take a request, and act."""
+        self.request = request
+        request.connection = self.wire
+        for act in self.at_once:
+            act(request.asking)
+
+
+class CallTests(StageTestCase):
+    """Whatever order the two sides call in, the exchange ends once, and says so once."""
+
+    def setUp(self) -> None:
+        """Make an exchange between two sides that the test plays."""
+        scene: Stage = self.stage()
+        root: Any = scene.root
+        self.sweeper = scene.sweeper
+        self.table: RoutingTable = root._table
+        self.idle = set(self.sweeper._waiting)
+        self.client, self.upstream = Client(), Upstream()
+
+    def begin(self, *at_once: Any) -> Exchange:
+        """Begin the exchange; acts happen while the request is sent."""
+        self.upstream.at_once = list(at_once)
+        exchange = Exchange(self.client, self.upstream, self.table, self.sweeper)
+        self.exchange = exchange
+        exchange.start()
+        return exchange
+
+    def assert_over(self, *told: object, aborted: int) -> None:
+        """Check what the client was told, and that nothing more comes of anything."""
+        self.assertEqual(list(told), self.client.told)
+        self.assertEqual(aborted, self.upstream.wire.aborted)
+        self.assertEqual(self.idle, self.sweeper._waiting)
+        self.exchange.cancel()
+        self.exchange.fail(ClientTimeout("late"))
+        self.exchange.unanswered(ConnectionTerminated("late"))
+        self.exchange.responded(Answer())
+        self.exchange.check(1e9)
+        self.assertEqual(list(told), self.client.told)
+        self.assertEqual(aborted, self.upstream.wire.aborted)
+
+    def whole(self, answer: Answer, *pieces: bytes) -> Any:
+        """Return an act: the upstream answers whole."""
+
+        def act(asking: Any) -> None:
+            asking.responded(answer)
+            assert answer.download is not None
+            for piece in pieces:
+                answer.download.dataReceived(piece)
+            answer.download.connectionLost(RESPONSE_DONE)
+
+        return act
+
+    def test_answered_at_once(self) -> None:
+        """An answer that is whole before the sending returns is an answer."""
+        answer = Answer()
+        answer.trailers = [(b"X-Sum", b"1"), (b"Content-Length", b"3")]
+        self.begin(self.whole(answer, b"a", b"b"))
+        self.assert_over(
+            ("begin", 200),
+            ("write", b"a"),
+            ("write", b"b"),
+            ("finish", [(b"X-Sum", b"1")]),
+            aborted=0,
+        )
+
+    def test_unanswered_at_once(self) -> None:
+        """So is the loss of a request."""
+        self.begin(lambda asking: asking.unanswered(ConnectionTerminated("gone")))
+        self.assert_over(("refuse", ConnectionTerminated), aborted=1)
+
+    def test_client_leaves_at_once(self) -> None:
+        """A client that leaves while its request is sent is told nothing; it is withdrawn."""
+        self.begin(lambda asking: asking.cancel())
+        self.assert_over(aborted=1)
+
+    def test_client_leaves_an_answer_at_once(self) -> None:
+        """The same when the response has begun meanwhile."""
+        self.begin(lambda asking: asking.responded(Answer()), lambda asking: asking.cancel())
+        self.assert_over(("begin", 200), aborted=1)
+
+    def test_failed_at_once(self) -> None:
+        """What the exchange is ended for while its request is sent outranks what follows."""
+        late = ConnectionTerminated("late")
+        self.begin(
+            lambda asking: asking.fail(ClientTimeout("slow")),
+            lambda asking: asking.unanswered(late),
+        )
+        self.assert_over(("refuse", ClientTimeout), aborted=1)
+
+    def test_broken_off(self) -> None:
+        """An error after the head breaks the response off; before it, it is the response."""
+        exchange, answer = self.begin(), Answer()
+        exchange.responded(answer)
+        assert answer.download is not None
+        answer.download.connectionLost()
+        self.assertEqual(1, len(self.flushLoggedErrors()))
+        self.assert_over(("begin", 200), ("abort", InternalError), aborted=1)
+
+    def test_interim(self) -> None:
+        """A client that does not take interim responses pauses the upstream's connection."""
+        exchange = self.begin()
+        exchange.interim(ResponseHead(103, b"", 1, []))
+        self.assertEqual([("inform", 103)], self.client.told)
+        self.assertIs(self.upstream.wire.source, self.client.source)
+        self.whole(Answer(NO_CONTENT))(exchange)
+        self.assertIsNone(self.client.source)
+        self.assert_over(("inform", 103), ("begin", 200), ("finish", []), aborted=0)
+
+    def test_upload_is_let_go(self) -> None:
+        """The content of an exchange that is over ends nothing any more."""
+        upload = Upload(Framing(Kind.LENGTH, 3), Valve(StringTransport()))
+        self.client = Client(b"POST", upload)
+        exchange = self.begin()
+        self.assertIsNotNone(upload.fail)
+        exchange.cancel()
+        self.assertIsNone(upload.fail)
+        self.assert_over(aborted=1)
+
+    def test_defect_with_the_head(self) -> None:
+        """An unknown exception at the response's head is logged once, and ends both sides."""
+        self.client.broken = "begin"
+        self.begin(lambda asking: asking.responded(Answer()))
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assert_over(("refuse", InternalError), aborted=1)
+
+    def test_defect_at_the_end(self) -> None:
+        """An unknown exception at the content's end is logged once, and breaks the response off."""
+        self.client.broken = "finish"
+        exchange, answer = self.begin(), Answer()
+        self.whole(answer)(exchange)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+        self.assertEqual([("begin", 200), ("abort", InternalError)], self.client.told)

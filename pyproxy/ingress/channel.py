@@ -198,14 +198,15 @@ class Channel(ChannelFace):
             self.asked_host = host_of(head)
             upload = None
             if framing.has_content:
-                upload = Upload(framing, self._flow)
-                rest = self._read_early(upload, content_reader(framing), rest)
+                coded = self.site.forwards_all
+                upload = Upload(framing, self._flow, coded=coded)
+                rest = self._read_early(upload, content_reader(framing, coded), rest)
         except Malformed as error:
             self._refuse(_translate(error), head)
             return
         self._request = request = ClientRequest(self, head, upload)
         request.process()
-        if upload is not None:
+        if upload is not None and self._request is request:
             upload.await_claim()
         if rest:
             self.dataReceived(rest)
@@ -216,6 +217,7 @@ class Channel(ChannelFace):
         Returns: what follows the content.
         """
         upload.preload(reader.feed(data))
+        upload.overhead = reader.overhead
         if not reader.complete:
             self._reader = reader
             return b""
@@ -236,6 +238,7 @@ class Channel(ChannelFace):
         if upload is None:
             self._drop(data)
         elif content:
+            upload.overhead = reader.overhead
             upload.write(content)
         if reader.complete:
             self._reader = None

@@ -24,8 +24,12 @@ from pyproxy.relay.content import Upload
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.semantics.chunked import chunk, last_chunk
 from pyproxy.semantics.fields import Fields, Octets, values
-from pyproxy.semantics.framing import Framing, Kind, chunk, last_chunk
+from pyproxy.semantics.framing import (
+    Framing,
+    Kind,
+)
 from pyproxy.semantics.messages import RequestHead, write_head
 from pyproxy.semantics.problems import problem
 
@@ -86,7 +90,9 @@ class ClientRequest(server.Request):
         self.exchange: Ending | None = None
         self.left = False
         self.began_at = channel.site.reactor.seconds() if channel.site.logs else 0.0
+        self.takes_chunks = self.head.minor_version == 1
         self._chunked = False
+        self._coded = True
         self._delimited = True
         self._without_content = self.head.method == b"HEAD"
         self._persists = channel.persists
@@ -115,6 +121,7 @@ class ClientRequest(server.Request):
         if framing.kind is Kind.CHUNKED or framing.kind is Kind.UNTIL_CLOSE:
             if minor == 1:
                 self._chunked = True
+                self._coded = framing.kind is Kind.CHUNKED
                 fields.append((b"Transfer-Encoding", b"chunked"))
             else:
                 self._delimited = self._persists = False
@@ -129,10 +136,15 @@ class ClientRequest(server.Request):
         self.channel.send(write_head(b"HTTP/1.1 %d %b" % (status, reason), fields))
 
     def write_content(self, content: Octets) -> None:
-        """Send octets of content."""
+        """Send octets of content, which stand in their coding when that is chunked."""
         if not self._without_content:
             self.sentLength += len(content)
-            self.channel.send(chunk(content) if self._chunked else content)
+            self.channel.send(content if self._coded else chunk(content))
+
+    def discount(self, octets: int) -> None:
+        """Take note that some of the octets that were written are no content."""
+        if not self._without_content:
+            self.sentLength -= octets
 
     def finish_content(self, trailers: Fields) -> None:
         """Send the end of the response."""
@@ -187,8 +199,7 @@ class ClientRequest(server.Request):
         self.site = self.channel.site
         resource: Any = self.site.resource
         try:
-            if not getattr(resource, "streams", False) or resource.children:
-                # Something is mounted, so the tree has to be walked.
+            if not self.site.forwards_all:
                 self.prepath = []
                 self.postpath = self.path[1:].split(b"/")
                 resource = self.site.getResourceFor(self)

@@ -45,6 +45,10 @@ class SiteSide(Protocol):
     def websockets(self) -> Any:
         """The factory of the clients' ends of WebSockets."""
 
+    @property
+    def forwards_all(self) -> bool:
+        """Whether nothing is mounted in the tree, so that it need not be walked."""
+
     def getResourceFor(self, request: Any) -> Any:
         """Return the resource that serves a request."""
 

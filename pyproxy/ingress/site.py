@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
@@ -117,6 +117,12 @@ class ProxySite(server.Site):
         """Write the access log's line for a request that has ended."""
         if self._access_log is not None:
             self._access_log(request)
+
+    @property
+    def forwards_all(self) -> bool:
+        """Whether nothing is mounted in the tree, so that it need not be walked."""
+        root: Any = self.resource
+        return getattr(root, "streams", False) and not root.children
 
     def next_request_id(self) -> str:
         """Return a name for a request: this process's random name, and a number."""

@@ -37,11 +37,21 @@ class Upload:
         length: octets, or UNKNOWN_LENGTH for chunked content.
         count: octets of content that came from the client.
         complete: the client sent all of it.
+        coded: chunked content comes in its coding, without its last chunk.
+        overhead: octets among ``count`` that are the coding's, and no content.
         fail: ends the exchange because of an error; nobody's any more once the exchange is over.
     """
 
-    def __init__(self, framing: Framing, flow: Valve, max_content: int | None = None) -> None:
+    def __init__(
+        self,
+        framing: Framing,
+        flow: Valve,
+        max_content: int | None = None,
+        coded: bool = False,
+    ) -> None:
         self.framing = framing
+        self.coded = coded
+        self.overhead = 0
         self.length = framing.length if framing.kind is Kind.LENGTH else UNKNOWN_LENGTH
         self.count = 0
         self.complete = False
@@ -83,7 +93,7 @@ class Upload:
     def write(self, content: Octets) -> None:
         """Pass on octets that the client sent."""
         self.count += len(content)
-        if self.max_content is not None and self.count > self.max_content:
+        if self.max_content is not None and self.count - self.overhead > self.max_content:
             self.refuse(self.too_large())
         elif self._consumer is not None:
             self._consumer.write(content)  # type: ignore[arg-type]

@@ -9,8 +9,6 @@ gives stands in docs/adr/0004-writes-at-once.rst.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -82,13 +80,18 @@ class _TransportWriter:
 class _Turn:
     """The writers whose octets leave at the end of the reactor's present turn."""
 
-    __slots__ = ("at_turn_end", "due")
+    __slots__ = ("due",)
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self) -> None:
         self.due: list[_SocketWriter] = []
-        # Reactors of ours say when a turn ends; any other begins its next turn with this.
-        ours = getattr(reactor, "at_turn_end", None)
-        self.at_turn_end: Callable[..., object] = ours or partial(reactor.callLater, 0)
+
+    def begin(self, reactor: Any) -> None:
+        """Let the reactor say when the turn ends."""
+        if hasattr(reactor, "at_turn_end"):
+            reactor.at_turn_end(self.end)
+        else:
+            # A reactor that is not ours begins its next turn with this.
+            reactor.callLater(0, self.end)
 
     def end(self) -> None:
         """Let everything leave."""
@@ -122,7 +125,7 @@ class _SocketWriter:
         reactor: Any = transport.reactor
         turn = _turns.get(reactor)
         if turn is None:
-            turn = _turns[reactor] = _Turn(reactor)
+            turn = _turns[reactor] = _Turn()
         self._turn = turn
         self._transport = transport
         self._socket = transport.socket
@@ -141,7 +144,7 @@ class _SocketWriter:
             self.waiting = octets if type(octets) is bytes else bytes(octets)
             turn = self._turn
             if not turn.due:
-                turn.at_turn_end(turn.end)
+                turn.begin(self._transport.reactor)
             turn.due.append(self)
 
     def flush(self) -> None:

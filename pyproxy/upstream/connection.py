@@ -309,7 +309,7 @@ class Connection(Protocol):
             return
         framing = response_framing(head, request.method)
         options = connection_options(head)
-        reader = content_reader(framing)
+        reader = content_reader(framing, request.coded)
         self._persists = persists(head.minor_version, options)
         self.suspect = False
         if reader.complete:
@@ -320,7 +320,7 @@ class Connection(Protocol):
             self._undelivered = reader.feed(rest)
         self._state = State.RECEIVING
         self._reader = reader
-        self._response = response = ForwardedResponse(self, head, framing, options)
+        self._response = response = ForwardedResponse(self, head, framing, options, reader)
         request.asking.responded(response)
         if self._receiver is None and self._reader is reader:
             # The place of a view will be used again.

@@ -20,6 +20,12 @@ _NO_COOKIES: Any = CookieJar()
 """The jar that treq's response type asks for; nothing is ever put into it."""
 
 
+class Coding(Protocol):
+    """What reads a response's content."""
+
+    overhead: int
+
+
 class ResponseSource(Protocol):
     """The connection that a response comes on; ``connection.Connection`` is one."""
 
@@ -47,13 +53,19 @@ class ForwardedResponse(_Response):
     _cookiejar = _NO_COOKIES
 
     def __init__(
-        self, source: ResponseSource, head: ResponseHead, framing: Framing, options: list[bytes]
+        self,
+        source: ResponseSource,
+        head: ResponseHead,
+        framing: Framing,
+        options: list[bytes],
+        coding: Coding | None = None,
     ) -> None:
         self.head = head
         self.framing = framing
         self.options = options
         self.trailers: Fields = []
         self._source = source
+        self._coding = coding
 
     @property
     def original(self) -> IResponse:  # type: ignore[override]
@@ -86,6 +98,11 @@ class ForwardedResponse(_Response):
         if self.framing.kind in (Kind.CHUNKED, Kind.UNTIL_CLOSE):
             return cast(int, UNKNOWN_LENGTH)
         return self.framing.length
+
+    @property
+    def overhead(self) -> int:
+        """How many of the octets that were delivered are the coding's, and no content."""
+        return 0 if self._coding is None else self._coding.overhead
 
     def setPreviousResponse(self, response: IResponse) -> None:
         """Refuse a history: nothing here follows redirects."""

@@ -12,8 +12,8 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from pyproxy.relay.content import Upload
+from pyproxy.semantics.chunked import chunk, last_chunk
 from pyproxy.semantics.fields import Fields, Octets
-from pyproxy.semantics.framing import chunk, last_chunk
 
 Write = Callable[[Octets], None]
 
@@ -24,7 +24,8 @@ def send_whole(content: Upload, write: Write) -> bool:
     if whole is None:
         return False
     if content.length == UNKNOWN_LENGTH:
-        write((chunk(whole) if whole else b"") + last_chunk(content.trailers))
+        chunks = whole if content.coded or not whole else chunk(whole)
+        write(chunks + last_chunk(content.trailers))
     elif whole:
         write(whole)
     return True
@@ -48,6 +49,8 @@ class Sending:
         self._broken = broken
         self._stopped = False
         self._chunked = content.length == UNKNOWN_LENGTH
+        # Only our own producer gives content in its coding.
+        self._bare = self._chunked and not getattr(content, "coded", False)
 
     def start(self) -> None:
         """Let the content come."""
@@ -57,7 +60,7 @@ class Sending:
 
     def write(self, data: Octets) -> None:
         """Send octets of content."""
-        self._write(chunk(data) if self._chunked else data)
+        self._write(chunk(data) if self._bare else data)
 
     def _sent(self, _: object) -> None:
         self.done = True

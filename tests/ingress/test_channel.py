@@ -13,12 +13,18 @@ from pyproxy.ingress.channel import (
     MAX_PIPELINED_BYTES,
     Channel,
 )
+from pyproxy.policy.routing import Limits
 from pyproxy.relay.lookout import LINGER_SECONDS, LOOK_INTERVAL
+from pyproxy.semantics.framing import CHUNKED as IN_CHUNKS
+from pyproxy.semantics.framing import content_reader
+from pyproxy.semantics.messages import FIRST_PIECE_BYTES, MAX_HEAD_BYTES
+from tests.ingress.test_websocket import HANDSHAKE, SWITCHING
 from tests.memory import (
     OK,
     MemoryTransport,
     Stage,
     StageTestCase,
+    cuts_around,
     request,
     response,
     splits,
@@ -26,6 +32,16 @@ from tests.memory import (
 )
 
 CHUNKED = response(b"Transfer-Encoding: chunked")
+TINY = Limits(max_content=2)
+LONG = bytes(range(256)) * 48
+"""Content of several times what is searched for the end of a head."""
+
+
+def in_chunks(content: bytes, size: int, trailers: bytes = b"") -> bytes:
+    """Return content in chunks of a size."""
+    pieces = (content[place : place + size] for place in range(0, len(content), size))
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return chunks + b"0\r\n" + trailers + b"\r\n"
 
 
 class ChannelTestCase(StageTestCase):
@@ -156,6 +172,193 @@ class ReadingTests(ChannelTestCase):
             self.assertTrue(self.asked().startswith(method + b" / "))
 
 
+class InPlaceTests(ChannelTestCase):
+    """Reads of a plain socket come as views, and their place is used again at once."""
+
+    TRAILERS = b"X-T: 1\r\n"
+    FAT = b"X: " + b"x" * FIRST_PIECE_BYTES
+
+    # The fields, and what follows the head.
+    REQUESTS = (
+        ((b"Content-Length: %d" % len(LONG),), LONG),
+        ((b"Transfer-Encoding: chunked",), in_chunks(LONG, len(LONG), TRAILERS)),
+        ((b"Transfer-Encoding: chunked",), in_chunks(LONG, 700, TRAILERS)),
+        ((FAT, b"Content-Length: %d" % len(LONG)), LONG),
+        ((FAT, b"Transfer-Encoding: chunked"), in_chunks(LONG, 5000, TRAILERS)),
+    )
+
+    def posted(self, scene: Stage) -> bytes:
+        """Return the content of the request that the upstream was sent."""
+        head, _, octets = scene.upstream.take().partition(b"\r\n\r\n")
+        self.assertTrue(head.startswith(b"POST / HTTP/1.1\r\n"))
+        if b"chunked" not in head:
+            return octets
+        reader = content_reader(IN_CHUNKS)
+        content = bytes(reader.feed(octets))
+        self.assertEqual((True, b""), (reader.complete, reader.excess))
+        self.assertEqual([(b"X-T", b"1")], reader.trailers)
+        return content
+
+    def deliver(self, client: MemoryTransport, pieces: tuple[bytes, ...]) -> None:
+        """Let pieces arrive, each in a turn of its own."""
+        for piece in pieces:
+            self.assertFalse(client.paused)
+            client.deliver_in_place(piece)
+            self.network.settle()
+
+    def test_every_border(self) -> None:
+        """Head and content arrive whole, however they are cut, and nothing keeps a view."""
+        for fields, rest in self.REQUESTS:
+            head = request(b"POST / HTTP/1.1", *fields)
+            whole = len(head) + len(rest)
+            borders = len(head), FIRST_PIECE_BYTES, len(head) + FIRST_PIECE_BYTES, whole
+            kept = self.scene.client()
+            for pieces in cuts_around(head + rest, *borders):
+                self.deliver(kept, pieces)
+                self.assertEqual(LONG, self.posted(self.scene), [len(piece) for piece in pieces])
+                self.scene.answer()
+                self.assertEqual(OK, kept.take())
+
+    def test_no_connection_yet(self) -> None:
+        """The same when the upstream's connection has to be opened first."""
+        for fields, rest in self.REQUESTS:
+            head = request(b"POST / HTTP/1.1", *fields)
+            for pieces in cuts_around(head + rest, len(head), len(head) + len(rest), reach=2):
+                scene = self.stage()
+                self.scene, self.network = scene, scene.network
+                client = scene.client()
+                self.deliver(client, pieces)
+                self.assertEqual(LONG, self.posted(scene))
+                scene.answer()
+                self.assertEqual(OK, client.take())
+
+    def test_while_a_connection_is_opened(self) -> None:
+        """What came with the head waits, copied, and the socket is not read meanwhile."""
+        del self.network.listening[9000]
+        client = self.scene.client()
+        head = request(b"POST / HTTP/1.1", b"Content-Length: %d" % (2 * len(LONG)))
+        client.deliver_in_place(head + LONG)
+        self.assertTrue(client.paused)
+
+    def test_pipelined(self) -> None:
+        """Requests behind content in the same read are answered in their order."""
+        first = request(b"POST / HTTP/1.1", b"Content-Length: %d" % len(LONG), content=LONG)
+        chunks = in_chunks(LONG, 5000, self.TRAILERS)
+        second = request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", content=chunks)
+        last = request(b"GET /last HTTP/1.1")
+        octets = first + second + last
+        borders = len(first), len(first) + len(second), len(octets)
+        client = self.scene.client()
+        for pieces in cuts_around(octets, *borders):
+            self.deliver(client, pieces)
+            for _ in range(2):
+                self.assertEqual(LONG, self.posted(self.scene))
+                self.scene.answer()
+            self.assertEqual(b"GET /last HTTP/1.1|", self.asked())
+            self.scene.answer()
+            self.assertEqual(3 * OK, client.take())
+
+    def test_content_without_an_end_of_the_head_before(self) -> None:
+        """Empty lines in content are content, also where a head was cut before its last octets."""
+        content = b"\r\n\r\n" * FIRST_PIECE_BYTES
+        head = request(b"POST / HTTP/1.1", b"Content-Length: %d" % len(content))
+        client = self.scene.client()
+        for pieces in cuts_around(head + content, len(head)):
+            self.deliver(client, pieces)
+            self.assertEqual(content, self.posted(self.scene))
+            self.scene.answer()
+            self.assertEqual(OK, client.take())
+
+    def test_empty_lines_before(self) -> None:
+        """Empty lines before a request are skipped in a large read too (RFC 9112 2.2)."""
+        octets = request(b"POST / HTTP/1.1", b"Content-Length: %d" % len(LONG), content=LONG)
+        client = self.scene.client()
+        for lines in (1, 2, 3):
+            self.deliver(client, (b"\r\n" * lines + octets,))
+            self.assertEqual(LONG, self.posted(self.scene))
+            self.scene.answer()
+            self.assertEqual(OK, client.take())
+
+    def test_refused(self) -> None:
+        """What is no request gets its answer, however large the read it comes in."""
+        for octets, status in (
+            (LONG, 400),
+            (request(b"GET  / HTTP/1.1", content=LONG), 400),
+            (request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", content=b"x" + LONG), 400),
+            (request(b"GET / HTTP/1.1", b"X: " + b"a" * MAX_HEAD_BYTES), 431),
+            (request(b"GET /" + b"a" * 40000 + b" HTTP/1.1"), 414),
+        ):
+            client = self.scene.client()
+            client.deliver_in_place(octets)
+            self.network.settle()
+            self.assertEqual(status, status_of(client.take()), octets[:40])
+            client.deliver_in_place(request() + LONG)
+            self.network.settle()
+            self.assertEqual(b"", client.take())
+        self.assertEqual([], self.network.opened)
+
+    def test_responses(self) -> None:
+        """Content reaches the client whole, read by read, however the upstream's are cut."""
+        hints = response(b"Link: a", status_line=b"HTTP/1.1 103 Early Hints")
+        length = response(b"Content-Length: %d" % len(LONG))
+        for head, rest in (
+            (length, LONG),
+            (hints + length, LONG),
+            (CHUNKED, in_chunks(LONG, len(LONG), self.TRAILERS)),
+        ):
+            for pieces in cuts_around(head + rest, len(head), len(head) + len(rest)):
+                client = self.scene.client(request())
+                for piece in pieces:
+                    self.scene.upstream.deliver_in_place(piece)
+                told, _, octets = client.take().partition(b"\r\n\r\n")
+                if head.startswith(hints):
+                    self.assertEqual(hints[:-4], told)
+                    told, _, octets = octets.partition(b"\r\n\r\n")
+                if head is CHUNKED:
+                    reader = content_reader(IN_CHUNKS)
+                    octets = bytes(reader.feed(octets))
+                    self.assertEqual([(b"X-T", b"1")], reader.trailers)
+                self.assertEqual(LONG, octets)
+                self.assertIsNone(client.lost)
+        self.assertEqual(1, len(self.network.opened))
+
+    def test_slow_client(self) -> None:
+        """A client that does not read stops the upstream's socket, and misses nothing."""
+        client = self.scene.client(request(), room=1000)
+        self.scene.upstream.take()
+        self.scene.upstream.deliver_in_place(response(b"Content-Length: %d" % (2 * len(LONG))))
+        self.scene.upstream.deliver_in_place(LONG)
+        self.assertTrue(self.scene.upstream.paused)
+        self.assertTrue(client.take().endswith(LONG))
+        self.assertFalse(self.scene.upstream.paused)
+        self.scene.upstream.deliver_in_place(LONG)
+        self.assertEqual(LONG, client.take())
+
+    def test_slow_upstream(self) -> None:
+        """An upstream that does not read stops the client's socket, and misses nothing."""
+        self.network.room = 1000
+        client = self.scene.client(
+            request(b"POST / HTTP/1.1", b"Content-Length: %d" % (2 * len(LONG)))
+        )
+        client.deliver_in_place(LONG)
+        self.assertTrue(client.paused)
+        self.assertTrue(self.scene.upstream.take().endswith(LONG))
+        self.assertFalse(client.paused)
+        client.deliver_in_place(LONG)
+        self.assertEqual(LONG, self.scene.upstream.take())
+
+    def test_behind_a_handshake(self) -> None:
+        """What a client sends behind its opening handshake is kept for the WebSocket."""
+        behind = b"\x81\xfe\x30\x00\0\0\0\0" + LONG
+        client = self.scene.client()
+        client.deliver_in_place(HANDSHAKE + behind)
+        self.network.settle()
+        self.scene.upstream.take()
+        self.scene.upstream.deliver_in_place(SWITCHING + LONG)
+        self.assertTrue(client.take().endswith(LONG))
+        self.assertEqual(behind, self.scene.upstream.take())
+
+
 class RefusalTests(ChannelTestCase):
     """What is no request is answered and ends the connection."""
 
@@ -209,6 +412,27 @@ class RefusalTests(ChannelTestCase):
         self.assertEqual(400, status_of(client.value()))
         self.assertIsNotNone(self.scene.upstream.lost)
         self.assertNotIn(b"\r\n0\r\n", self.scene.upstream.value())
+
+    def test_refused_inside_its_content(self) -> None:
+        """A client whose request is refused while it sends is read on (RFC 9112 9.6).
+
+        It may read its response only once it has sent everything.
+        """
+        for fields, part in (
+            (b"Content-Length: 1000000", b"abc"),
+            (b"Transfer-Encoding: chunked", b"ffff\r\nabc"),
+        ):
+            for status, settings in ((404, {"prefix": b"/api"}), (413, {"limits": TINY})):
+                for apart in (True, False):
+                    scene = self.stage(**settings)
+                    octets = request(b"POST / HTTP/1.1", fields)
+                    client = scene.client(octets if apart else octets + part)
+                    if apart:
+                        client.deliver(part)
+                    scene.network.settle()
+                    self.assertEqual(status, status_of(client.value()))
+                    self.assertTrue(client.half_closed)
+                    self.assertFalse(client.paused, (fields, status, apart))
 
     def test_lingering(self) -> None:
         """A refused client that still sends gets its response: no reset, but a limit."""

@@ -7,10 +7,11 @@ import socket
 from typing import Any
 from weakref import ref
 
-from twisted.internet import tcp
+from twisted.internet import main, tcp
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -235,9 +236,7 @@ class WriterTests(SocketTestCase):
     def test_lost(self) -> None:
         """A turn that ends after the connection was lost disturbs nobody."""
         self.give(b"waits")
-        self.transport.abortConnection()
-        self.transport.connected = False
-        self.transport.socket.close()
+        self.transport.connectionLost(Failure(main.CONNECTION_LOST))
         self.end_turn()
         self.give(LARGE)
         self.assertEqual(0, backlog(self.transport))
