@@ -50,6 +50,7 @@ class Options(usage.Options):
             None,
             "Seconds between pings to both ends of a WebSocket; none by default.",
         ],
+        ["workers", None, "1", "Processes that share the listening sockets; auto: one a CPU."],
         [
             "upstream-ca",
             None,
@@ -148,12 +149,17 @@ def makeService(options: Options) -> IService:
     """Make the service that the options describe."""
     from twisted.internet import reactor
 
+    # Once the reactor runs its own handlers are in place, and this one can take SIGTERM over.
+    reactor.callWhenRunning(_end_well_on_sigterm, reactor)
+    config, give_up = options.config, _giving_up(options)
+    if config.workers > 1:
+        from pyproxy.workers.service import WorkersService
+
+        return WorkersService(config, reactor, give_up)
     from pyproxy.relay.transports import IProxyReactor
     from pyproxy.service import ProxyService
 
-    # Once the reactor runs its own handlers are in place, and this one can take SIGTERM over.
-    reactor.callWhenRunning(_end_well_on_sigterm, reactor)
-    return ProxyService(options.config, cast(IProxyReactor, reactor), _giving_up(options))
+    return ProxyService(config, cast(IProxyReactor, reactor), give_up)
 
 
 def _giving_up(options: Options) -> Callable[[CannotListenError], None]:

@@ -19,7 +19,7 @@ RINGS = (
     frozenset({"relay"}),
     frozenset({"exchange"}),
     frozenset({"demo", "ingress", "observe", "upstream"}),
-    frozenset({"config", "service", "tap", "workers"}),
+    frozenset({"config", "listeners", "service", "tap", "workers"}),
 )
 """What stands under ``pyproxy``, innermost first; a ring imports itself and those before it."""
 
