@@ -58,10 +58,12 @@ class Share:
         pseudonym: the service's name in ``Via``; a request that comes back to another worker is
             in a loop too.  Spec: RFC 9110 7.6.3.
         reactors: for each place to listen what adopts the socket that is bound there already.
+        count: is told how many connections are open, whenever that changes.
     """
 
     pseudonym: bytes
     reactors: Sequence[object]
+    count: Callable[[int], None]
 
 
 def make_pseudonym() -> bytes:
@@ -107,6 +109,8 @@ class ProxyService(Service):
         config, share = self._config, self._share
         target = config.target or start_demo(self._reactor, self._ports)
         self._site = site = self._make_site(target)
+        if share is not None:
+            site.count = share.count
         reactors = share.reactors if share else [self._reactor] * len(config.listen)
         for listen, reactor in zip(config.listen, reactors, strict=True):
             port = self._ports.listen(endpoint_of(reactor, listen), site)

@@ -25,13 +25,13 @@ def read_exactly(size: int) -> bytes:
 
 def main() -> None:
     """Take over and serve until the end."""
-    (size,) = struct.unpack("!I", read_exactly(4))
+    number, size = struct.unpack("!II", read_exactly(8))
     sys.path[:], handed = pickle.loads(read_exactly(size))
     handover: Any = pickle.loads(handed)
 
     from pyproxy.workers.serving import serve
 
-    serve(handover)
+    serve(handover, number)
 
 
 if __name__ == "__main__":

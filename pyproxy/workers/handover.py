@@ -18,11 +18,14 @@ import attrs
 
 from pyproxy.config.schema import Config, Listen
 
-FIRST_SOCKET = 4
-"""The descriptor of a worker's first listening socket; those before are pipes."""
-
 LOG = 3
 """The descriptor on which a worker writes its log."""
+
+TALLY = 4
+"""The descriptor of the memory in which the workers take turns."""
+
+FIRST_SOCKET = 5
+"""The descriptor of a worker's first listening socket."""
 
 LENGTH = struct.Struct("!I")
 

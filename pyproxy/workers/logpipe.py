@@ -26,6 +26,9 @@ LAST_WORDS = 1.0
 """Seconds in which the parent may take what is left at the end."""
 
 
+_OF_THE_PROCESS = frozenset({"log_legacy", "twisted.internet.base"})
+
+
 @implementer(IWriteDescriptor, ILogObserver)
 class LogPipe:
     """Writes records without ever waiting for who reads them."""
@@ -47,7 +50,7 @@ class LogPipe:
         """Take an event of twisted.logger."""
         level = event.get("log_level", LogLevel.info)
         namespace = event.get("log_namespace") or ""
-        if namespace == "log_legacy" and level is LogLevel.info:
+        if namespace in _OF_THE_PROCESS and level is LogLevel.info:
             # Where ports begin and end, and that the reactor does: the parent says that for all.
             return
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)

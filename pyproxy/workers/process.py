@@ -16,7 +16,7 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from pyproxy.workers import child
-from pyproxy.workers.handover import FIRST_SOCKET, LOG
+from pyproxy.workers.handover import FIRST_SOCKET, LOG, TALLY
 from pyproxy.workers.records import LEVELS, READY, Record, RecordReader
 
 ACCESS = "pyproxy.access"
@@ -39,7 +39,8 @@ class WorkerProtocol(ProcessProtocol):
         ended: Callable[[str], None],
     ) -> None:
         self._number = number
-        self._handover = handover
+        # One for all workers, but for its number.
+        self._handover = number.to_bytes(4, "big") + handover
         self._ready = ready
         self._ended = ended
         self._records = RecordReader()
@@ -125,9 +126,9 @@ class Running:
             pass
 
 
-def spawn(reactor: Any, protocol: WorkerProtocol, sockets: Sequence[int]) -> Running:
+def spawn(reactor: Any, protocol: WorkerProtocol, tally: int, sockets: Sequence[int]) -> Running:
     """Start a worker: a fresh interpreter with four pipes and the listening sockets."""
-    descriptors: dict[int, int | str] = {0: "w", 1: "r", 2: "r", LOG: "r"}
+    descriptors: dict[int, int | str] = {0: "w", 1: "r", 2: "r", LOG: "r", TALLY: tally}
     descriptors.update(enumerate(sockets, FIRST_SOCKET))
     # Safe path: the script's own directory must not stand before the standard library.
     command = [sys.executable, "-P", str(Path(child.__file__))]

@@ -18,6 +18,7 @@ from pyproxy.listeners import Ports, announce, endpoint_of, start_demo, warn
 from pyproxy.workers.handover import FIRST_SOCKET, Handover, Socket, read_files
 from pyproxy.workers.process import Running, WorkerProtocol, spawn
 from pyproxy.workers.supervisor import Supervisor
+from pyproxy.workers.tally import make_board, vacate
 
 _log = Logger("pyproxy")
 
@@ -46,6 +47,7 @@ class WorkersService(Service):
         self._ports = Ports()
         self._sockets: list[int] = []
         self._handover = b""
+        self._board = -1
         self._supervisor = Supervisor(reactor, self._spawn, config.workers)
 
     def privilegedStartService(self) -> None:
@@ -68,6 +70,7 @@ class WorkersService(Service):
             sockets.append(Socket(port.socket.family.name, FIRST_SOCKET + len(sockets)))
             self._sockets.append(port.fileno())
         warn(config)
+        self._board = make_board(config.workers)
         self._handover = Handover(
             attrs.evolve(config, target=target),
             b"pyproxy-" + os.urandom(6).hex().encode("ascii"),
@@ -92,8 +95,12 @@ class WorkersService(Service):
     def _spawn(
         self, number: int, ready: Callable[[], None], ended: Callable[[str], None]
     ) -> Running:
-        protocol = WorkerProtocol(number, self._handover, ready, ended)
-        return spawn(self._reactor, protocol, self._sockets)
+        def end(how: str) -> None:
+            vacate(self._board, number)
+            ended(how)
+
+        protocol = WorkerProtocol(number, self._handover, ready, end)
+        return spawn(self._reactor, protocol, self._board, self._sockets)
 
     def stopService(self) -> Deferred[object]:
         """Stop listening, and end the workers."""

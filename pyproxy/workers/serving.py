@@ -20,32 +20,42 @@ from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from pyproxy.workers.handover import LOG, Handover, Socket, adopting
+from pyproxy.workers.handover import LOG, TALLY, Handover, Socket, adopting
 from pyproxy.workers.logpipe import LogPipe
+from pyproxy.workers.tally import Tally, take_turns
 
 LIFELINE = 0
 """The descriptor of the pipe that ends with the parent."""
 
 
-def serve(handover: Handover) -> None:
-    """Serve until told to end."""
+def serve(handover: Handover, number: int) -> None:
+    """Serve until told to end.  Args: what the parent handed over; this worker's number."""
     cast(Any, import_module(handover.reactor)).install()
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     log = LogPipe(reactor, LOG)
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
-    _start(handover, reactor)
+    tally = Tally(TALLY, handover.config.workers, number)
+    try:
+        _start(handover, reactor, tally)
+        _run(reactor, tally, log)
+    finally:
+        log.finish()
+
+
+def _run(reactor: Any, tally: Tally, log: LogPipe) -> None:
     end = End(reactor)
     reactor.addReader(Lifeline(end))
     # Once the reactor runs its own handlers are in place, and this one can take SIGTERM over.
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, end.by_signal)
+    reactor.callWhenRunning(tally.come)
     reactor.callWhenRunning(log.ready)
+    reactor.addSystemEventTrigger("before", "shutdown", tally.leave)
     reactor.run()
-    log.finish()
 
 
-def _start(handover: Handover, reactor: Any) -> None:
+def _start(handover: Handover, reactor: Any, tally: Tally) -> None:
     # Imported here: it may import the reactor, which had to be installed first.
     from pyproxy.service import ProxyService, Share
 
@@ -55,7 +65,8 @@ def _start(handover: Handover, reactor: Any) -> None:
         adopting(listen, each, handover.files)
         for listen, each in zip(config.listen, sockets, strict=True)
     ]
-    share = Share(handover.pseudonym, [AdoptingReactor(reactor, each) for each in sockets])
+    reactors = [AdoptingReactor(reactor, each, tally) for each in sockets]
+    share = Share(handover.pseudonym, reactors, tally.count)
     service = ProxyService(attrs.evolve(config, listen=tuple(listens)), reactor, share=share)
     service.privilegedStartService()
     service.startService()  # type: ignore[no-untyped-call]
@@ -115,9 +126,10 @@ class AdoptingReactor:
     So an endpoint keeps all that it lays around the connections: TLS, the PROXY protocol.
     """
 
-    def __init__(self, reactor: Any, adopted: Socket) -> None:
+    def __init__(self, reactor: Any, adopted: Socket, tally: Tally) -> None:
         self._reactor = reactor
         self._adopted = adopted
+        self._tally = tally
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -126,7 +138,7 @@ class AdoptingReactor:
         self, port: int, factory: Any, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
         """Adopt the socket."""
-        return adopt(self._reactor, self._adopted, factory)
+        return self._adopt(factory)
 
     def listenSSL(
         self,
@@ -140,15 +152,18 @@ class AdoptingReactor:
         # Imported where it is asked for: it costs 30 ms and 3 MiB.
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        return adopt(
-            self._reactor, self._adopted, TLSMemoryBIOFactory(contextFactory, False, factory)
-        )
+        return self._adopt(TLSMemoryBIOFactory(contextFactory, False, factory))
 
     def listenUNIX(
         self, address: str, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
     ) -> IListeningPort:
         """Adopt the socket."""
-        return adopt(self._reactor, self._adopted, factory)
+        return self._adopt(factory)
+
+    def _adopt(self, factory: Any) -> IListeningPort:
+        port = adopt(self._reactor, self._adopted, factory)
+        take_turns(port, self._reactor, self._tally)
+        return port
 
 
 class SharedUNIXPort(unix.Port):
@@ -182,19 +197,4 @@ def adopt(reactor: Any, adopted: Socket, factory: Any) -> IListeningPort:
     else:
         port = reactor.adoptStreamPort(adopted.descriptor, family, factory)
     os.close(adopted.descriptor)
-    _accept_singly(port)
     return cast(IListeningPort, port)
-
-
-def _accept_singly(port: Any) -> None:
-    """Let a port accept one connection a turn: whoever has less to do then takes more of them.
-
-    Twisted's own ports accept up to a hundred, and a burst would be one worker's alone.
-    """
-    accept = port.doRead
-
-    def do_read() -> None:
-        port.numberAccepts = 1
-        accept()
-
-    port.doRead = do_read
