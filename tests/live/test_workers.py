@@ -439,8 +439,8 @@ class ListenTests(WorkersTestCase):
     def test_wrapped(self) -> None:
         """The PROXY protocol around it, on IPv6, and several at once."""
         listens = (
-            "--listen=haproxy:tcp6:0:interface=\\:\\:1",
             "--listen=tcp:0:interface=127.0.0.1",
+            "--listen=haproxy:tcp6:0:interface=\\:\\:1",
         )
         with upstream_and_proxy(None, *listens, "--workers=2") as (_, proxy):
             wait_workers(proxy)
