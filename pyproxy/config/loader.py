@@ -28,7 +28,7 @@ REMOVING_OPTIONS = frozenset({"remove-header", "remove-response-header"})
 """Options of whose values an error repeats what stands before a colon."""
 
 _tcp_endpoint = re.compile(r"(?:tcp6?|ssl):(?:port=)?([0-9]+)(?::|\Z)").match
-_is_stdio = re.compile(r"(?:.*:)?stdio(?::|\Z)").match
+_is_stdio = re.compile(r"(?:haproxy:)*stdio(?::|\Z)").match
 _has_no_secret = re.compile(
     r"(?:[A-Za-z0-9+.-]*://)?[^/?#@:]*(?::\d*)?(?:/(?!/)[^?#@]*)?"
 ).fullmatch

@@ -30,7 +30,7 @@ FIRST_SOCKET = 5
 LENGTH = struct.Struct("!I")
 
 _file = re.compile(r"(?<=:)(privateKey|certKey|extraCertChain|dhParameters)=((?:\\.|[^:\\])+)")
-_systemd = re.compile(r"(?<![^:])systemd:.*", re.DOTALL)
+_systemd = re.compile(r"\A((?:haproxy:)*)systemd:.*", re.DOTALL)
 
 _STANDINS = {"AF_INET": "tcp:0", "AF_INET6": "tcp6:0", "AF_UNIX": "unix:adopted"}
 
@@ -94,7 +94,9 @@ def adopting(listen: Listen, socket: Socket, files: Mapping[str, bytes]) -> List
         return match[0] if content is None else f"{match[1]}={_in_memory(content) or match[2]}"
 
     description = _file.sub(held, listen.description)
-    return attrs.evolve(listen, description=_systemd.sub(_STANDINS[socket.family], description))
+    return attrs.evolve(
+        listen, description=_systemd.sub(rf"\1{_STANDINS[socket.family]}", description)
+    )
 
 
 def _in_memory(content: bytes) -> str:

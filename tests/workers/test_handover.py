@@ -84,6 +84,6 @@ class AdoptingTests(SynchronousTestCase):
             ("systemd:domain=INET:index=0", TCP, "tcp:0"),
             ("haproxy:systemd:domain=INET6:index=0", Socket("AF_INET6", 5), "haproxy:tcp6:0"),
             ("systemd:domain=UNIX:name=a", Socket("AF_UNIX", 5), "unix:adopted"),
-            ("unix:/run/systemd:x", TCP, "unix:/run/systemd:x"),
+            ("unix:systemd:mode=600", TCP, "unix:systemd:mode=600"),
         ):
             self.assertEqual(expected, self.description(text, {}, socket))
