@@ -93,10 +93,9 @@ def adopting(listen: Listen, socket: Socket, files: Mapping[str, bytes]) -> List
         content = files.get(unquoted(match[2]))
         return match[0] if content is None else f"{match[1]}={_in_memory(content) or match[2]}"
 
-    description = _file.sub(held, listen.description)
-    return attrs.evolve(
-        listen, description=_systemd.sub(rf"\1{_STANDINS[socket.family]}", description)
-    )
+    standin = _STANDINS.get(socket.family, "tcp:0")
+    description = _systemd.sub(rf"\1{standin}", _file.sub(held, listen.description))
+    return attrs.evolve(listen, description=description)
 
 
 def _in_memory(content: bytes) -> str:
