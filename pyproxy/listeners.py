@@ -1,4 +1,4 @@
-"""Listening ports: where they are, and that all of them are there or none.
+"""Listening ports: where they are, and that all of them are there or none; what is said of them.
 
 Knows nothing of what is served on them, so that a process which only holds the ports imports no
 more than this.
@@ -6,6 +6,7 @@ more than this.
 
 from __future__ import annotations
 
+import os
 from typing import Any, cast
 
 import attrs
@@ -74,6 +75,11 @@ def start_demo(reactor: Any, ports: Ports) -> Target:
     endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
     port = ports.listen(endpoint, demo_site(reactor))
     return parse_target(f"http://127.0.0.1:{cast(IPv4Address, port.getHost()).port}")
+
+
+def make_pseudonym() -> bytes:
+    """Return a name for ``Via`` that no other proxy has."""
+    return b"pyproxy-" + os.urandom(6).hex().encode("ascii")
 
 
 def announce(port: IListeningPort, listen: Listen, target: Target, config: Config) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,14 @@ from twisted.logger import Logger
 from pyproxy.config.schema import Config
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.site import ProxySite
-from pyproxy.listeners import Ports, announce, endpoint_of, start_demo, warn
+from pyproxy.listeners import (
+    Ports,
+    announce,
+    endpoint_of,
+    make_pseudonym,
+    start_demo,
+    warn,
+)
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.masking import Mask
 from pyproxy.policy.routing import Route, RoutingTable
@@ -64,11 +70,6 @@ class Share:
     pseudonym: bytes
     reactors: Sequence[object]
     count: Callable[[int], None]
-
-
-def make_pseudonym() -> bytes:
-    """Return a name for ``Via`` that no other proxy has."""
-    return b"pyproxy-" + os.urandom(6).hex().encode("ascii")
 
 
 class ProxyService(Service):

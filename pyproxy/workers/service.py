@@ -14,7 +14,14 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from pyproxy.config.schema import Config, Listen
-from pyproxy.listeners import Ports, announce, endpoint_of, start_demo, warn
+from pyproxy.listeners import (
+    Ports,
+    announce,
+    endpoint_of,
+    make_pseudonym,
+    start_demo,
+    warn,
+)
 from pyproxy.workers.handover import FIRST_SOCKET, Handover, Socket, read_files
 from pyproxy.workers.process import Running, WorkerProtocol, spawn
 from pyproxy.workers.supervisor import Supervisor
@@ -73,7 +80,7 @@ class WorkersService(Service):
         self._board = make_board(config.workers)
         self._handover = Handover(
             attrs.evolve(config, target=target),
-            b"pyproxy-" + os.urandom(6).hex().encode("ascii"),
+            make_pseudonym(),
             type(self._reactor).__module__,
             tuple(sockets),
             read_files(config.listen),
@@ -96,7 +103,8 @@ class WorkersService(Service):
         self, number: int, ready: Callable[[], None], ended: Callable[[str], None]
     ) -> Running:
         def end(how: str) -> None:
-            vacate(self._board, number)
+            if self._board >= 0:
+                vacate(self._board, number)
             ended(how)
 
         protocol = WorkerProtocol(number, self._handover, ready, end)
@@ -107,4 +115,10 @@ class WorkersService(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         ended = self._supervisor.stop()
         stopped: list[Deferred[Any]] = [ended, *self._ports.stop()]
-        return gatherResults(stopped, consumeErrors=True).addBoth(lambda result: result)
+        return gatherResults(stopped, consumeErrors=True).addBoth(self._stopped)
+
+    def _stopped(self, result: object) -> object:
+        board, self._board = self._board, -1
+        if board >= 0:
+            os.close(board)
+        return result
