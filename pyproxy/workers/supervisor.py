@@ -143,7 +143,9 @@ class Supervisor:
                 _log.warn("{who} {how}", who=_name(worker), how=how)
             self._look_for_end()
             return
-        if worker.state is State.STARTING and not self._served:
+        starting = worker.state is State.STARTING and not self._served
+        if starting and how != "was killed by SIGTERM":
+            # (Somebody who ends the whole group of processes does that too.)
             _log.critical(
                 "No worker has started yet, so nothing is served; what worker {number} said of the "
                 "cause stands above",
