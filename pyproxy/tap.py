@@ -182,11 +182,19 @@ def _giving_up(options: Options) -> Callable[[CannotListenError], None]:
 
 def _end_well_on_sigterm(reactor: IReactorCore) -> None:
     """Make SIGTERM an orderly end with status 0; twistd's own way is to die of the signal."""
+    begun = False
+
+    def end() -> None:
+        # A second signal may have come before the first could be handled.
+        nonlocal begun
+        if not begun:
+            begun = True
+            _log.info("Received SIGTERM, shutting down.")
+            reactor.stop()
 
     def stop(signal_number: int, frame: object) -> None:
-        # A second signal finds the end already under way.
+        # Also when the reactor has ended, and has given its handlers back, none may kill.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _log.info("Received SIGTERM, shutting down.")
-        cast(IReactorFromThreads, reactor).callFromThread(reactor.stop)
+        cast(IReactorFromThreads, reactor).callFromThread(end)
 
     signal.signal(signal.SIGTERM, stop)

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
@@ -23,7 +24,10 @@ ACCESS = "pyproxy.access"
 """The namespace whose lines do not tell which worker wrote them."""
 
 MAX_OUTPUT = 64 * 1024
-"""Octets of a line on a worker's standard output or error that are kept until it is whole."""
+"""Octets of a worker's standard output and error that wait for the rest of what it says."""
+
+PAUSE = 0.1
+"""Seconds after which what it said counts as whole: a traceback comes line by line."""
 
 _log = Logger("pyproxy")
 
@@ -33,11 +37,13 @@ class WorkerProtocol(ProcessProtocol):
 
     def __init__(
         self,
+        clock: IReactorTime,
         number: int,
         handover: bytes,
         ready: Callable[[], None],
         ended: Callable[[str], None],
     ) -> None:
+        self._clock = clock
         self._number = number
         # One for all workers, but for its number.
         self._handover = number.to_bytes(4, "big") + handover
@@ -45,6 +51,7 @@ class WorkerProtocol(ProcessProtocol):
         self._ended = ended
         self._records = RecordReader()
         self._said = b""
+        self._call: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Hand over.  The pipe stays open: its end tells the worker that there is no parent."""
@@ -62,19 +69,27 @@ class WorkerProtocol(ProcessProtocol):
                 relay(record, self._number)
 
     def _take_output(self, data: bytes) -> None:
-        said, newline, self._said = (self._said + data).rpartition(b"\n")
+        self._said += data
+        if self._call is not None:
+            call, self._call = self._call, None
+            call.cancel()
         if len(self._said) > MAX_OUTPUT:
-            said, self._said = said + newline + self._said, b""
-        self._tell(said)
+            self._tell()
+        else:
+            self._call = self._clock.callLater(PAUSE, self._tell)
 
-    def _tell(self, said: bytes) -> None:
+    def _tell(self) -> None:
+        call, self._call = self._call, None
+        if call is not None and call.active():
+            call.cancel()
+        said, self._said = self._said.strip(b"\n"), b""
         if said:
             text = said.decode("utf-8", "backslashreplace")
             _log.error("Worker {number} said: {text}", number=self._number, text=text)
 
     def processEnded(self, reason: Failure) -> None:
         """Tell how it ended; all that it said has come before."""
-        self._tell(self._said)
+        self._tell()
         self._ended(how_it_ended(reason.value))
 
 

@@ -107,7 +107,7 @@ class WorkersService(Service):
                 vacate(self._board, number)
             ended(how)
 
-        protocol = WorkerProtocol(number, self._handover, ready, end)
+        protocol = WorkerProtocol(self._reactor, number, self._handover, ready, end)
         return spawn(self._reactor, protocol, self._board, self._sockets)
 
     def stopService(self) -> Deferred[object]:

@@ -88,6 +88,7 @@ class End:
 
     def by_signal(self, number: int, frame: object) -> None:
         """Stop in the reactor's next turn, as a signal may come at any moment."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._reactor.callFromThread(self)
 
 

@@ -6,13 +6,14 @@ import sys
 from typing import Any
 
 from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
+from twisted.internet.task import Clock
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import LogLevel, eventAsText, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.workers.handover import FIRST_SOCKET, LOG, TALLY
-from pyproxy.workers.process import MAX_OUTPUT, Running, WorkerProtocol, spawn
+from pyproxy.workers.process import MAX_OUTPUT, PAUSE, Running, WorkerProtocol, spawn
 from pyproxy.workers.records import READY, Record
 
 
@@ -43,8 +44,9 @@ class WorkerProtocolTests(SynchronousTestCase):
             globalLogPublisher,
         )
         self.told: list[str] = []
+        self.clock = Clock()
         self.protocol = WorkerProtocol(
-            3, b"all of it", lambda: self.told.append("ready"), self.told.append
+            self.clock, 3, b"all of it", lambda: self.told.append("ready"), self.told.append
         )
         self.transport: Any = FakeTransport()
         self.protocol.makeConnection(self.transport)
@@ -69,18 +71,18 @@ class WorkerProtocolTests(SynchronousTestCase):
         return eventAsText(event, includeTimestamp=False)
 
     def test_output(self) -> None:
-        """What it writes besides is logged by whole lines, and in bounded pieces."""
-        for part in (b"Traceback\n  File", b" x\nKeyError\nand", b" more"):
+        """What it writes besides is logged together when it pauses, and in bounded pieces."""
+        for part in (b"Traceback\n  File", b" x\nKeyError\n"):
             self.protocol.childDataReceived(2, part)
-        self.protocol.childDataReceived(1, b"x" * MAX_OUTPUT)
+            self.clock.advance(PAUSE / 2)
+        self.assertEqual(0, len(list(self.observer)))
+        self.clock.advance(PAUSE)
+        self.protocol.childDataReceived(1, b"x" * (MAX_OUTPUT + 1))
         self.assertEqual(
-            [
-                "Worker 3 said: Traceback",
-                "Worker 3 said:   File x\nKeyError",
-                "Worker 3 said: and more" + "x" * MAX_OUTPUT,
-            ],
-            [formatEvent(event) for event in self.observer],
+            ["Worker 3 said: Traceback\n  File x\nKeyError", "Worker 3 said: xxx"],
+            [formatEvent(event).replace("x" * MAX_OUTPUT, "xx") for event in self.observer],
         )
+        self.assertEqual([], self.clock.getDelayedCalls())
 
     def test_end(self) -> None:
         """How it ended is told last, after the rest of what it said."""
@@ -93,6 +95,7 @@ class WorkerProtocolTests(SynchronousTestCase):
             ["was killed by SIGKILL", "exited with status 1", "was killed by signal 99"],
             self.told,
         )
+        self.assertEqual([], self.clock.getDelayedCalls())
 
 
 class SpawnTests(SynchronousTestCase):
@@ -112,7 +115,7 @@ class SpawnTests(SynchronousTestCase):
                 return FakeTransport()
 
         reactor = Reactor()
-        protocol = WorkerProtocol(1, b"sk-secret", lambda: None, lambda how: None)
+        protocol = WorkerProtocol(Clock(), 1, b"sk-secret", lambda: None, lambda how: None)
         process = spawn(reactor, protocol, 20, [30, 31])
         (_, executable, command), named = reactor.started
         self.assertEqual(sys.executable, executable)
