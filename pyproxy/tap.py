@@ -50,6 +50,7 @@ class Options(usage.Options):
             None,
             "Seconds between pings to both ends of a WebSocket; none by default.",
         ],
+        ["workers", None, "1", "Processes that share the listening sockets; auto: one a CPU."],
         [
             "upstream-ca",
             None,
@@ -160,12 +161,17 @@ def makeService(options: Options) -> IService:
     """Make the service that the options describe."""
     from twisted.internet import reactor
 
+    # Once the reactor runs its own handlers are in place, and this one can take SIGTERM over.
+    reactor.callWhenRunning(_end_well_on_sigterm, reactor)
+    config, give_up = options.config, _giving_up(options)
+    if config.workers > 1:
+        from pyproxy.workers.service import WorkersService
+
+        return WorkersService(config, reactor, give_up)
     from pyproxy.relay.transports import IProxyReactor
     from pyproxy.service import ProxyService
 
-    # Once the reactor runs its own handlers are in place, and this one can take SIGTERM over.
-    reactor.callWhenRunning(_end_well_on_sigterm, reactor)
-    return ProxyService(options.config, cast(IProxyReactor, reactor), _giving_up(options))
+    return ProxyService(config, cast(IProxyReactor, reactor), give_up)
 
 
 def _giving_up(options: Options) -> Callable[[CannotListenError], None]:
@@ -188,11 +194,19 @@ def _giving_up(options: Options) -> Callable[[CannotListenError], None]:
 
 def _end_well_on_sigterm(reactor: IReactorCore) -> None:
     """Make SIGTERM an orderly end with status 0; twistd's own way is to die of the signal."""
+    begun = False
+
+    def end() -> None:
+        # A second signal may have come before the first could be handled.
+        nonlocal begun
+        if not begun:
+            begun = True
+            _log.info("Received SIGTERM, shutting down.")
+            reactor.stop()
 
     def stop(signal_number: int, frame: object) -> None:
-        # A second signal finds the end already under way.
+        # Also when the reactor has ended, and has given its handlers back, none may kill.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _log.info("Received SIGTERM, shutting down.")
-        cast(IReactorFromThreads, reactor).callFromThread(reactor.stop)
+        cast(IReactorFromThreads, reactor).callFromThread(end)
 
     signal.signal(signal.SIGTERM, stop)

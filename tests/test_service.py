@@ -16,10 +16,11 @@ from zope.interface.verify import verifyObject
 
 from pyproxy.config.schema import Config, Listen
 from pyproxy.ingress.site import ProxySite
+from pyproxy.listeners import BACKLOG
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.forwarding import FieldRules
 from pyproxy.semantics.urls import parse_target
-from pyproxy.service import BACKLOG, ProxyService, route_of
+from pyproxy.service import ProxyService, route_of
 from tests.memory import CLIENT, EPHEMERAL_PORT, PROXY, Network
 
 TARGET = parse_target("http://127.0.0.1:9000/base")

@@ -21,7 +21,7 @@ from zope.interface.verify import verifyObject
 
 from pyproxy import __version__
 from pyproxy.config.schema import Config
-from pyproxy.config.values import MAX_VALUE_FILE_BYTES
+from pyproxy.config.values import MAX_VALUE_FILE_BYTES, usable_cpus
 from pyproxy.service import ProxyService
 from pyproxy.tap import Options, makeService
 
@@ -204,6 +204,12 @@ class GoodValuesTests(OptionsTestCase):
         """``--demo`` needs no target."""
         self.assertIsNone(configure("--demo").target)
 
+    def test_workers(self) -> None:
+        """One process unless more are asked for; ``auto`` is one for each usable CPU."""
+        self.assertEqual(1, configure(*TARGET).workers)
+        self.assertEqual(4, configure(*TARGET, "--workers", "4").workers)
+        self.assertEqual(usable_cpus(), configure(*TARGET, "--workers=auto").workers)
+
     def test_short_options(self) -> None:
         """-t, -p and -i."""
         config = configure("-t", "http://h/b", "-p", "0", "-i", "127.0.0.2", port="1")
@@ -247,6 +253,10 @@ class BadValuesTests(OptionsTestCase):
         ("--ws-ping", "0", "greater than 0"),
         ("--ws-ping", "inf", "greater than 0"),
         ("--upstream-ca", "/nonexistent.pem", "cannot be read"),
+        ("--workers", "0", "a number from 1 to 256, or `auto`"),
+        ("--workers", "257", "a number from 1 to 256"),
+        ("--workers", "two", "a number from 1 to 256"),
+        ("--workers", "1.5", "a number from 1 to 256"),
         ("--trust-proxy", "10.0.0.0/33", "CIDR block"),
         ("--trust-proxy", "proxy.example", "CIDR block"),
         ("--remove-header", "a b", "a field name"),
@@ -327,6 +337,14 @@ class BadValuesTests(OptionsTestCase):
         for value in ("", "8000x", "nonsense:1", "tcp:port", "unix"):
             text = self.refuse(*TARGET, f"--listen={value}")
             self.assertIn(f"--listen {value}: it has to be a Twisted endpoint such as tcp:", text)
+
+    def test_listen_shared(self) -> None:
+        """What several workers cannot share is refused; one process may have it."""
+        for value in ("stdio:", "haproxy:stdio:"):
+            text = self.refuse(*TARGET, f"--listen={value}", "--workers=2")
+            self.assertIn(f"--listen {value}: several workers cannot share it; use tcp:", text)
+            self.assertEqual(1, len(configure(*TARGET, f"--listen={value}").listen))
+        self.assertEqual(2, configure(*TARGET, "--listen=unix:stdio", "--workers=2").workers)
 
     def test_listen_and_port(self) -> None:
         """An endpoint says it all: port and interface beside it would be ignored."""
@@ -434,6 +452,24 @@ class PluginTests(TestCase):
         self.assertIsInstance(service, ProxyService)
         self.assertFalse(service.running)
 
+    def test_workers(self) -> None:
+        """With one process nothing of the workers is imported; with more nothing of the proxy."""
+        script = (
+            "import sys; from pyproxy.tap import Options, makeService; o = Options();"
+            "o.parseOptions(sys.argv[1:]); makeService(o);"
+            "print(*sorted(m for m in sys.modules if m in ('pyproxy.workers', 'pyproxy.service')))"
+        )
+        for count, imported in (("1", "pyproxy.service"), ("2", "pyproxy.workers")):
+            arguments = [*TARGET, "--port=0", f"--workers={count}"]
+            ended = subprocess.run(
+                [sys.executable, "-c", script, *arguments],
+                capture_output=True,
+                text=True,
+                check=True,
+                cwd=Path(__file__).parents[1],
+            )
+            self.assertEqual(imported, ended.stdout.strip())
+
     def test_version(self) -> None:
         """``--version`` shows the version of the proxy, not Twisted's."""
         shown = subprocess.run(
@@ -458,6 +494,6 @@ class PluginTests(TestCase):
             *("connect-timeout", "first-byte-timeout", "idle-timeout", "upload-timeout"),
             *("client-timeout", "max-body", "upstream-ca", "upstream-insecure", "demo"),
             *("ws-max-message", "ws-idle-timeout", "ws-ping"),
-            *("version", "open"),
+            *("version", "open", "workers"),
         ):
             self.assertIn(f"--{option}", text)

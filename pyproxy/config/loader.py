@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 
@@ -28,6 +28,7 @@ REMOVING_OPTIONS = frozenset({"remove-header", "remove-response-header"})
 """Options of whose values an error repeats what stands before a colon."""
 
 _tcp_endpoint = re.compile(r"(?:tcp6?|ssl):(?:port=)?([0-9]+)(?::|\Z)").match
+_is_stdio = re.compile(r"(?:haproxy:)*stdio(?::|\Z)").match
 _has_no_secret = re.compile(
     r"(?:[A-Za-z0-9+.-]*://)?[^/?#@:]*(?::\d*)?(?:/(?!/)[^?#@]*)?"
 ).fullmatch
@@ -85,7 +86,9 @@ class Loader:
             insecure=bool(self._options["upstream-insecure"]),
             stream_hints=not self._options["no-stream-hints"],
             access_log=not self._options["no-access-log"],
+            workers=self._one("workers", values.parse_workers, 1),
         )
+        self._check_sharing(config)
         self._guard_secrets(config)
         if self._errors:
             raise ConfigError(self._errors)
@@ -228,6 +231,13 @@ class Loader:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((interface, port))
 
+    def _check_sharing(self, config: Config) -> None:
+        """Refuse a place to listen that several processes cannot have together."""
+        for listen in config.listen:
+            if config.workers > 1 and _is_stdio(listen.description or ""):
+                why = "several workers cannot share it; use tcp: or unix:, or --workers 1"
+                self._wrong("listen", listen.description, why)
+
     def _guard_secrets(self, config: Config) -> None:
         """Keep a proxy that holds a key from being an open proxy by accident."""
         if not config.secrets or self._options["open"]:
@@ -242,8 +252,10 @@ class Loader:
                 )
 
 
-def _authorities(path: str) -> Any:
+def _authorities(path: str) -> bytes:
     # Imported only where it is asked for; see ``ForwardingAgent``.
     from pyproxy.upstream.trust import read_authorities
 
-    return read_authorities(values.read_pem(Path(path)))
+    pem = values.read_pem(Path(path))
+    read_authorities(pem)
+    return pem

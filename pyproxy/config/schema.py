@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
 from pyproxy.config.values import is_loopback, listens_on_loopback
@@ -41,7 +39,8 @@ class Config:
         prefix: as ``PathMapping`` has it.
         client_limit: seconds for the head of a request, and for an idle connection.
         secrets: octets of injected credentials; they are masked wherever they would show.
-        authorities: the trust root of --upstream-ca, None for the system's.
+        authorities: the PEM text of --upstream-ca, None for the system's.
+        workers: processes that share the listening sockets.
     """
 
     target: Target | None
@@ -55,7 +54,8 @@ class Config:
     trust_unix: bool = False
     limits: Limits = Limits()
     client_limit: float = 60.0
-    authorities: Any = None
+    authorities: bytes | None = None
     insecure: bool = False
     stream_hints: bool = True
     access_log: bool = True
+    workers: int = 1

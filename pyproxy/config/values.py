@@ -6,6 +6,7 @@ secret.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
@@ -23,6 +24,9 @@ MAX_SECONDS = 1e9
 
 MAX_VALUE_FILE_BYTES = 64 * 1024
 """Octets of a file whose content becomes a field's value."""
+
+MAX_WORKERS = 256
+"""More processes than any machine has use for here; a typing error is told instead of started."""
 
 _size = re.compile(r"([0-9]{1,15}) ?(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE).fullmatch
 _decimal = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:e[0-9]{1,2})?").fullmatch
@@ -46,6 +50,22 @@ def parse_port(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,5}", text) is None or int(text) > 65535:
         raise ValueError("it has to be a number from 0 to 65535")
     return int(text)
+
+
+def parse_workers(text: str) -> int:
+    """Parse a number of processes; ``auto`` is one for each CPU that this one may use."""
+    if text == "auto":
+        return min(usable_cpus(), MAX_WORKERS)
+    if re.fullmatch(r"[0-9]{1,4}", text) is None or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"it has to be a number from 1 to {MAX_WORKERS}, or `auto`")
+    return int(text)
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def parse_interface(text: str) -> str:

@@ -38,6 +38,7 @@ class ProxySite(server.Site):
         silence_limit: seconds that a client may acknowledge nothing.
         closing: no response keeps its connection any more.
         logs: there is an access log.
+        count: is told how many connections are open, whenever that changes; None for nobody.
     """
 
     noisy = False
@@ -58,6 +59,7 @@ class ProxySite(server.Site):
         self.client_limit = client_limit
         self.silence_limit = silence_limit
         self.closing = False
+        self.count: Callable[[int], None] | None = None
         self._all_gone: Deferred[None] = Deferred()
         self._trusted = trusted
         self._trust_unix = trust_unix
@@ -80,10 +82,14 @@ class ProxySite(server.Site):
     def opened(self, connection: Channel | ClientWebSocket) -> None:
         """Take note of a connection."""
         self._connections.add(connection)
+        if self.count is not None:
+            self.count(len(self._connections))
 
     def closed(self, connection: Channel | ClientWebSocket) -> None:
         """Forget a connection."""
         self._connections.discard(connection)
+        if self.count is not None:
+            self.count(len(self._connections))
         if self.closing and not self._connections and not self._all_gone.called:
             self._all_gone.callback(None)
 

@@ -34,6 +34,7 @@ DEFAULTS: dict[str, object] = {
     "ws-idle-timeout": None,
     "ws-ping": None,
     "upstream-ca": None,
+    "workers": "1",
     "preserve-host": 0,
     "upstream-insecure": 0,
     "demo": 0,
