@@ -38,6 +38,7 @@ MEASURES: tuple[Measure, ...] = (*USUAL, *soak.MEASURES)
 
 QUICK = Sizes(
     seconds=1,
+    settle=0,
     soak_seconds=5,
     streams=20,
     few_streams=5,

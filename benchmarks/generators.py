@@ -107,8 +107,8 @@ def drive_requests(job: Job, process: Running | None, directory: Path) -> Sample
         return drive(job, process)
     script = directory / "request.lua"
     script.write_text(_wrk_script(job))
-    warm_up = attrs.evolve(job, seconds=1)
-    _run_wrk(wrk, warm_up, script)
+    if job.settle:
+        _run_wrk(wrk, attrs.evolve(job, seconds=job.settle), script)
     before = _cpu_us(process)
     result = _run_wrk(wrk, job, script)
     result["cpu_us"] = _cpu_us(process) - before

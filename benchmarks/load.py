@@ -139,9 +139,12 @@ class Client(asyncio.Protocol):
         raise NotImplementedError
 
     def head_received(self, start_line: bytes, fields: dict[bytes, bytes]) -> None:
-        """Accept 200 and nothing else."""
+        """Accept 200 and nothing else.
+
+        Raises: ValueError, so that nothing of another answer is counted.
+        """
         if start_line[9:12] != b"200":
-            self.wrong()
+            raise ValueError(start_line)
 
     def content_received(self, data: bytes) -> None:
         """Take a piece of content."""

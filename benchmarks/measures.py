@@ -45,6 +45,9 @@ class Sizes:
     """How long and how broad the measures are."""
 
     seconds: float = 3.0
+    settle: float = 1.0
+    """Seconds of short requests before the measured time."""
+
     soak_seconds: float = 60.0
     streams: int = 200
     few_streams: int = 20
@@ -163,7 +166,7 @@ class Requests:
         self.check(port)
 
     def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
-        job = attrs.evolve(self.job, port=subject.port, seconds=sizes.seconds)
+        job = attrs.evolve(self.job, port=subject.port, seconds=sizes.seconds, settle=sizes.settle)
         sample = drive_requests(job, subject.process, subject.directory)
         return {
             "rate": sample.messages / sample.seconds,
@@ -189,7 +192,11 @@ class Latency:
         verify.small(port)
 
     def run(self, subject: Subject, sizes: Sizes, direct: Values) -> Values:
-        job = Job("transfer", subject.port, 1, "/small", sizes.seconds, answer_length=len(SMALL))
+        job = Job(
+            *("transfer", subject.port, 1, "/small", sizes.seconds),
+            answer_length=len(SMALL),
+            settle=sizes.settle,
+        )
         sample = drive_requests(job, subject.process, subject.directory)
         return {**added(sample, direct), "errors": sample.errors}
 

@@ -113,6 +113,7 @@ def write_upstream(directory: Path, origin: int, port: int) -> None:
     answer = f'return 200 "{small}";'
     fields = "\n".join(f'add_header {name} "{value}";' for name, value in RESPONSE_FIELDS.items())
     server = f"""root {directory};
+        open_file_cache max=16;
         location = /small {{ default_type text/plain; {answer} }}
         location = /post {{ default_type text/plain; {answer} }}
         location = /own {{ default_type text/plain; return 200 "$arg_mark {small}"; }}

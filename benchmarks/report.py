@@ -107,7 +107,7 @@ def table(results: Results, measures: Sequence[Measure], systems: Sequence[str])
 
 def judged(results: Results, measures: Sequence[Measure]) -> list[Judged]:
     """Return the targets of the measures that were asked for, beside what was measured."""
-    names = {measure.name for measure in measures} - results.skipped.keys()
+    names = {measure.name for measure in measures}
     return [judge(one, SUBJECT, results.median) for one in TARGETS if one.measure in names]
 
 

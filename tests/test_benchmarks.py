@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from xml.etree import ElementTree
 
@@ -10,11 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks import plot, report, targets
 from benchmarks.__main__ import MEASURES, USUAL, plan
+from benchmarks.load import Client, Flood, Job, Soak, Tally
 from benchmarks.measures import Measure
 from benchmarks.payloads import EVENT_LENGTH, EVENT_MARK, FLOOD_EVENTS, KIB, event, own_answer
 from benchmarks.systems import SYSTEMS
 from benchmarks.targets import HOLDS, MISSED, TARGETS, UNKNOWN, Bound, Target, judge
-from benchmarks.upstream import FLOOD_BATCH
+from benchmarks.upstream import EVENTS_HEAD, FLOOD_BATCH
 
 SMALL: Measure = next(measure for measure in MEASURES if measure.name == "small")
 MEMORY: Measure = next(measure for measure in MEASURES if measure.name == "memory")
@@ -259,3 +261,71 @@ class PayloadTests(SynchronousTestCase):
     def test_soaked_answers_differ(self) -> None:
         """The answer to one request of a soak is wrong for every other one."""
         self.assertNotEqual(own_answer("1-23"), own_answer("12-3"))
+
+
+class Wire(asyncio.Transport):
+    """Keep what a client writes, and whether it gave up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.aborted = False
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Take the limits; nothing is ever full here."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class LoadTests(SynchronousTestCase):
+    """The load counts what came, and nothing else."""
+
+    def connected(self, kind: type[Client]) -> tuple[Client, Wire]:
+        """Return a client whose connection was just made."""
+        client = kind(Job("soak", 80, 1, "/own"), 7, Tally(), lambda number: None)
+        wire = Wire()
+        client.connection_made(wire)
+        return client, wire
+
+    def answer(self, mark: str) -> bytes:
+        """Return a response to the request of a mark."""
+        content = own_answer(mark)
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
+
+    def test_own_answer(self) -> None:
+        """A client of a soak counts its own answer and asks for the next, until told not to."""
+        client, wire = self.connected(Soak)
+        client.data_received(self.answer("7-1"))
+        self.assertEqual((client.tally.sent, client.tally.messages), (2, 1))
+        self.assertIn(b"mark=7-2", wire.written[1])
+        client.tally.sending = False
+        client.data_received(self.answer("7-2"))
+        self.assertEqual((client.tally.sent, client.tally.messages), (2, 2))
+
+    def test_lost_answer(self) -> None:
+        """Somebody else's answer, an error and an answer that breaks off are not counted."""
+        good = self.answer("7-1")
+        for octets, aborts in (
+            (self.answer("6-1"), True),
+            (good.replace(b"200", b"502"), True),
+            (good[:-1], False),
+        ):
+            client, wire = self.connected(Soak)
+            client.data_received(octets)
+            self.assertEqual(wire.aborted, aborts)
+            client.connection_lost(None)
+            self.assertEqual((client.tally.sent, client.tally.messages), (1, 0))
+            self.assertEqual(client.tally.errors, 1)
+
+    def test_flood_in_pieces(self) -> None:
+        """Every event of a flood is counted once, wherever the reads end."""
+        octets = EVENTS_HEAD + FLOOD_BATCH + FLOOD_BATCH
+        for size in (1, 7, 4096, 65536, len(octets)):
+            client, _ = self.connected(Flood)
+            for at in range(0, len(octets), size):
+                client.data_received(octets[at : at + size])
+            self.assertEqual(client.tally.messages, 2 * FLOOD_EVENTS, size)
