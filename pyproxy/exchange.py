@@ -149,15 +149,14 @@ class Exchange:
             return
         # The connection is the pool's again.
         self._request = None
+        self._let_go()
         try:
             trailers = response.trailers
             if trailers:
                 trailers = self._route.to_client.trailers(trailers, response.options)
             self._client.finish_content(trailers)
         except Exception as cause:  # noqa: BLE001 - the unknown is logged at the end
-            self._end(cause)
-        else:
-            self._let_go()
+            self._tell(cause)
 
     def _switch(self, response: ForwardedResponse, reason: bytes, fields: Fields) -> None:
         """Make a WebSocket of both connections; with that the exchange is over."""
@@ -209,8 +208,8 @@ class Exchange:
         """Have nothing more to do with either side."""
         self._over = True
         self._sweeper.unwatch(self)
-        if self._response is not None and self._response.overhead:
-            self._client.discount(self._response.overhead)
+        if self._response is not None and self._download is not None:
+            self._client.note_sent(self._download.count - self._response.overhead)
         upload = self._client.upload
         if upload is not None:
             upload.fail = None
@@ -226,8 +225,11 @@ class Exchange:
         self._let_go()
         if self._request is not None:
             self._request.withdraw()
-        if self._left or cause is None:
-            return
+        if cause is not None and not self._left:
+            self._tell(cause)
+
+    def _tell(self, cause: BaseException) -> None:
+        """Say to the client what ended the exchange early."""
         error = self._failure or self._as_error(cause)
         if self._client.begun:
             self._client.abort(error)

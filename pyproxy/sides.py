@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -50,11 +51,12 @@ class ClientSide(Protocol):
     def begin(self, status: int, reason: bytes, fields: Fields, framing: Framing) -> None:
         """Send the head of the final response."""
 
-    def write_content(self, content: Octets) -> None:
-        """Send octets of content, which stand in their coding when that is chunked."""
+    @property
+    def write_content(self) -> Callable[[Octets], None]:
+        """What sends octets of content, in their coding when that is chunked; after ``begin``."""
 
-    def discount(self, octets: int) -> None:
-        """Take note that some of the octets that were written are no content."""
+    def note_sent(self, octets: int) -> None:
+        """Take note of how many octets of content were written."""
 
     def finish_content(self, trailers: Fields) -> None:
         """Send the end of the response."""

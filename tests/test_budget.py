@@ -13,16 +13,16 @@ import attrs
 import pyproxy
 from tests.memory import MemoryTransport, StageTestCase, request, response
 
-EXCHANGE_CALLS = 104
+EXCHANGE_CALLS = 83
 """Calls of functions for one small GET over kept connections: recorded, not wished for."""
 
-EXCHANGE_BUILTINS = 86
+EXCHANGE_BUILTINS = 68
 """Calls of functions written in C by those."""
 
-EVENT_CALLS = 11
+EVENT_CALLS = 7
 """Calls for one event of an event stream, from the upstream's read to the client's write."""
 
-EVENT_BUILTINS = 12
+EVENT_BUILTINS = 9
 
 _OURS = str(Path(pyproxy.__file__).parent)
 

@@ -333,6 +333,7 @@ class Client:
         self.request_id = "1"
         self.told: list[object] = []
         self.broken = ""
+        self.sent = 0
         self.source: IPushProducer | None = None
 
     def note(self, what: str, *facts: object) -> None:
@@ -354,9 +355,9 @@ class Client:
         """Note content."""
         self.note("write", bytes(content))
 
-    def discount(self, octets: int) -> None:
-        """Note how many octets were no content."""
-        self.note("discount", octets)
+    def note_sent(self, octets: int) -> None:
+        """Note how many octets of content were written."""
+        self.sent = octets
 
     def finish_content(self, trailers: Fields) -> None:
         """Note the end."""

@@ -5,6 +5,7 @@ Owns how a response is framed towards the client.  Must not know what the respon
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from io import BytesIO
 from typing import Any, Protocol, cast
@@ -37,6 +38,10 @@ MAX_COLLECTED_BYTES = 1024 * 1024
 """Content that is collected for a mounted resource which does not stream: a form, no upload."""
 
 _NO_HEAD = RequestHead(b"", b"", 1, [])
+
+
+def _drop(content: Octets) -> None:
+    """Send nothing: the response has no content."""
 
 
 class Ending(Protocol):
@@ -92,7 +97,7 @@ class ClientRequest(server.Request):
         self.began_at = channel.site.reactor.seconds() if channel.site.logs else 0.0
         self.takes_chunks = self.head.minor_version == 1
         self._chunked = False
-        self._coded = True
+        self.write_content: Callable[[Octets], None] = channel.send
         self._delimited = True
         self._without_content = self.head.method == b"HEAD"
         self._persists = channel.persists
@@ -121,12 +126,15 @@ class ClientRequest(server.Request):
         if framing.kind is Kind.CHUNKED or framing.kind is Kind.UNTIL_CLOSE:
             if minor == 1:
                 self._chunked = True
-                self._coded = framing.kind is Kind.CHUNKED
+                if framing.kind is Kind.UNTIL_CLOSE:
+                    self.write_content = self._write_chunk
                 fields.append((b"Transfer-Encoding", b"chunked"))
             else:
                 self._delimited = self._persists = False
         elif framing.kind is Kind.NONE:
             self._without_content = True
+        if self._without_content:
+            self.write_content = _drop
         if self.channel.site.closing or (self.upload is not None and not self.upload.complete):
             self._persists = False
         if not self._persists:
@@ -135,16 +143,13 @@ class ClientRequest(server.Request):
             fields.append((b"Connection", b"keep-alive"))
         self.channel.send(write_head(b"HTTP/1.1 %d %b" % (status, reason), fields))
 
-    def write_content(self, content: Octets) -> None:
-        """Send octets of content, which stand in their coding when that is chunked."""
-        if not self._without_content:
-            self.sentLength += len(content)
-            self.channel.send(content if self._coded else chunk(content))
+    def _write_chunk(self, content: Octets) -> None:
+        self.channel.send(chunk(content))
 
-    def discount(self, octets: int) -> None:
-        """Take note that some of the octets that were written are no content."""
+    def note_sent(self, octets: int) -> None:
+        """Take note of how many octets of content were written."""
         if not self._without_content:
-            self.sentLength -= octets
+            self.sentLength = octets
 
     def finish_content(self, trailers: Fields) -> None:
         """Send the end of the response."""
@@ -178,6 +183,7 @@ class ClientRequest(server.Request):
         reason = error.title.encode("ascii")
         self.begin(error.status, reason, fields, Framing(Kind.LENGTH, len(content)))
         self.write_content(content)
+        self.note_sent(len(content))
         self.finish_content([])
 
     def abort(self, error: ProxyError) -> None:

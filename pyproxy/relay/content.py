@@ -168,8 +168,9 @@ class Upload:
 class ContentSink(Protocol):
     """The client's side of a response's content."""
 
-    def write_content(self, content: Octets) -> None:
-        """Send octets of content."""
+    @property
+    def write_content(self) -> Callable[[Octets], None]:
+        """What sends octets of content."""
 
     def flow_from(self, source: IPushProducer | None) -> None:
         """Name who has to pause when the client's transport is full; None for nobody."""

@@ -196,7 +196,7 @@ class CodedReader(_Reader):
             return data
         if self._kept:
             data, self._kept = self._kept + data, b""
-        elif self._is_small(data):
+        elif len(data) < LARGE_CHUNK_BYTES or self._is_small(data):
             data = bytes(data)
         pieces: list[Octets] = []
         given, stop, position = self._follow(data, pieces)
@@ -217,6 +217,8 @@ class CodedReader(_Reader):
         while position >= 0 and self._state is not _Chunked.TRAILERS:
             if self._state is _Chunked.SIZE:
                 stop = self._whole_chunks(data, position)
+                if stop == len(data):
+                    break
                 position = self._size(data, stop)
                 if position < 0 or not self._remaining:
                     break

@@ -338,7 +338,8 @@ class Connection(Protocol):
         content = self._undelivered
         if content:
             self._undelivered = b""
-            self._pass_on(receiver, content)
+            octets = content if self._takes_views else bytes(content)
+            receiver.dataReceived(octets)  # type: ignore[arg-type]
         reader = self._reader
         if self._ended is not None:
             receiver.connectionLost(self._ended)
@@ -346,10 +347,6 @@ class Connection(Protocol):
             self._end_response(reader)
         else:
             self._flow.release(Hold.UNCLAIMED)
-
-    def _pass_on(self, receiver: IProtocol, content: Octets) -> None:
-        octets = content if self._takes_views else bytes(content)
-        receiver.dataReceived(octets)  # type: ignore[arg-type]
 
     def _read_content(self, data: Octets) -> None:
         reader, receiver = self._reader, self._receiver
@@ -364,7 +361,10 @@ class Connection(Protocol):
             self._undelivered = bytes(self._undelivered) + content
             return
         if content:
-            self._pass_on(receiver, content)
+            if self._takes_views:
+                receiver.dataReceived(content)  # type: ignore[arg-type]
+            else:
+                receiver.dataReceived(bytes(content))
         if reader.complete and self._reader is reader:
             self._end_response(reader)
 
