@@ -17,6 +17,7 @@ from twisted.python import usage
 from pyproxy import __version__
 from pyproxy.config.loader import ConfigError, Loader
 from pyproxy.config.schema import Config
+from pyproxy.descriptors import raise_descriptor_limit
 
 _log = Logger("pyproxy")
 
@@ -163,6 +164,7 @@ def makeService(options: Options) -> IService:
 
     # Once the reactor runs its own handlers are in place, and this one can take SIGTERM over.
     reactor.callWhenRunning(_end_well_on_sigterm, reactor)
+    raise_descriptor_limit()
     config, give_up = options.config, _giving_up(options)
     if config.workers > 1:
         from pyproxy.workers.service import WorkersService

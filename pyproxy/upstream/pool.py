@@ -11,10 +11,11 @@ import attrs
 from pyproxy.relay.limits import Sweeper
 from pyproxy.upstream.connection import Connection
 
-MAX_IDLE_CONNECTIONS = 256
+MAX_IDLE_CONNECTIONS = 4096
 """Idle connections kept per origin: what a burst of as many exchanges leaves behind.
 
-Busy connections are as many as there are exchanges.
+Busy connections are as many as there are exchanges.  With 2,000 clients and a bound of 256 most
+exchanges opened a connection: 430 us of CPU a request instead of 220.
 """
 
 IDLE_SECONDS = 30.0

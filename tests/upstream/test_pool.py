@@ -57,7 +57,7 @@ class PoolTests(SynchronousTestCase):
             self.pool.put(connection)
         self.assertEqual(3, self.pool.size)
         self.assertEqual([False] * 3 + [True], [self.closed(one) for one in kept])
-        self.assertLessEqual(MAX_IDLE_CONNECTIONS, 1024)
+        self.assertLessEqual(MAX_IDLE_CONNECTIONS, 4096)
 
     def test_idle_limit(self) -> None:
         """What was idle for too long is closed; the time begins anew with every use."""
