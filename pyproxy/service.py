@@ -31,8 +31,9 @@ from pyproxy.semantics.secrets import SecretMask
 from pyproxy.semantics.to_client import ResponseForwarding
 from pyproxy.semantics.to_upstream import RequestForwarding
 from pyproxy.semantics.urls import PathMapping, Target
-from pyproxy.upstream.agent import ForwardingAgent, Trust
+from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
+from pyproxy.upstream.opening import Trust
 
 _log = Logger("pyproxy")
 

@@ -6,21 +6,10 @@ this one is what the invariants need.  Spec: RFC 9110 9.2.2, RFC 9112 9.3.1.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import attrs
-from twisted.internet import defer, error
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    wrapClientTLS,
-)
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
@@ -28,15 +17,10 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from pyproxy.errors import (
-    ConnectFailed,
-    ConnectionRefused,
     ConnectionTerminated,
-    ConnectTimeout,
     InternalError,
-    NameNotResolved,
     ProxyError,
 )
-from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
@@ -46,23 +30,16 @@ from pyproxy.semantics.urls import Origin, parse_target
 from pyproxy.sides import ForwardedResponse as Response
 from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.connection import Connection
+from pyproxy.upstream.opening import Opener, Trust
 from pyproxy.upstream.pool import Pool
 
 if TYPE_CHECKING:
-    from pyproxy.upstream.websocket import UpstreamWebSocketFactory
+    pass
 
 _log = Logger()
 
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 """Methods whose request may arrive twice.  Spec: RFC 9110 9.2.2."""
-
-
-@attrs.frozen
-class Trust:
-    """Whom TLS connections accept.  Attributes: as the arguments of ``trust.client_creator``."""
-
-    authorities: Any = None
-    insecure: bool = False
 
 
 class Awaited:
@@ -96,6 +73,15 @@ class Awaited:
         self.response.errback(error)
 
 
+@attrs.frozen(eq=False)
+class _Upstream:
+    """What is kept for an origin: its idle connections, and what opens more."""
+
+    origin: Origin
+    pool: Pool
+    opener: Opener
+
+
 @implementer(IAgent)
 @attrs.define(eq=False)
 class ForwardingAgent:
@@ -105,11 +91,8 @@ class ForwardingAgent:
     _sweeper: Sweeper
     _connect_limit: float
     _trust: Trust = attrs.Factory(Trust)
-    _pools: dict[Origin, Pool] = attrs.Factory(dict)
-    _creators: dict[str, IOpenSSLClientConnectionCreator] = attrs.Factory(dict)
-    _websockets: dict[Origin, UpstreamWebSocketFactory] = attrs.Factory(dict)
-    _last_origin: Origin | None = None
-    _last_pool: Pool = attrs.field(init=False)
+    _upstreams: dict[Origin, _Upstream] = attrs.Factory(dict)
+    _last: _Upstream | None = None
 
     def send(self, request: UpstreamRequest) -> None:
         """Send a request; who asks is told of the response, or why there is none.
@@ -117,12 +100,12 @@ class ForwardingAgent:
         A request goes out a second time only when the first went to a kept connection that closed
         without an octet of reply, the method is idempotent and there is no content.
         """
-        pool = self._pool(request.origin)
-        connection = pool.take()
+        upstream = self._upstream(request.origin)
+        connection = upstream.pool.take()
         if connection is not None:
             connection.send(request)
         else:
-            self._send_on_new(request, pool)
+            self._send_on_new(request, upstream.opener)
 
     def _unanswered(
         self, connection: Connection, request: UpstreamRequest, reason: ProxyError
@@ -136,13 +119,13 @@ class ForwardingAgent:
             and request.method in IDEMPOTENT
             and request.content is None
         ):
-            self._send_on_new(request, self._pool(request.origin))
+            self._send_on_new(request, self._upstream(request.origin).opener)
         else:
             request.asking.unanswered(reason)
 
-    def _send_on_new(self, request: UpstreamRequest, pool: Pool) -> None:
+    def _send_on_new(self, request: UpstreamRequest, opener: Opener) -> None:
         """Open a connection and send a request on it."""
-        opening = Deferred.fromCoroutine(self._connect(request.origin, pool))
+        opening = Deferred.fromCoroutine(opener.open())
         request.opening = opening
 
         def opened(connection: Connection) -> None:
@@ -192,96 +175,27 @@ class ForwardingAgent:
 
     def close(self) -> None:
         """Close every kept connection."""
-        for pool in self._pools.values():
-            self._sweeper.unwatch(pool)
-            pool.close()
+        for upstream in self._upstreams.values():
+            self._sweeper.unwatch(upstream.pool)
+            upstream.pool.close()
 
-    def _pool(self, origin: Origin) -> Pool:
-        if origin is self._last_origin:
+    def _upstream(self, origin: Origin) -> _Upstream:
+        last = self._last
+        if last is not None and origin is last.origin:
             # Mostly there is one; to hash an origin takes a call.
-            return self._last_pool
-        pool = self._pools.get(origin)
-        if pool is None:
-            pool = self._pools[origin] = Pool(self._sweeper)
+            return last
+        upstream = self._upstreams.get(origin)
+        if upstream is None:
+            pool = Pool(self._sweeper)
             self._sweeper.watch(pool)
-        self._last_origin, self._last_pool = origin, pool
-        return pool
-
-    # opening connections
-
-    async def _connect(self, origin: Origin, pool: Pool) -> Connection:
-        """Open a connection.  Raises: ConnectFailed."""
-        opening = Deferred.fromCoroutine(self._open(origin, pool))
-        opening.addTimeout(self._connect_limit, self._reactor)
-        try:
-            return await opening
-        except (defer.TimeoutError, error.TimeoutError) as cause:
-            raise ConnectTimeout(
-                f"no connection to the upstream within {self._connect_limit:g} s"
-            ) from cause
-
-    def _endpoint(self, origin: Origin) -> IStreamClientEndpoint:
-        """Return where to connect; an address needs neither a resolver nor a second attempt."""
-        kind: Any = HostnameEndpoint
-        if isIPAddress(origin.host):
-            kind = TCP4ClientEndpoint
-        elif isIPv6Address(origin.host):
-            kind = TCP6ClientEndpoint
-        endpoint = kind(self._reactor, origin.host, origin.port, timeout=self._connect_limit)
-        return cast(IStreamClientEndpoint, endpoint)
-
-    def _creator(self, host: str) -> IOpenSSLClientConnectionCreator:
-        """Return what makes TLS connections to a host; reading authorities costs milliseconds."""
-        creator = self._creators.get(host)
-        if creator is None:
-            # Imported for https only: it costs 30 ms and 3 MiB.
-            from pyproxy.upstream.trust import client_creator
-
-            trust = self._trust
-            creator = client_creator(host, trust.authorities, trust.insecure)
-            self._creators[host] = creator
-        return creator
-
-    def _websocket(self, origin: Origin) -> RelayedEnd:
-        """Return a new upstream's end of a WebSocket."""
-        factory = self._websockets.get(origin)
-        if factory is None:
-            # Imported where it is asked for: autobahn costs 80 ms and 5 MiB.
-            from pyproxy.upstream.websocket import UpstreamWebSocketFactory
-
-            factory = self._websockets[origin] = UpstreamWebSocketFactory(origin, self._reactor)
-        return cast(RelayedEnd, factory.buildProtocol(None))
-
-    async def _open(self, origin: Origin, pool: Pool) -> Connection:
-        secure = origin.scheme == "https"
-        endpoint = self._endpoint(origin)
-        if secure:
-            endpoint = wrapClientTLS(self._creator(origin.host), endpoint)
-        make_websocket = partial(self._websocket, origin)
-        factory = Factory.forProtocol(
-            lambda: Connection(secure, pool.put, self._unanswered, make_websocket)
-        )
-        factory.noisy = False
-        try:
-            connection = cast(Connection, await endpoint.connect(factory))
-        except error.ConnectingCancelledError as cause:
-            raise CancelledError from cause
-        except error.ConnectionRefusedError as cause:
-            raise ConnectionRefused("the upstream refused the connection") from cause
-        except error.DNSLookupError as cause:
-            raise NameNotResolved("the upstream's name has no address") from cause
-        except error.TimeoutError:
-            raise
-        except (error.ConnectError, error.UserError, OSError) as cause:
-            raise ConnectFailed(
-                f"the upstream cannot be reached ({type(cause).__name__})"
-            ) from cause
-        try:
-            return await connection.ready
-        except CancelledError:
-            raise
-        except Exception as cause:
-            from pyproxy.upstream.trust import explain_tls
-
-            refusal = getattr(connection.transport, "certificate_refusal", None)
-            raise explain_tls(Failure(cause), refusal) from cause
+            opener = Opener(
+                origin,
+                self._reactor,
+                self._connect_limit,
+                self._trust,
+                pool.put,
+                self._unanswered,
+            )
+            upstream = self._upstreams[origin] = _Upstream(origin, pool, opener)
+        self._last = upstream
+        return upstream

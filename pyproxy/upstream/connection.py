@@ -321,6 +321,8 @@ class Connection(Protocol):
         self._state = State.RECEIVING
         self._reader = reader
         self._response = response = ForwardedResponse(self, head, framing, options, reader)
+        # It will not be sent again, and a stream may stay open for long: half a KiB of each.
+        request.fields = []
         request.asking.responded(response)
         if self._receiver is None and self._reader is reader:
             # The place of a view will be used again.

@@ -41,7 +41,8 @@ from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.urls import Origin
 from pyproxy.sides import ForwardedResponse
-from pyproxy.upstream.agent import Awaited, ForwardingAgent, Trust
+from pyproxy.upstream.agent import Awaited, ForwardingAgent
+from pyproxy.upstream.opening import Trust
 from pyproxy.upstream.trust import read_authorities
 from tests.memory import OK, UPSTREAM_PORT, Stage, StageTestCase
 from tests.upstream.test_connection import Content
