@@ -593,6 +593,10 @@ class ScriptedUpstream:
 # -- the process ------------------------------------------------------------------------------
 
 
+REACTOR = [f"--reactor={name}"] if (name := os.environ.get("PYPROXY_LIVE_REACTOR")) else []
+"""With this variable every live test runs on another reactor than the default one."""
+
+
 class Proxy:
     """A ``twistd -n pyproxy`` process with its log.
 
@@ -631,6 +635,7 @@ class Proxy:
                 str(twistd),
                 "-n",
                 "--pidfile=",
+                *REACTOR,
                 "pyproxy",
                 *self._arguments,
             ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -240,15 +241,19 @@ class SignalTests(unittest.TestCase):
 class ReactorTests(TemporaryDirectoryTestCase):
     """Other reactors than the default one serve too."""
 
-    def serve_with(self, reactor: str) -> None:
-        """Serve a request and a stream, notice a client's leaving, and end in order."""
+    def serve_with(self, reactor: str | None) -> str:
+        """Serve a request and a stream, notice a client's leaving, and end in order.
+
+        Returns: what was logged.
+        """
+        chosen = [] if reactor is None else [f"--reactor={reactor}"]
         log = Path(self.directory, "the.log")
         with (
             ScriptedUpstream() as upstream,
             subprocess.Popen(
                 [
                     *(sys.executable, str(TWISTD), "-n", "--pidfile=", f"--logfile={log}"),
-                    *(f"--reactor={reactor}", "pyproxy", "--port=0", "--target", upstream.url),
+                    *(*chosen, "pyproxy", "--port=0", "--target", upstream.url),
                 ],
                 cwd=self.directory,
                 env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
@@ -261,7 +266,10 @@ class ReactorTests(TemporaryDirectoryTestCase):
                 self.assertEqual(0, process.wait(PATIENCE), log.read_text())
             finally:
                 process.kill()
-        self.assertNotIn("Traceback", log.read_text())
+        logged = log.read_text()
+        log.unlink()
+        self.assertNotIn("Traceback", logged)
+        return logged
 
     def _check_serving(self, log: Path, upstream: ScriptedUpstream) -> None:
         def port() -> int:
@@ -293,6 +301,39 @@ class ReactorTests(TemporaryDirectoryTestCase):
     def test_poll(self) -> None:
         """``--reactor=poll``."""
         self.serve_with("poll")
+
+    @unittest.skipUnless(sys.platform == "linux", "epoll is Linux's")
+    def test_epoll(self) -> None:
+        """``--reactor=epoll`` is Twisted's own, and not ours."""
+        self.assertIn("EPollReactor", self.serve_with("epoll"))
+
+    @unittest.skipUnless(sys.platform == "linux", "epoll is Linux's")
+    def test_relay(self) -> None:
+        """``--reactor=relay`` is ours, and what runs unless another is asked for."""
+        self.assertIn("pyproxy.reactors.epoll.RelayReactor", self.serve_with("relay"))
+        self.assertIn("pyproxy.reactors.epoll.RelayReactor", self.serve_with(None))
+
+    @unittest.skipUnless(importlib.util.find_spec("uvloop"), "no uvloop")
+    def test_uvloop(self) -> None:
+        """``--reactor=uvloop``."""
+        self.assertIn("pyproxy.reactors.uvloop.UvloopReactor", self.serve_with("uvloop"))
+
+    def test_uvloop_is_not_there(self) -> None:
+        """Without uvloop that is said in a line."""
+        hidden = Path(self.directory, "uvloop.py")
+        hidden.write_text("raise ImportError('no uvloop here')")
+        path = os.pathsep.join((self.directory, str(CHECKOUT)))
+        ended = subprocess.run(
+            [sys.executable, str(TWISTD), "-n", "--reactor=uvloop", "pyproxy", "--demo"],
+            cwd=self.directory,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assertNotIn("Traceback", ended.stdout + ended.stderr)
+        self.assertIn("uvloop", ended.stdout + ended.stderr)
 
 
 def _text(path: Path) -> str:
