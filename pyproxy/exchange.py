@@ -1,4 +1,4 @@
-"""One request's story, from its head to the last octet of its response.
+"""One request, from its head to the last octet of its response.
 
 Owns the order of events, the lifetime that client and upstream share, and the time limits.  Must
 not know sockets or parsers: the two sides are seams.
@@ -36,14 +36,14 @@ from pyproxy.semantics.forwarding import (
 from pyproxy.semantics.framing import NO_CONTENT
 from pyproxy.semantics.handshake import SWITCH, opening_key, opens_websocket
 from pyproxy.semantics.messages import ResponseHead, noted_values
-from pyproxy.sides import ClientSide, ForwardedResponse, UpstreamRequest, UpstreamSide
+from pyproxy.sides import ClientSide, UpstreamRequest, UpstreamResponse, UpstreamSide
 
 
 @attrs.define(eq=False)
 class Exchange:
     """A request and its response.
 
-    It goes on by calls, not as a coroutine: that took 25 of the 100 us of a small exchange.
+    It goes on by calls, not as a coroutine; docs/adr/0007-small-exchange.rst has what that saves.
     """
 
     _client: ClientSide
@@ -58,7 +58,7 @@ class Exchange:
     _host: bytes = b""
     _interims: int = 0
     _request: UpstreamRequest | None = None
-    _response: ForwardedResponse | None = None
+    _response: UpstreamResponse | None = None
     _download: Download | None = None
     _seen: tuple[object, ...] = ()
     _since: float = 0.0
@@ -79,6 +79,7 @@ class Exchange:
             self._end(self._failure)
 
     def _forward(self) -> None:
+        """Find the route, refuse what may not pass, and send the request to the upstream."""
         client = self._client
         head, upload, options = client.head, client.upload, client.options
         opens = bool(options) and opens_websocket(head, options)
@@ -120,7 +121,7 @@ class Exchange:
             self._client.flow_from(self._request.connection.source)
         self._client.inform(head.status, to_client.reason(head.reason), fields)
 
-    def responded(self, response: ForwardedResponse) -> None:
+    def responded(self, response: UpstreamResponse) -> None:
         """Pass on the head of the final response, and let its content flow."""
         if self._over:
             return
@@ -158,7 +159,7 @@ class Exchange:
         except Exception as cause:  # noqa: BLE001 - the unknown is logged at the end
             self._tell(cause)
 
-    def _switch(self, response: ForwardedResponse, reason: bytes, fields: Fields) -> None:
+    def _switch(self, response: UpstreamResponse, reason: bytes, fields: Fields) -> None:
         """Make a WebSocket of both connections; with that the exchange is over."""
         upstream, octets = response.detach()
         self._request = None

@@ -1,12 +1,13 @@
-"""Listening ports: where they are, and that all of them are there or none; what is said of them.
+"""Listening ports: all of them are there, or none; and what is said of them.
 
-Knows nothing of what is served on them, so that a process which only holds the ports imports no
-more than this.
+Imports what is served only where the demo is asked for, so that a process which only holds the
+ports stays small.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
@@ -17,6 +18,7 @@ from twisted.internet.endpoints import (
     TCP6ServerEndpoint,
     serverFromString,
 )
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,6 +27,9 @@ from pyproxy.config.schema import Config, Listen
 from pyproxy.semantics.urls import Target, parse_target
 
 _log = Logger("pyproxy")
+
+GiveUp = Callable[[CannotListenError], None]
+"""Called when a port cannot be opened, before the error goes on."""
 
 BACKLOG = 1024
 """Connections that may wait to be accepted; Twisted's own default of 50 drops bursts.
@@ -39,6 +44,19 @@ def endpoint_of(reactor: Any, listen: Listen) -> IStreamServerEndpoint:
         return cast(IStreamServerEndpoint, serverFromString(reactor, listen.description))
     kind = TCP6ServerEndpoint if ":" in listen.interface else TCP4ServerEndpoint
     return kind(reactor, listen.port, BACKLOG, listen.interface)
+
+
+def all_or_nothing(listen: Callable[[], None], give_up: GiveUp) -> None:
+    """Open the ports of a service, or say why that cannot be and give up.
+
+    Raises: CannotListenError.
+    """
+    try:
+        listen()
+    except CannotListenError as error:
+        _log.critical("{error}; nothing was started", error=error)
+        give_up(error)
+        raise
 
 
 @attrs.define(eq=False)

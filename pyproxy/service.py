@@ -8,14 +8,15 @@ from typing import Any
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from pyproxy.config.schema import Config
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.site import ProxySite
 from pyproxy.listeners import (
+    GiveUp,
     Ports,
+    all_or_nothing,
     announce,
     endpoint_of,
     make_pseudonym,
@@ -86,7 +87,7 @@ class ProxyService(Service):
         self,
         config: Config,
         reactor: IProxyReactor,
-        give_up: Callable[[CannotListenError], None] = lambda error: None,
+        give_up: GiveUp = lambda error: None,
         share: Share | None = None,
     ) -> None:
         self._config = config
@@ -101,12 +102,7 @@ class ProxyService(Service):
     def privilegedStartService(self) -> None:
         """Listen, while the process still may bind low ports."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
-        try:
-            self._listen()
-        except CannotListenError as error:
-            _log.critical("{error}; nothing was started", error=error)
-            self._give_up(error)
-            raise
+        all_or_nothing(self._listen, self._give_up)
 
     def _listen(self) -> None:
         config, share = self._config, self._share

@@ -108,7 +108,7 @@ class Opening(Protocol):
         """Give it up; nobody is told anything more."""
 
 
-class ForwardedResponse(Protocol):
+class UpstreamResponse(Protocol):
     """What an exchange needs of the upstream's response: treq's response, and the wire's facts."""
 
     head: ResponseHead
@@ -133,7 +133,7 @@ class Asking(Protocol):
     def interim(self, head: ResponseHead) -> None:
         """Take an interim response."""
 
-    def responded(self, response: ForwardedResponse) -> None:
+    def responded(self, response: UpstreamResponse) -> None:
         """Take the final response; its head is there."""
 
     def unanswered(self, error: ProxyError) -> None:
@@ -146,6 +146,7 @@ class UpstreamRequest:
 
     Attributes:
         asking: who is told of the response, or that there is none.
+        fields: empty once the head of the response is there.
         content: what follows the head; content of UNKNOWN_LENGTH is sent in chunks.
         websocket_key: the key of an opening handshake, None for any other request.
         coded: chunked content of the response is wanted in its coding, without its last chunk.

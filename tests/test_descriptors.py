@@ -22,12 +22,12 @@ class DescriptorTests(SynchronousTestCase):
         """A lower soft limit is raised as far as anybody may."""
         most = MOST_DESCRIPTORS if self.hard == resource.RLIM_INFINITY else self.hard
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, most), self.hard))
-        self.assertEqual(most, raise_descriptor_limit())
+        raise_descriptor_limit()
         self.assertEqual((most, self.hard), resource.getrlimit(resource.RLIMIT_NOFILE))
 
     def test_never_lowered(self) -> None:
         """A limit that is there already stays."""
         raise_descriptor_limit()
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.assertEqual(before[0], raise_descriptor_limit())
+        raise_descriptor_limit()
         self.assertEqual(before, resource.getrlimit(resource.RLIMIT_NOFILE))

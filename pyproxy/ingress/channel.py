@@ -60,7 +60,7 @@ They are read at all only so that a client that leaves is noticed at once.
 """
 
 MAX_LINGER_BYTES = 64 * 1024 * 1024
-"""Octets that are read and dropped during that time; more is no accident."""
+"""Octets that are read and dropped of a client that was answered already; more is no accident."""
 
 
 class State(Enum):
@@ -182,6 +182,7 @@ class Channel(ChannelFace):
             self._flow.release(Hold.PIPELINE)
 
     def _read_head(self, data: bytes) -> None:
+        """Begin the request whose head is whole now; refuse what is none."""
         head = None
         try:
             found = self._heads.feed(data)

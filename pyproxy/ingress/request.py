@@ -73,7 +73,7 @@ class ClientRequest(server.Request):
     channel: ChannelSide  # type: ignore[assignment]
     site: SiteSide  # type: ignore[assignment]
     transport: StreamTransport  # type: ignore[assignment]
-    queued = 0
+    queued = 0  # twisted.web's finish() asks for it.
 
     def __init__(
         self, channel: ChannelSide, head: RequestHead | None, upload: Upload | None
@@ -117,7 +117,8 @@ class ClientRequest(server.Request):
     def begin(self, status: int, reason: bytes, fields: Fields, framing: Framing) -> None:
         """Send the head of the final response.
 
-        Args: fields without framing of the connection: Content-Length may be among them, and stays.
+        Args: fields without framing of the connection (Content-Length may be among them, and
+            stays); what this connection needs is appended to them.
         Spec: RFC 9112 6.1, 6.3, 9.3, 9.6.
         """
         self.begun = True

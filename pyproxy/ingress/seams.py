@@ -47,7 +47,7 @@ class SiteSide(Protocol):
 
     @property
     def forwards_all(self) -> bool:
-        """Whether nothing is mounted in the tree, so that it need not be walked."""
+        """Whether nothing is mounted: no tree is walked, and content may stay in its coding."""
 
     def getResourceFor(self, request: Any) -> Any:
         """Return the resource that serves a request."""

@@ -126,7 +126,7 @@ class ProxySite(server.Site):
 
     @property
     def forwards_all(self) -> bool:
-        """Whether nothing is mounted in the tree, so that it need not be walked."""
+        """Whether nothing is mounted: no tree is walked, and content may stay in its coding."""
         root: Any = self.resource
         return getattr(root, "streams", False) and not root.children
 

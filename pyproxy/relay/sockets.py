@@ -22,11 +22,15 @@ POLLRDHUP = getattr(select, "POLLRDHUP", 0)
 """Linux's sign that the peer sent a FIN; elsewhere only a reset is seen.  Spec: poll(2)."""
 
 
-def _descriptor(transport: StreamTransport) -> int:
-    """Return the file descriptor below a transport, through TLS; -1 once it is closed."""
+def _below_tls(transport: StreamTransport) -> StreamTransport:
     while ISSLTransport.providedBy(transport):
         transport = transport.transport
-    return transport.fileno()
+    return transport
+
+
+def _descriptor(transport: StreamTransport) -> int:
+    """Return the file descriptor below a transport, through TLS; -1 once it is closed."""
+    return _below_tls(transport).fileno()
 
 
 def _shows(transport: StreamTransport, events: int) -> bool:
@@ -91,8 +95,7 @@ def read_before_loss(transport: StreamTransport) -> None:
     A server that refuses an upload early answers and closes; the next write is then met by a reset,
     and Twisted would end the connection with the answer unread (RFC 9112 9.6).
     """
-    while ISSLTransport.providedBy(transport):
-        transport = transport.transport
+    transport = _below_tls(transport)
     write_some = getattr(transport, "writeSomeData", None)
     if write_some is None:
         return
@@ -115,8 +118,7 @@ def tune(transport: StreamTransport, seconds: float) -> None:
     that takes none, so many seconds.
     Spec: tcp(7), TCP_USER_TIMEOUT; RFC 5482.
     """
-    while ISSLTransport.providedBy(transport):
-        transport = transport.transport
+    transport = _below_tls(transport)
     if not ITCPTransport.providedBy(transport):
         return
     handle: socket.socket = transport.getHandle()  # type: ignore[attr-defined]

@@ -24,9 +24,6 @@ class StreamTransport(Protocol):
     def write(self, data: bytes) -> None:
         """Send octets in time."""
 
-    def writeSequence(self, data: list[bytes]) -> None:
-        """Send octets in time."""
-
     def pauseProducing(self) -> None:
         """Stop reading."""
 

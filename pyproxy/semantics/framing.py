@@ -1,4 +1,4 @@
-"""Framing: where a message's content ends, and how it is written.
+"""Framing: where a message's content ends.
 
 Owns Content-Length and Transfer-Encoding; the chunked coding itself is ``chunked``'s.  Whatever two
 parsers could read differently is refused.  Must not know sockets: readers take octets and give

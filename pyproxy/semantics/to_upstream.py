@@ -69,11 +69,7 @@ class RequestForwarding:
         """
         names = head.names
         asked = host if self.preserve_host and host else self.origin.authority
-        dropped = self._dropped
-        if options and options != KEEP_ALIVE:
-            dropped = dropped.union(options)
-        if head.minor_version == 0:
-            dropped = dropped | {b"expect"}
+        dropped = self._dropped_of(head, options)
         theirs: dict[bytes, list[bytes]] = {}
         if WRITTEN_BY_US.isdisjoint(head.noted) and b"_" not in b"".join(names):
             passing = head.fields
@@ -103,6 +99,15 @@ class RequestForwarding:
         if framing.kind is Kind.CHUNKED:
             kept.append((b"Transfer-Encoding", b"chunked"))
         return kept
+
+    def _dropped_of(self, head: RequestHead, options: list[bytes]) -> frozenset[bytes]:
+        """Return the names, in lower case, that do not pass."""
+        dropped = self._dropped
+        if options and options != KEEP_ALIVE:
+            dropped = dropped.union(options)
+        if head.minor_version == 0:
+            dropped = dropped | {b"expect"}
+        return dropped
 
     def _without_theirs(
         self, head: RequestHead

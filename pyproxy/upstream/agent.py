@@ -6,7 +6,7 @@ this one is what the invariants need.  Spec: RFC 9110 9.2.2, RFC 9112 9.3.1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -16,25 +16,17 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from pyproxy.errors import (
-    ConnectionTerminated,
-    InternalError,
-    ProxyError,
-)
+from pyproxy.errors import ConnectionTerminated, InternalError, ProxyError
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.fields import Fields, values
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.urls import Origin, parse_target
-from pyproxy.sides import ForwardedResponse as Response
-from pyproxy.sides import UpstreamRequest
+from pyproxy.sides import UpstreamRequest, UpstreamResponse
 from pyproxy.upstream.connection import Connection
 from pyproxy.upstream.opening import Opener, Trust
 from pyproxy.upstream.pool import Pool
-
-if TYPE_CHECKING:
-    pass
 
 _log = Logger()
 
@@ -59,12 +51,12 @@ class Awaited:
         content: IBodyProducer | None,
     ) -> None:
         self.request = UpstreamRequest(self, origin, method, target, fields, content)
-        self.response: Deferred[Response] = Deferred(lambda _: self.request.withdraw())
+        self.response: Deferred[UpstreamResponse] = Deferred(lambda _: self.request.withdraw())
 
     def interim(self, head: ResponseHead) -> None:
         """Drop it."""
 
-    def responded(self, response: Response) -> None:
+    def responded(self, response: UpstreamResponse) -> None:
         """Hand the response over."""
         self.response.callback(response)
 

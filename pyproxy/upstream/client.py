@@ -1,8 +1,8 @@
 """treq's client seam without treq's conveniences.
 
 ``treq.client.HTTPClient`` keeps one cookie jar for all, asks for gzip and decodes it, re-encodes
-URLs, upper-cases methods, follows redirects and buffers.  This client gives treq's response type
-over an agent that does none of that.
+URLs, upper-cases methods, follows redirects and buffers.  The agent below does none of that, and
+its responses are of treq's type.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pyproxy.upstream.agent import ForwardingAgent
 
 
 class ForwardingClient:
-    """Sends requests as they are; who asks gets treq responses (``response.ForwardedResponse``)."""
+    """treq's place in the chain: passes requests on to an agent as they are."""
 
     def __init__(self, agent: ForwardingAgent) -> None:
         self.send = agent.send

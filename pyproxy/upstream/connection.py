@@ -18,7 +18,6 @@ from twisted.internet.interfaces import (
     IPushProducer,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
@@ -122,7 +121,6 @@ class Connection(Protocol):
     transport: StreamTransport  # type: ignore[assignment]
     source: IPushProducer
     silent: Callable[[], bool]
-    _log = Logger()
 
     def __init__(
         self,
@@ -304,6 +302,7 @@ class Connection(Protocol):
         return end, octets
 
     def _begin_response(self, head: ResponseHead, rest: Octets) -> None:
+        """Tell who asks of the final response; its content waits until somebody receives it."""
         request = self._request
         if request is None:
             return

@@ -13,17 +13,11 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.semantics.fields import Fields
-from pyproxy.semantics.framing import Framing, Kind
+from pyproxy.semantics.framing import ContentReader, Framing, Kind
 from pyproxy.semantics.messages import ResponseHead
 
 _NO_COOKIES: Any = CookieJar()
 """The jar that treq's response type asks for; nothing is ever put into it."""
-
-
-class Coding(Protocol):
-    """What reads a response's content."""
-
-    overhead: int
 
 
 class ResponseSource(Protocol):
@@ -58,14 +52,14 @@ class ForwardedResponse(_Response):
         head: ResponseHead,
         framing: Framing,
         options: list[bytes],
-        coding: Coding | None = None,
+        reader: ContentReader | None = None,
     ) -> None:
         self.head = head
         self.framing = framing
         self.options = options
         self.trailers: Fields = []
         self._source = source
-        self._coding = coding
+        self._reader = reader
 
     @property
     def original(self) -> IResponse:  # type: ignore[override]
@@ -102,7 +96,7 @@ class ForwardedResponse(_Response):
     @property
     def overhead(self) -> int:
         """How many of the octets that were delivered are the coding's, and no content."""
-        return 0 if self._coding is None else self._coding.overhead
+        return 0 if self._reader is None else self._reader.overhead
 
     def setPreviousResponse(self, response: IResponse) -> None:
         """Refuse a history: nothing here follows redirects."""

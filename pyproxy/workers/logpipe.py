@@ -8,7 +8,6 @@ import time
 from threading import get_ident
 from typing import Any
 
-from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall, IWriteDescriptor
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from twisted.python.failure import Failure
@@ -88,11 +87,8 @@ class LogPipe:
         """Write what the pipe takes now, the rest when it takes more."""
         if self._call is not None:
             call, self._call = self._call, None
-            try:
+            if call.active():
                 call.cancel()
-            except (AlreadyCalled, AlreadyCancelled):
-                # It is this call that flushes.
-                pass
         self._write()
         if bool(self._rest) is not self._writing and not self._closed:
             self._writing = not self._writing

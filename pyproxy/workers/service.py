@@ -9,13 +9,14 @@ from typing import Any
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from pyproxy.config.schema import Config, Listen
 from pyproxy.listeners import (
+    GiveUp,
     Ports,
+    all_or_nothing,
     announce,
     endpoint_of,
     make_pseudonym,
@@ -46,7 +47,7 @@ class WorkersService(Service):
         self,
         config: Config,
         reactor: Any,
-        give_up: Callable[[CannotListenError], None] = lambda error: None,
+        give_up: GiveUp = lambda error: None,
     ) -> None:
         self._config = config
         self._reactor = reactor
@@ -60,12 +61,7 @@ class WorkersService(Service):
     def privilegedStartService(self) -> None:
         """Listen, while the process still may bind low ports and read keys."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
-        try:
-            self._listen()
-        except CannotListenError as error:
-            _log.critical("{error}; nothing was started", error=error)
-            self._give_up(error)
-            raise
+        all_or_nothing(self._listen, self._give_up)
 
     def _listen(self) -> None:
         config = self._config

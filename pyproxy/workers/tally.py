@@ -107,7 +107,7 @@ def take_turns(port: Any, reactor: Any, tally: Tally) -> None:
     accept = port.doRead
     waiting: list[IDelayedCall] = []
 
-    def do_read() -> None:
+    def accept_in_turn() -> None:
         if waiting:
             return
         if tally.is_ahead():
@@ -128,4 +128,4 @@ def take_turns(port: Any, reactor: Any, tally: Tally) -> None:
             port.startReading()
             take(BATCH)
 
-    port.doRead = do_read
+    port.doRead = accept_in_turn

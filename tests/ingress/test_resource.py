@@ -20,7 +20,7 @@ class PrefixResourceTests(StageTestCase):
         self.assertTrue(verifyObject(IResource, root))
         self.assertIsInstance(root, Resource)
 
-    def test_leaf(self) -> None:
+    def test_not_walked(self) -> None:
         """The tree is walked only once something is mounted (invariant 8)."""
         scene = self.stage()
         root: Any = scene.root

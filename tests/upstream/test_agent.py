@@ -40,7 +40,7 @@ from pyproxy.errors import (
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.urls import Origin
-from pyproxy.sides import ForwardedResponse
+from pyproxy.sides import UpstreamResponse
 from pyproxy.upstream.agent import Awaited, ForwardingAgent
 from pyproxy.upstream.opening import Trust
 from pyproxy.upstream.trust import read_authorities
@@ -149,7 +149,7 @@ class Told(Awaited):
         """Note it."""
         self.told.append(head.status)
 
-    def responded(self, response: ForwardedResponse) -> None:
+    def responded(self, response: UpstreamResponse) -> None:
         """Note it."""
         self.told.append(response.head.status)
 

@@ -5,6 +5,6 @@ from twisted.application.service import ServiceMaker
 pyproxy = ServiceMaker(
     "pyproxy",
     "pyproxy.tap",
-    "Streaming reverse proxy for HTTP and event streams.",
+    "Streaming reverse proxy for HTTP, event streams and WebSockets.",
     "pyproxy",
 )
