@@ -13,7 +13,7 @@ import attrs
 import pyproxy
 from tests.memory import MemoryTransport, StageTestCase, request, response
 
-EXCHANGE_CALLS = 84
+EXCHANGE_CALLS = 85
 """Calls of functions for one small GET over kept connections: recorded, not wished for."""
 
 EXCHANGE_BUILTINS = 68

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -312,28 +311,6 @@ class ReactorTests(TemporaryDirectoryTestCase):
         """``--reactor=relay`` is ours, and what runs unless another is asked for."""
         self.assertIn("pyproxy.reactors.epoll.RelayReactor", self.serve_with("relay"))
         self.assertIn("pyproxy.reactors.epoll.RelayReactor", self.serve_with(None))
-
-    @unittest.skipUnless(importlib.util.find_spec("uvloop"), "no uvloop")
-    def test_uvloop(self) -> None:
-        """``--reactor=uvloop``."""
-        self.assertIn("pyproxy.reactors.uvloop.UvloopReactor", self.serve_with("uvloop"))
-
-    def test_uvloop_is_not_there(self) -> None:
-        """Without uvloop that is said in a line."""
-        hidden = Path(self.directory, "uvloop.py")
-        hidden.write_text("raise ImportError('no uvloop here')")
-        path = os.pathsep.join((self.directory, str(CHECKOUT)))
-        ended = subprocess.run(
-            [sys.executable, str(TWISTD), "-n", "--reactor=uvloop", "pyproxy", "--demo"],
-            cwd=self.directory,
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        self.assertNotIn("Traceback", ended.stdout + ended.stderr)
-        self.assertIn("uvloop", ended.stdout + ended.stderr)
 
 
 def _text(path: Path) -> str:

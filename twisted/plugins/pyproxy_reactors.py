@@ -1,8 +1,7 @@
-"""Make pyproxy's reactors known to ``twistd --reactor``."""
+"""Make pyproxy's reactor known to ``twistd --reactor``."""
 
 from twisted.application.reactors import Reactor
 
 relay = Reactor(
     "relay", "pyproxy.reactors.epoll", "pyproxy: epoll with less between an event and its socket."
 )
-uvloop = Reactor("uvloop", "pyproxy.reactors.uvloop", "pyproxy: asyncio on uvloop.")
