@@ -257,6 +257,8 @@ class Exchange:
         if request is None:
             return
         connection = request.connection
+        if connection is not None:
+            connection.look()
         sent = 0 if upload is None else upload.count
         uploading = upload is not None and not upload.complete and not self._awaits_continue(upload)
         seen = (

@@ -97,6 +97,9 @@ class UpstreamConnection(Protocol):
     def unsent(self) -> int:
         """Return how many octets the upstream has still to take."""
 
+    def look(self) -> None:
+        """Notice an upstream that has left although nothing was heard of it."""
+
     def abort(self) -> None:
         """Close the connection at once; nobody is told anything more."""
 

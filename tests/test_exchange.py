@@ -422,6 +422,9 @@ class Wire:
         """Tell that everything was taken."""
         return 0
 
+    def look(self) -> None:
+        """See that the upstream is there."""
+
     def abort(self) -> None:
         """Take note."""
         self.aborted += 1

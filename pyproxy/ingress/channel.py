@@ -320,12 +320,12 @@ class Channel(ChannelFace):
         """
         self.site.log(request)
         self._request = None
-        self._linger()
-        self._writer.flush()
+        self._source = None
         if flush:
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
+            self._end()
         else:
+            self._linger()
+            self._writer.flush()
             self.transport.abortConnection()
 
     def _end(self) -> None:

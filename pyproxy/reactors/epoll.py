@@ -47,6 +47,8 @@ class RelayReactor(EPollReactor):
         if self._turn_end:
             # Timed calls have left something to do.
             self._end_turn()
+            if self._turn_end:
+                timeout = 0
         try:
             events = self._poller.poll(-1 if timeout is None else timeout, len(self._selectables))
         except OSError as error:

@@ -9,6 +9,7 @@ gives stands in docs/adr/0004-writes-at-once.rst.
 
 from __future__ import annotations
 
+import errno
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
@@ -35,7 +36,14 @@ def is_plain(transport: StreamTransport) -> bool:
 
 
 class Writer(Protocol):
-    """What writes octets to a connection, in order."""
+    """What writes octets to a connection, in order.
+
+    Attributes:
+        failed: the peer had reset the connection; reading it may look like an orderly end after
+            that, since the kernel tells of a reset once.
+    """
+
+    failed: bool
 
     def write(self, octets: bytes | memoryview) -> None:
         """Send octets; a view's place may be used again afterwards."""
@@ -64,9 +72,10 @@ def backlog(transport: StreamTransport) -> int:
 class _TransportWriter:
     """Writes to a transport as everybody does."""
 
-    __slots__ = ("_write",)
+    __slots__ = ("_write", "failed")
 
     def __init__(self, transport: StreamTransport) -> None:
+        self.failed = False
         self._write = transport.write
 
     def write(self, octets: bytes | memoryview) -> None:
@@ -119,13 +128,14 @@ class _SocketWriter:
         waiting: octets that leave at the end of the turn.
     """
 
-    __slots__ = ("_send", "_socket", "_transport", "_turn", "waiting")
+    __slots__ = ("_send", "_socket", "_transport", "_turn", "failed", "waiting")
 
     def __init__(self, transport: tcp.Connection) -> None:
         reactor: Any = transport.reactor
         turn = _turns.get(reactor)
         if turn is None:
             turn = _turns[reactor] = _Turn()
+        self.failed = False
         self._turn = turn
         self._transport = transport
         self._socket = transport.socket
@@ -160,9 +170,13 @@ class _SocketWriter:
         if not (transport._tempDataBuffer or transport.dataBuffer or transport._aborting):
             try:
                 sent = self._socket.sendmsg((first, octets)) if first else self._send(octets)
-            except OSError:
-                # It is full, or the transport will meet the same error, and knows how to end.
+            except (BlockingIOError, InterruptedError):
                 sent = 0
+            except OSError as error:
+                # After a FIN it is EPIPE: that was an orderly end.  What it means for the
+                # connection the transport finds out when it writes or reads.
+                sent = 0
+                self.failed = self.failed or error.errno != errno.EPIPE
         if sent < len(first):
             transport.write(first[sent:])
             sent = len(first)

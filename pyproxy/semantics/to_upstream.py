@@ -104,7 +104,8 @@ class RequestForwarding:
         """Return the names, in lower case, that do not pass."""
         dropped = self._dropped
         if options and options != KEEP_ALIVE:
-            dropped = dropped.union(options)
+            # Host is the target's own, nominated or not.  Spec: RFC 9110 7.2.
+            dropped = dropped.union(option for option in options if option != b"host")
         if head.minor_version == 0:
             dropped = dropped | {b"expect"}
         return dropped

@@ -37,7 +37,7 @@ from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.pausing import RELAYED, Hold, Valve
 from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
-from pyproxy.relay.sockets import SilenceCheck, hand_over, read_before_loss, unsent
+from pyproxy.relay.sockets import SilenceCheck, hand_over, read_before_loss, said_goodbye, unsent
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import backlog, writer
 from pyproxy.semantics.fields import Octets
@@ -429,6 +429,14 @@ class Connection(Protocol):
             self._state = State.CLOSED
             self.transport.abortConnection()
 
+    def look(self) -> None:
+        """Notice an upstream that has left unheard; see ``said_goodbye``."""
+        if self._secure and said_goodbye(self.transport):
+            self.transport.abortConnection()
+
+    def _ended_in_order(self, reason: Failure) -> bool:
+        return bool(reason.check(ConnectionDone)) and not self._writer.failed
+
     def _fail(self, error: ProxyError) -> None:
         """Close the connection and tell whoever waits for the response."""
         request, response, receiver = self._request, self._response, self._receiver
@@ -457,7 +465,7 @@ class Connection(Protocol):
             self._fail(
                 ConnectionTerminated("the upstream closed the connection before it answered")
             )
-        elif reader is not None and reader.close() and reason.check(ConnectionDone):
+        elif reader is not None and reader.close() and self._ended_in_order(reason):
             if self._receiver is not None:
                 self._end_response(reader)
         elif reader is not None:

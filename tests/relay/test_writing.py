@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import socket
-from typing import Any
+import struct
+from typing import Any, cast
 from weakref import ref
 
 from twisted.internet import main, tcp
@@ -224,6 +225,33 @@ class WriterTests(SocketTestCase):
             self.give(octets)
             self.end_turn()
             self.assertIsInstance(self.transport.doWrite(), Exception)
+
+    def test_failed(self) -> None:
+        """A reset that a write meets is remembered; after a FIN there was none.
+
+        The kernel tells of a reset once, and reading looks like an orderly end afterwards.
+        """
+        for reset in (True, False):
+            for octets in (b"s", LARGE):
+                with socket.create_server(("127.0.0.1", 0)) as server:
+                    ours = socket.create_connection(server.getsockname())
+                    theirs, _ = server.accept()
+                self.addCleanup(ours.close)
+                ours.setblocking(False)
+                transport: Any = tcp.Server(
+                    ours, Protocol(), ("127.0.0.1", 1), cast(Any, None), 1, self.reactor
+                )
+                self.writer = writer(transport)
+                linger = struct.pack("ii", 1 if reset else 0, 0)
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                theirs.close()
+                if not reset:
+                    # The first write is answered by a reset, as nobody is there any more.
+                    self.assertEqual(b"", ours.recv(1))
+                    ours.shutdown(socket.SHUT_WR)
+                self.writer.write(octets)
+                self.end_turn()
+                self.assertEqual(reset, self.writer.failed, (reset, len(octets)))
 
     def test_ending(self) -> None:
         """Nothing is sent on a connection that is being aborted."""

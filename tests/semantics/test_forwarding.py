@@ -124,6 +124,9 @@ class ConnectionTests(SynchronousTestCase):
             fields = forwarded([(b"Connection", b"Host")], preserve_host=preserve_host)
             hosts = [value for name, value in fields if name.lower() == b"host"]
             self.assertEqual([expected], hosts)
+            asked: Fields = [(b"A", b"b"), (b"HOST", b"client.example"), (b"Connection", b"host")]
+            fields = forwarded(asked, preserve_host=preserve_host)
+            self.assertEqual([(b"A", b"b"), (b"HOST", expected)], fields[:2])
 
     def test_persistence(self) -> None:
         """HTTP/1.1 goes on unless ``close``, HTTP/1.0 only with ``keep-alive``.  RFC 9112 9.3."""

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import (
     IConsumer,
     IHandshakeListener,
     IPushProducer,
+    ISSLTransport,
     ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
@@ -20,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseDone
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer, IResponse
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer
 from zope.interface.verify import verifyObject
 
 from pyproxy.errors import (
@@ -633,6 +634,40 @@ class EndingTests(ConnectionTestCase):
             opened.transport.lose(reason)
             self.assertEqual((b"abc", whole), (receiver.content, receiver.whole))
             self.assertEqual([], opened.idle)
+
+    def test_until_close_after_a_failed_write(self) -> None:
+        """A close is no end of content when a write had met a reset: the kernel tells of it once.
+
+        A server that closes with an upload unread sends that reset.
+        """
+        for failed in (False, True):
+            opened = Opened.new()
+            receiver = Receiver()
+            opened.receive(receiver)
+            opened.transport.deliver(b"HTTP/1.1 200 OK\r\n\r\nabc")
+            opened.connection._writer.failed = failed
+            opened.transport.lose(ConnectionDone)
+            self.assertEqual((b"abc", not failed), (receiver.content, receiver.whole))
+
+    def test_goodbye_that_is_not_heard(self) -> None:
+        """A TLS upstream that has left, while octets wait for it, is closed when it is looked at.
+
+        Trap, Twisted TLS: it stops reading at the good-bye, and waits for what will never leave.
+        """
+        network = Network()
+        self.addCleanup(network.close)
+        for secure, gone in ((True, True), (True, False), (False, True)):
+            transport: Any = network.transport(CLIENT, UPSTREAM)
+            below = network.transport(CLIENT, UPSTREAM)
+            below.disconnecting = gone
+            transport.transport = below
+            directlyProvides(transport, ISSLTransport)
+            connection = Connection(secure, self.idle.append, not_lost, no_websocket)
+            transport.join(connection)
+            connection.handshakeCompleted()
+            connection.look()
+            network.settle()
+            self.assertEqual(secure and gone, transport.lost is not None, (secure, gone))
 
     def test_truncated(self) -> None:
         """A close inside a response breaks it (invariant 3), clean or not."""
