@@ -42,7 +42,7 @@ from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import hand_over, has_left, said_goodbye, tune, unsent
-from pyproxy.relay.writing import writer
+from pyproxy.relay.writing import backlog, writer
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.forwarding import connection_options, host_of, persists
 from pyproxy.semantics.framing import ContentReader, content_reader, request_framing
@@ -322,16 +322,21 @@ class Channel(ChannelFace):
         self._request = None
         self._source = None
         if flush:
-            self._end()
+            # Earlier responses that are still on their way must not be lost with this one.
+            self._writer.flush()
+            self._end(linger=bool(backlog(self.transport) or self.unsent()))
         else:
             self._linger()
             self._writer.flush()
             self.transport.abortConnection()
 
-    def _end(self) -> None:
-        """Close, but give a client that still sends the time to read its response."""
+    def _end(self, linger: bool = False) -> None:
+        """Close, but give a client that still sends the time to read its response.
+
+        Args: linger, whether to do so also when nothing of its next request has come.
+        """
         whole = self._reader is None and not self._pending and self._heads.empty
-        whole = whole and self._state is State.OPEN
+        whole = whole and self._state is State.OPEN and not linger
         self._reader = None
         self._pending = b""
         self._linger()

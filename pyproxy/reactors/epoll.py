@@ -42,13 +42,19 @@ class RelayReactor(EPollReactor):
             except Exception:  # noqa: BLE001
                 _log.failure("the end of a turn failed")
 
+    def _shorter(self, timeout: float | None) -> float | None:
+        """Return how long to wait when the end of a turn may have made timed calls of its own."""
+        if self._turn_end:
+            return 0
+        due = self.timeout()
+        return timeout if due is None or (timeout is not None and timeout < due) else due
+
     def doPoll(self, timeout: float | None) -> None:
         """Wait for events and hand them to their transports.  Args: seconds, None for ever."""
         if self._turn_end:
             # Timed calls have left something to do.
             self._end_turn()
-            if self._turn_end:
-                timeout = 0
+            timeout = self._shorter(timeout)
         try:
             events = self._poller.poll(-1 if timeout is None else timeout, len(self._selectables))
         except OSError as error:

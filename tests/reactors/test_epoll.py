@@ -120,6 +120,17 @@ class RelayReactorTests(SynchronousTestCase):
         self.assertEqual(["end"], self.told)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
+    def test_timed_calls_of_the_end(self) -> None:
+        """What the end of a turn wants later is not kept waiting by an older, longer wait."""
+        self.assertEqual(3, self.reactor._shorter(3))
+        self.assertIsNone(self.reactor._shorter(None))
+        self.reactor.callLater(2, lambda: None)
+        for timeout in (3, None):
+            self.assertLess(abs(2 - self.reactor._shorter(timeout)), 1)
+        self.assertEqual(0.5, self.reactor._shorter(0.5))
+        self.reactor.at_turn_end(lambda: None)
+        self.assertEqual(0, self.reactor._shorter(3))
+
     def test_lost(self) -> None:
         """A reader whose peer has closed is told so, as by Twisted's own reactor."""
         reader = self.reader()
