@@ -100,6 +100,7 @@ class ConnectionTests(SynchronousTestCase):
         head = head_of((b"Connection", b"Close, X-A"), (b"A", b"b"), (b"connection", b", x-b"))
         self.assertEqual([b"close", b"x-a", b"x-b"], connection_options(head))
         self.assertEqual([], connection_options(head_of((b"A", b"b"))))
+        self.assertEqual([], connection_options(head_of((b"Connection", b" , "))))
         for value in (b"keep-alive", b"Keep-Alive", b",keep-alive"):
             options = connection_options(head_of((b"Connection", value)))
             self.assertEqual([b"keep-alive"], options)
