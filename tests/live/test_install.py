@@ -150,6 +150,7 @@ class InstallTests(unittest.TestCase):
             "pyproxy/demo/chat.html",
             "pyproxy/py.typed",
             "twisted/plugins/pyproxy_plugin.py",
+            "twisted/plugins/pyproxy_reactors.py",
         }
         self.assertEqual(sorted(wanted), sorted(ours))
         listing = run(environment.bin / "twistd", "--help", cwd=environment.root)
