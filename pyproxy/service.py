@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.logger import Logger
 
 from pyproxy.config.schema import Config
 from pyproxy.ingress.resource import PrefixResource
@@ -35,8 +34,6 @@ from pyproxy.semantics.urls import PathMapping, Target
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
 from pyproxy.upstream.opening import Trust
-
-_log = Logger("pyproxy")
 
 
 def route_of(config: Config, target: Target, pseudonym: bytes) -> Route:
@@ -159,7 +156,7 @@ class ProxyService(Service):
 def _authorities(config: Config) -> Any:
     if config.authorities is None:
         return None
-    # Imported only where it is asked for; see ``ForwardingAgent``.
+    # Imported only where it is asked for; see ``upstream.opening``.
     from pyproxy.upstream.trust import read_authorities
 
     return read_authorities(config.authorities)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import ClassVar, cast
 
 from twisted.application.service import IService
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -18,6 +16,7 @@ from pyproxy import __version__
 from pyproxy.config.loader import ConfigError, Loader
 from pyproxy.config.schema import Config
 from pyproxy.descriptors import raise_descriptor_limit
+from pyproxy.ending import End
 
 _log = Logger("pyproxy")
 
@@ -162,8 +161,8 @@ def makeService(options: Options) -> IService:
     """Make the service that the options describe."""
     from twisted.internet import reactor
 
-    # Once the reactor runs its own handlers are in place, and this one can take SIGTERM over.
-    reactor.callWhenRunning(_end_well_on_sigterm, reactor)
+    # An orderly end with status 0; twistd's own way is to die of the signal.
+    End(reactor, lambda: _log.info("Received SIGTERM, shutting down.")).on_sigterm()
     raise_descriptor_limit()
     config, give_up = options.config, _giving_up(options)
     if config.workers > 1:
@@ -192,23 +191,3 @@ def _giving_up(options: Options) -> Callable[[CannotListenError], None]:
             raise SystemExit(f"pyproxy: {error}")
 
     return give_up
-
-
-def _end_well_on_sigterm(reactor: IReactorCore) -> None:
-    """Make SIGTERM an orderly end with status 0; twistd's own way is to die of the signal."""
-    begun = False
-
-    def end() -> None:
-        # A second signal may have come before the first could be handled.
-        nonlocal begun
-        if not begun:
-            begun = True
-            _log.info("Received SIGTERM, shutting down.")
-            reactor.stop()
-
-    def stop(signal_number: int, frame: object) -> None:
-        # Also when the reactor has ended, and has given its handlers back, none may kill.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        cast(IReactorFromThreads, reactor).callFromThread(end)
-
-    signal.signal(signal.SIGTERM, stop)

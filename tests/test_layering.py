@@ -19,7 +19,9 @@ RINGS = (
     frozenset({"relay"}),
     frozenset({"exchange", "sides"}),
     frozenset({"demo", "ingress", "observe", "upstream"}),
-    frozenset({"config", "descriptors", "listeners", "reactors", "service", "tap", "workers"}),
+    frozenset(
+        {"config", "descriptors", "ending", "listeners", "reactors", "service", "tap", "workers"}
+    ),
 )
 """What stands under ``pyproxy``, innermost first; a ring imports itself and those before it."""
 

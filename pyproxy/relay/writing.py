@@ -165,6 +165,7 @@ class _SocketWriter:
             self.send_now(b"", waiting)
 
     def send_now(self, first: bytes, octets: bytes | memoryview) -> None:
+        """Send octets, and others before them, as far as that goes; the rest in time."""
         transport = self._transport
         sent = 0
         if not (transport._tempDataBuffer or transport.dataBuffer or transport._aborting):

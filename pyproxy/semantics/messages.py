@@ -43,7 +43,6 @@ NOTED = frozenset(
         b"forwarded",
         b"host",
         b"location",
-        b"max-forwards",
         b"refresh",
         b"set-cookie",
         b"te",

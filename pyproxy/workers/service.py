@@ -10,7 +10,6 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 
 from pyproxy.config.schema import Config, Listen
 from pyproxy.listeners import (
@@ -27,8 +26,6 @@ from pyproxy.workers.handover import FIRST_SOCKET, Handover, Socket, read_files
 from pyproxy.workers.process import Running, WorkerProtocol, spawn
 from pyproxy.workers.supervisor import Supervisor
 from pyproxy.workers.tally import make_board, vacate
-
-_log = Logger("pyproxy")
 
 
 class Listening(Factory):

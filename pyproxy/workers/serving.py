@@ -6,7 +6,6 @@ It is told by SIGTERM; or by the end of the pipe that the parent holds, when the
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from collections.abc import Callable
 from importlib import import_module
@@ -20,6 +19,7 @@ from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pyproxy.ending import End
 from pyproxy.workers.handover import LOG, TALLY, Handover, Socket, adopting
 from pyproxy.workers.logpipe import LogPipe
 from pyproxy.workers.tally import Tally, take_turns
@@ -47,8 +47,7 @@ def serve(handover: Handover, number: int) -> None:
 def _run(reactor: Any, tally: Tally, log: LogPipe) -> None:
     end = End(reactor)
     reactor.addReader(Lifeline(end))
-    # Once the reactor runs its own handlers are in place, and this one can take SIGTERM over.
-    reactor.callWhenRunning(signal.signal, signal.SIGTERM, end.by_signal)
+    end.on_sigterm()
     reactor.callWhenRunning(tally.come)
     reactor.callWhenRunning(log.ready)
     reactor.addSystemEventTrigger("before", "shutdown", tally.leave)
@@ -71,25 +70,6 @@ def _start(handover: Handover, reactor: Any, tally: Tally) -> None:
     service.privilegedStartService()
     service.startService()  # type: ignore[no-untyped-call]
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
-
-
-class End:
-    """Stops the reactor once, whoever asks for it first and however often."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._begun = False
-
-    def __call__(self) -> None:
-        """Stop."""
-        if not self._begun:
-            self._begun = True
-            self._reactor.callWhenRunning(self._reactor.stop)
-
-    def by_signal(self, number: int, frame: object) -> None:
-        """Stop in the reactor's next turn, as a signal may come at any moment."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self._reactor.callFromThread(self)
 
 
 @implementer(IReadDescriptor)

@@ -1,0 +1,63 @@
+"""An orderly end, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from twisted.internet.testing import MemoryReactor
+from twisted.trial.unittest import SynchronousTestCase
+
+from pyproxy.ending import End
+
+
+class Reactor(MemoryReactor):
+    """A reactor that counts how often it is stopped; calls from signals wait for its turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stops = 0
+        self.waiting: list[Any] = []
+
+    def run(self) -> None:
+        """Run; Twisted's own fake would stop by itself."""
+        self.running = True
+        for call, arguments, named in self.whenRunningHooks:
+            call(*arguments, **named)
+
+    def stop(self) -> None:
+        """Take note."""
+        self.stops += 1
+
+    def callFromThread(self, call: Any, *arguments: Any, **named: Any) -> None:
+        """Let a call wait."""
+        self.waiting.append(call)
+
+
+class EndTests(SynchronousTestCase):
+    """SIGTERM ends the proxy in order, however often it comes."""
+
+    def test_once(self) -> None:
+        """Whoever asks, and however often: the reactor is stopped once, and that is said once."""
+        reactor, said = Reactor(), ["begins"]
+        end = End(reactor, lambda: said.append("ends"))
+        end()
+        self.assertEqual(0, reactor.stops)
+        reactor.run()
+        end()
+        self.assertEqual((1, ["begins", "ends"]), (reactor.stops, said))
+
+    def test_signal(self) -> None:
+        """A signal is heard in the reactor's turn, and a second one does not kill."""
+        before = signal.getsignal(signal.SIGTERM)
+        self.addCleanup(signal.signal, signal.SIGTERM, before)
+        reactor = Reactor()
+        End(reactor).on_sigterm()
+        self.assertIs(before, signal.getsignal(signal.SIGTERM))
+        reactor.run()
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.assertEqual((1, 0), (len(reactor.waiting), reactor.stops))
+        reactor.waiting[0]()
+        self.assertEqual(1, reactor.stops)
