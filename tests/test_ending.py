@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
-from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.ending import End
 
 
-class Reactor(MemoryReactor):
+class Reactor:
     """A reactor that counts how often it is stopped; calls from signals wait for its turn."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.running = False
         self.stops = 0
-        self.waiting: list[Any] = []
+        self.hooks: list[Callable[[], None]] = []
+        self.waiting: list[Callable[[], None]] = []
+
+    def callWhenRunning(self, call: Callable[..., None], *arguments: object) -> None:
+        """Call at once, or when the reactor runs."""
+        hook = partial(call, *arguments)
+        if self.running:
+            hook()
+        else:
+            self.hooks.append(hook)
 
     def run(self) -> None:
-        """Run; Twisted's own fake would stop by itself."""
+        """Run until somebody asks for more."""
         self.running = True
-        for call, arguments, named in self.whenRunningHooks:
-            call(*arguments, **named)
+        for hook in self.hooks:
+            hook()
 
     def stop(self) -> None:
         """Take note."""
         self.stops += 1
 
-    def callFromThread(self, call: Any, *arguments: Any, **named: Any) -> None:
+    def callFromThread(self, call: Callable[[], None]) -> None:
         """Let a call wait."""
         self.waiting.append(call)
 
