@@ -315,3 +315,13 @@ class Unavailable(ProxyError):
     error_type = "connection_limit_reached"
     remedy = "Try again in a moment."
     close_code = 1001
+
+
+class Exhausted(ProxyError):
+    """The proxy's machine has no descriptor, port or memory left for a connection."""
+
+    status = 503
+    title = "Service Unavailable"
+    error_type = "connection_limit_reached"
+    remedy = "Try again in a moment; have the operator raise the limit of open files (ulimit -n)."
+    retry_safe = True

@@ -8,7 +8,15 @@ from http import HTTPStatus
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy import errors
-from pyproxy.errors import Blame, ClientError, ConnectFailed, Malformed, ProxyError, UpstreamError
+from pyproxy.errors import (
+    Blame,
+    ClientError,
+    ConnectFailed,
+    Exhausted,
+    Malformed,
+    ProxyError,
+    UpstreamError,
+)
 
 STATUS = {
     "BadRequest": 400,
@@ -31,6 +39,7 @@ STATUS = {
     "ResponseIncomplete": 502,
     "TLSFailed": 502,
     "UpstreamMessageTooBig": 502,
+    "Exhausted": 503,
     "Unavailable": 503,
     "ConnectTimeout": 504,
     "FirstByteTimeout": 504,
@@ -153,7 +162,7 @@ class TreeTests(SynchronousTestCase):
     def test_what_may_be_sent_again(self) -> None:
         """Only a request of which nothing was sent may be sent again.  RFC 9110 9.2.2."""
         safe = {each for each in below(ProxyError) if each.retry_safe}
-        self.assertEqual(set(below(ConnectFailed)), safe)
+        self.assertEqual({*below(ConnectFailed), Exhausted}, safe)
 
     def test_malformed_is_no_proxy_error(self) -> None:
         """The pure rules do not know who sent a message; each side translates for itself."""

@@ -5,6 +5,7 @@ Translates what Twisted, OpenSSL and the resolver say into errors of ours.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, cast
@@ -23,11 +24,22 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from pyproxy.errors import ConnectFailed, ConnectionRefused, ConnectTimeout, NameNotResolved
+from pyproxy.errors import (
+    ConnectFailed,
+    ConnectionRefused,
+    ConnectTimeout,
+    Exhausted,
+    NameNotResolved,
+)
 from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.urls import Origin
 from pyproxy.upstream.connection import Connection, Unanswered
+
+_OWN_FAULT = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
+"""What the kernel says when this machine, and not the upstream, lacks something."""
 
 
 @attrs.frozen
@@ -66,7 +78,7 @@ class Opener(Factory):
         return Connection(self._secure, self._on_idle, self._unanswered, self.make_websocket)
 
     async def open(self) -> Connection:
-        """Open a connection.  Raises: ConnectFailed."""
+        """Open a connection.  Raises: ConnectFailed, Exhausted."""
         opening = Deferred.fromCoroutine(self._open())
         opening.addTimeout(self._limit, self._reactor)
         try:
@@ -88,6 +100,11 @@ class Opener(Factory):
         except error.TimeoutError:
             raise
         except (error.ConnectError, error.UserError, OSError) as cause:
+            number = getattr(cause, "osError", None) or getattr(cause, "errno", None)
+            if number in _OWN_FAULT:
+                raise Exhausted(
+                    f"the proxy cannot open a connection ({errno.errorcode[number]})"
+                ) from cause
             raise ConnectFailed(
                 f"the upstream cannot be reached ({type(cause).__name__})"
             ) from cause

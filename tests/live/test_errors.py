@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import re
+import resource
 from contextlib import suppress
 
 from tests.live.kit import (
@@ -109,6 +112,26 @@ class ErrorTests(LiveTestCase):
             response = proxy.ask(request())
         self.assertEqual(response.status, 502)
         self.assertIn(b"error=connection_refused", b"".join(response.head.values(b"proxy-status")))
+
+    def test_no_descriptor_left(self) -> None:
+        """What the proxy lacks itself is not the upstream's fault: 503; later it goes on."""
+        self.upstream.script = answer()
+        with Proxy("--target", self.upstream.url, "--prefix=/p") as proxy, proxy.client() as client:
+            client.send(request(b"GET /other HTTP/1.1"))
+            self.assertEqual(client.read_response().status, 404)
+            used = set(os.listdir(f"/proc/{proxy.pid}/fd"))
+            free = next(number for number in itertools.count() if str(number) not in used)
+            soft, hard = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (free, hard))
+            client.send(request(b"GET /p/ HTTP/1.1"))
+            response = client.read_response()
+            self.assertEqual(response.status, 503)
+            self.assertIn(
+                b"error=connection_limit_reached", b"".join(response.head.values(b"proxy-status"))
+            )
+            resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (soft, hard))
+            client.send(request(b"GET /p/ HTTP/1.1"))
+            self.assertEqual(client.read_response().status, 200)
 
     def test_request_id(self) -> None:
         """Each error has an id, none twice, that the log knows too."""

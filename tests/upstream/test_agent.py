@@ -33,6 +33,7 @@ from pyproxy.errors import (
     ConnectionRefused,
     ConnectionTerminated,
     ConnectTimeout,
+    Exhausted,
     InternalError,
     NameNotResolved,
     ProxyError,
@@ -338,13 +339,13 @@ class ReuseTests(AgentTestCase):
 class ConnectTests(AgentTestCase):
     """A connection that does not come about."""
 
-    def refused(self, cause: Exception) -> ConnectFailed:
+    def refused(self, cause: Exception) -> ProxyError:
         """Let a connect fail; return what becomes of it."""
         self.network.listening[UPSTREAM_PORT] = cause
         answered = self.send()
         # HostnameEndpoint gives its failures only when it would try a next address.
         self.network.pass_time(0.5)
-        return cast(ConnectFailed, self.failureResultOf(answered, ConnectFailed).value)
+        return cast(ProxyError, self.failureResultOf(answered, ProxyError).value)
 
     def test_failures(self) -> None:
         """Each kind of failure is its own error, safe to send again, from its cause."""
@@ -353,7 +354,10 @@ class ConnectTests(AgentTestCase):
             (error.TimeoutError(), ConnectTimeout),
             (error.NoRouteError(), ConnectFailed),
             (error.ConnectError(), ConnectFailed),
-            (OSError(24, "Too many open files"), ConnectFailed),
+            (OSError(71, "Protocol error"), ConnectFailed),
+            (error.ConnectBindError(24, "Too many open files"), Exhausted),
+            (OSError(24, "Too many open files"), Exhausted),
+            (error.ConnectError(99, "Cannot assign requested address"), Exhausted),
         ):
             told = self.refused(cause)
             self.assertIs(kind, type(told))
