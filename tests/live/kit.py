@@ -67,6 +67,12 @@ def eventually(look: Callable[[], T], limit: float = PATIENCE) -> T:
     return seen
 
 
+def heed_interrupts(case: unittest.TestCase) -> None:
+    """Let processes that a test starts heed SIGINT; a shell's job in the background does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    case.addCleanup(signal.signal, signal.SIGINT, before)
+
+
 # -- messages ---------------------------------------------------------------------------------
 
 

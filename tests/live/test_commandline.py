@@ -26,6 +26,7 @@ from tests.live.kit import (
     chunk,
     eventually,
     free_port,
+    heed_interrupts,
     request,
     upstream_and_proxy,
 )
@@ -231,6 +232,7 @@ class SignalTests(unittest.TestCase):
 
     def test_sigint(self) -> None:
         """Control-C ends it without a traceback."""
+        heed_interrupts(self)
         proxy, _ = self.start(streams=2)
         os.kill(proxy.pid, signal.SIGINT)
         self.assertIn(self.wait_end(proxy), (0, -signal.SIGINT), proxy.log())

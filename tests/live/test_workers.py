@@ -33,6 +33,7 @@ from tests.live.kit import (
     answer,
     chunk,
     eventually,
+    heed_interrupts,
     request,
     upstream_and_proxy,
 )
@@ -252,6 +253,7 @@ class EndTests(WorkersTestCase):
 
     def test_control_c(self) -> None:
         """Control-C, which a terminal sends to every process, ends all without a traceback."""
+        heed_interrupts(self)
         proxy, workers, _ = self.start()
         for pid in (*workers.values(), proxy.pid):
             os.kill(pid, signal.SIGINT)
