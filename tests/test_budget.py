@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import attrs
 
 import pyproxy
-from tests.memory import MemoryTransport, StageTestCase, request, response
+from tests.memory import OK, MemoryTransport, StageTestCase, request, response
 
 EXCHANGE_CALLS = 85
 """Calls of functions for one small GET over kept connections: recorded, not wished for."""
@@ -61,6 +62,17 @@ def count(work: Callable[[], object]) -> Counter:
     finally:
         sys.setprofile(before)
     return counter
+
+
+def left_over(work: Callable[[], object]) -> int:
+    """Do some work; return how many of its objects only the collector of cycles can free."""
+    gc.collect()
+    gc.disable()
+    try:
+        work()
+        return gc.collect()
+    finally:
+        gc.enable()
 
 
 class BudgetTests(StageTestCase):
@@ -128,3 +140,59 @@ class BudgetTests(StageTestCase):
             return count(exchange).calls
 
         self.assertGreater(calls(secrets=(b"secret-of-the-operator",)), calls())
+
+
+class GarbageTests(StageTestCase):
+    """What an exchange made is free as soon as it ends: looking for cycles costs 7 % of a GET.
+
+    Not so after an error, whose traceback holds everybody on its way.
+    """
+
+    def exchange(self, asked: bytes, answered: bytes, closes: bool = False) -> Callable[[], None]:
+        """Return what makes an exchange; the connections are there already."""
+        scene = self.stage()
+        scene.site.logs = False
+        client = scene.client(request())
+        scene.answer(OK)
+        client.take()
+
+        def work() -> None:
+            client.deliver(asked)
+            scene.answer(answered)
+            if closes:
+                scene.upstream.lose()
+            self.assertTrue(client.take())
+
+        return work
+
+    def test_kinds_of_exchanges(self) -> None:
+        """Whatever the request and the response are."""
+        chunks = b"5\r\nhello\r\n0\r\n"
+        upload = request(b"POST / HTTP/1.1", b"Content-Length: 5", content=b"hello")
+        coded = request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", content=chunks + b"\r\n")
+        trailers = chunks + b"X-Sum: 1\r\n\r\n"
+        chunked = response(b"Transfer-Encoding: chunked", content=trailers)
+        for name, asked, answered in (
+            ("get", request(), OK),
+            ("head", request(b"HEAD / HTTP/1.1"), OK[:-2]),
+            ("upload", upload, OK),
+            ("coded upload", coded, OK),
+            ("chunked", request(), chunked),
+            ("interim", request(), b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK),
+        ):
+            with self.subTest(name):
+                self.assertEqual(0, left_over(self.exchange(asked, answered)), name)
+
+    def test_until_close(self) -> None:
+        """A response that ends with the upstream's connection."""
+        endless = b"HTTP/1.1 200 OK\r\n\r\nhello"
+        self.assertEqual(0, left_over(self.exchange(request(), endless, closes=True)))
+
+    def test_it_can_fail(self) -> None:
+        """A cycle is counted."""
+
+        def cycle() -> None:
+            ring: list[object] = []
+            ring.append(ring)
+
+        self.assertEqual(1, left_over(cycle))

@@ -40,8 +40,16 @@ MAX_COLLECTED_BYTES = 1024 * 1024
 _NO_HEAD = RequestHead(b"", b"", 1, [])
 
 
+Write = Callable[[Octets], None]
+
+
 def _drop(content: Octets) -> None:
     """Send nothing: the response has no content."""
+
+
+def _in_chunks(write: Write) -> Write:
+    """Return what writes content as chunks."""
+    return lambda content: write(chunk(content))
 
 
 class Ending(Protocol):
@@ -97,7 +105,7 @@ class ClientRequest(server.Request):
         self.began_at = channel.site.reactor.seconds() if channel.site.logs else 0.0
         self.takes_chunks = self.head.minor_version == 1
         self._chunked = False
-        self.write_content: Callable[[Octets], None] = channel.send
+        self.write_content: Write = channel.send
         self._delimited = True
         self._without_content = self.head.method == b"HEAD"
         self._persists = channel.persists
@@ -128,7 +136,7 @@ class ClientRequest(server.Request):
             if minor == 1:
                 self._chunked = True
                 if framing.kind is Kind.UNTIL_CLOSE:
-                    self.write_content = self._write_chunk
+                    self.write_content = _in_chunks(self.channel.send)
                 fields.append((b"Transfer-Encoding", b"chunked"))
             else:
                 self._delimited = self._persists = False
@@ -144,9 +152,6 @@ class ClientRequest(server.Request):
             fields.append((b"Connection", b"keep-alive"))
         self.channel.send(write_head(b"HTTP/1.1 %d %b" % (status, reason), fields))
 
-    def _write_chunk(self, content: Octets) -> None:
-        self.channel.send(chunk(content))
-
     def note_sent(self, octets: int) -> None:
         """Take note of how many octets of content were written."""
         if not self._without_content:
@@ -156,6 +161,8 @@ class ClientRequest(server.Request):
         """Send the end of the response."""
         if self._chunked and not self._without_content:
             self.channel.send(last_chunk(trailers))
+        # With the cycle the collector would have to free all that the exchange made.
+        self.exchange = None
         self.channel.response_ended(self, self._persists)
 
     def end_connection(self) -> None:
