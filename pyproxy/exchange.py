@@ -137,6 +137,8 @@ class Exchange:
             self._response = response
             self._download = download = Download(client, self._content_ended)
             response.deliverBody(download)
+            if not self._over:
+                head.forget_fields()
         except Exception as cause:  # noqa: BLE001 - the unknown is logged at the end
             self._end(cause)
 

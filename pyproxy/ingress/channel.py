@@ -458,6 +458,8 @@ class Channel(ChannelFace):
 class _Reading:
     """A channel's transport as its valve sees it."""
 
+    __slots__ = ("_channel",)
+
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 

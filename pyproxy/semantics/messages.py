@@ -61,6 +61,9 @@ They are looked for once: a search of its own for each rule cost 1 us and more f
 """
 
 
+_NONE: frozenset[bytes] = frozenset()
+
+
 # Neither frozen nor made by attrs: that costs another 0.8 us, and there are two in each exchange.
 class RequestHead:
     """A request's head as it came: method, raw target, minor version of HTTP/1, fields in order.
@@ -96,6 +99,12 @@ class ResponseHead:
         self.fields = fields
         self.names = names = [name.lower() for name, _ in fields]
         self.noted = NOTED.intersection(names)
+
+    def forget_fields(self) -> None:
+        """Have no fields any more; a stream may stay open long after they were passed on."""
+        self.fields = []
+        self.names = []
+        self.noted = _NONE
 
 
 Head = RequestHead | ResponseHead

@@ -77,6 +77,8 @@ class State(Enum):
 class ReadFlow:
     """What the receiver of a response's content sees as its transport."""
 
+    __slots__ = ("_connection", "_valve")
+
     def __init__(self, connection: Connection, valve: Valve) -> None:
         self._connection = connection
         self._valve = valve
@@ -110,8 +112,8 @@ class Connection(Protocol):
     Attributes:
         ready: fires when requests may be sent, for TLS after the handshake.
         source: pauses and stops what comes from the upstream.
-        silent: asks the kernel whether an idle connection is open and has nothing to say; it may
-            know what the reactor has not seen yet.
+        silent: asks the kernel whether a connection that was kept is open and has nothing to say;
+            it may know what the reactor has not seen yet.
         replied: an octet of reply to the present request has come.
         kept: it has answered a request before.
         suspect: content may follow the last response, which declared some that was not due.
@@ -155,11 +157,12 @@ class Connection(Protocol):
     def connectionMade(self) -> None:
         """Become ready at once without TLS."""
         transport = self.transport
+        # What an endpoint put between the two has done its work: half a KiB for each connection.
+        hand_over(transport, self)
         # Without it a relay shows steps of 40 ms (Nagle's algorithm and delayed ACKs).
         transport.setTcpNoDelay(True)
         self._flow = Valve(transport)
         self.source = ReadFlow(self, self._flow)
-        self.silent = SilenceCheck(transport).holds
         self._writer = writer(transport)
         self._write_out = self._writer.write
         # An early 413 stands behind the reset that a write meets.
@@ -378,7 +381,9 @@ class Connection(Protocol):
         self._forget_exchange()
         if self._persists and whole and not reader.excess:
             self._state = State.IDLE
-            self.kept = True
+            if not self.kept:
+                self.kept = True
+                self.silent = SilenceCheck(self.transport).holds
             if self._flow.held:
                 self._flow.release(RELAYED)
             self._on_idle(self)

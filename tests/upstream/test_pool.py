@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.sockets import SilenceCheck
 from pyproxy.upstream import pool as pool_module
 from pyproxy.upstream.connection import Connection
 from pyproxy.upstream.pool import IDLE_SECONDS, REST_SECONDS, Pool
@@ -25,9 +26,10 @@ class PoolTests(SynchronousTestCase):
         self.sweeper.watch(self.pool)
 
     def open(self) -> Connection:
-        """Open a connection that goes to the pool when it is lost."""
+        """Open a connection that goes to the pool when it is lost, as if it had answered before."""
         connection = Connection(False, self.pool.put, not_lost, no_websocket)
         self.network.transport(CLIENT, UPSTREAM).join(connection)
+        connection.silent = SilenceCheck(connection.transport).holds
         return connection
 
     def wire(self, connection: Connection) -> MemoryTransport:
