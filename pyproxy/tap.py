@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from pyproxy import __version__
+from pyproxy.collector import importing
 from pyproxy.config.loader import ConfigError, Loader
 from pyproxy.config.schema import Config
 from pyproxy.descriptors import raise_descriptor_limit
@@ -144,7 +145,8 @@ def choose_reactor() -> None:
     ``twistd --reactor=NAME`` has installed one before our options are read.
     """
     if sys.platform == "linux" and "twisted.internet.reactor" not in sys.modules:
-        from pyproxy.reactors.epoll import install
+        with importing():
+            from pyproxy.reactors.epoll import install
 
         install()
 
@@ -166,11 +168,13 @@ def makeService(options: Options) -> IService:
     raise_descriptor_limit()
     config, give_up = options.config, _giving_up(options)
     if config.workers > 1:
-        from pyproxy.workers.service import WorkersService
+        with importing():
+            from pyproxy.workers.service import WorkersService
 
         return WorkersService(config, reactor, give_up)
-    from pyproxy.relay.transports import IProxyReactor
-    from pyproxy.service import ProxyService
+    with importing():
+        from pyproxy.relay.transports import IProxyReactor
+        from pyproxy.service import ProxyService
 
     return ProxyService(config, cast(IProxyReactor, reactor), give_up)
 

@@ -20,7 +20,17 @@ RINGS = (
     frozenset({"exchange", "sides"}),
     frozenset({"demo", "ingress", "observe", "upstream"}),
     frozenset(
-        {"config", "descriptors", "ending", "listeners", "reactors", "service", "tap", "workers"}
+        {
+            "collector",
+            "config",
+            "descriptors",
+            "ending",
+            "listeners",
+            "reactors",
+            "service",
+            "tap",
+            "workers",
+        }
     ),
 )
 """What stands under ``pyproxy``, innermost first; a ring imports itself and those before it."""

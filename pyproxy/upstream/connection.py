@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -33,7 +34,6 @@ from pyproxy.errors import (
     ResponseIncomplete,
 )
 from pyproxy.relay.content import RESPONSE_DONE, Upload
-from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.pausing import RELAYED, Hold, Valve
 from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
@@ -60,6 +60,9 @@ from pyproxy.semantics.messages import (
 from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.response import ForwardedResponse
 from pyproxy.upstream.sending import Sending, send_whole
+
+if TYPE_CHECKING:
+    from pyproxy.relay.ends import RelayedEnd
 
 
 class State(Enum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 from twisted.internet import defer, error
@@ -31,10 +31,12 @@ from pyproxy.errors import (
     Exhausted,
     NameNotResolved,
 )
-from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.urls import Origin
 from pyproxy.upstream.connection import Connection, Unanswered
+
+if TYPE_CHECKING:
+    from pyproxy.relay.ends import RelayedEnd
 
 _OWN_FAULT = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
@@ -144,4 +146,4 @@ class Opener(Factory):
 
     def make_websocket(self) -> RelayedEnd:
         """Return a new upstream's end of a WebSocket."""
-        return cast(RelayedEnd, self._websockets.buildProtocol(None))
+        return cast("RelayedEnd", self._websockets.buildProtocol(None))

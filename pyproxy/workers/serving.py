@@ -19,6 +19,7 @@ from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pyproxy.collector import importing
 from pyproxy.ending import End
 from pyproxy.workers.handover import LOG, TALLY, Handover, Socket, adopting
 from pyproxy.workers.logpipe import LogPipe
@@ -56,7 +57,8 @@ def _run(reactor: Any, tally: Tally, log: LogPipe) -> None:
 
 def _start(handover: Handover, reactor: Any, tally: Tally) -> None:
     # Imported here: it may import the reactor, which had to be installed first.
-    from pyproxy.service import ProxyService, Share
+    with importing():
+        from pyproxy.service import ProxyService, Share
 
     config = handover.config
     sockets = handover.sockets
