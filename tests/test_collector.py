@@ -28,8 +28,12 @@ class ImportingTests(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """A module that cannot be imported does not keep it from working."""
-        with self.assertRaises(ImportError), importing():
-            raise ImportError
+
+        def fail() -> None:
+            with importing():
+                raise ImportError
+
+        self.assertRaises(ImportError, fail)
         self.assertTrue(gc.isenabled())
 
     def test_off(self) -> None:
