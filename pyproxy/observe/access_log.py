@@ -9,21 +9,20 @@ from __future__ import annotations
 import re
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.web.http import datetimeToLogString
 
 from pyproxy.errors import ProxyError
 from pyproxy.ingress.seams import Logged
 from pyproxy.observe.masking import Mask
-from pyproxy.semantics.fields import values
+from pyproxy.observe.twistd_log import publish_line
 from pyproxy.semantics.forwarding import Network, client_of
+from pyproxy.semantics.messages import noted_values
 
 CLIENT_GONE = 499
 """The status that is logged when the client left before it was sent any; nginx's custom."""
 
-_log = Logger("pyproxy.access")
-
-_unprintable = re.compile(rb"[^ !#-\[\]-~]")
+# Without LF: the parts of a line are made ready together, each on a line of its own.
+_unprintable = re.compile(rb"[^\n !#-\[\]-~]")
 
 
 class AccessLog:
@@ -38,7 +37,7 @@ class AccessLog:
 
     def __call__(self, request: Logged) -> None:
         """Write the line of a request."""
-        _log.info("{line}", line=self.line(request))
+        publish_line(self.line(request))
 
     def line(self, request: Logged) -> str:
         """Return the line of a request; it holds no credential and no control character."""
@@ -50,19 +49,21 @@ class AccessLog:
             request_line = b"-"
         address = client_of(head.fields, request.hop, self._trusted)
         client = address.decode("ascii") or "-"
-        referer = self._shown(b", ".join(values(head.fields, b"referer")) or b"-")
-        agent = self._shown(b", ".join(values(head.fields, b"user-agent")) or b"-")
+        referer = b", ".join(noted_values(head, b"referer")) or b"-"
+        agent = b", ".join(noted_values(head, b"user-agent")) or b"-"
+        parts = self._shown(b"\n".join((request_line, referer, agent)))
+        line, referrer, browser = parts.split("\n")
         seconds = max(0.0, now - request.began_at)
         return (
-            f'{client} - - {self._time(now)} "{self._shown(request_line)}" '
-            f'{request.status or CLIENT_GONE} {request.sentLength or "-"} "{referer}" "{agent}" '
+            f'{client} - - {self._time(now)} "{line}" '
+            f'{request.status or CLIENT_GONE} {request.sentLength or "-"} "{referrer}" "{browser}" '
             f"{seconds:.3f}{self._ending(request, request.error)}"
         )
 
     def _ending(self, request: Logged, error: ProxyError | None) -> str:
         if error is None:
             return f" {request.request_id} client_closed" if request.left else ""
-        detail = self._shown(error.detail.encode("utf-8"))
+        detail = self._shown(error.detail.encode("utf-8")).replace("\n", "\\x0a")
         return f' {request.request_id} {error.error_type} "{detail}"'
 
     def _shown(self, octets: bytes) -> str:

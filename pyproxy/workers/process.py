@@ -16,12 +16,10 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
+from pyproxy.observe.twistd_log import ACCESS, publish_line
 from pyproxy.workers import child
 from pyproxy.workers.handover import FIRST_SOCKET, LOG, TALLY
 from pyproxy.workers.records import LEVELS, READY, Record, RecordReader
-
-ACCESS = "pyproxy.access"
-"""The namespace whose lines do not tell which worker wrote them."""
 
 MAX_OUTPUT = 64 * 1024
 """Octets of a worker's standard output and error that wait for the rest of what it says."""
@@ -95,6 +93,10 @@ class WorkerProtocol(ProcessProtocol):
 
 def relay(record: Record, number: int) -> None:
     """Publish a worker's event as if it were one of this process."""
+    if record.namespace == ACCESS:
+        # These do not tell which worker wrote them.
+        publish_line(record.text, record.time, worker=number)
+        return
     level = LEVELS[record.level]
     event: dict[str, Any] = {
         "log_time": record.time,
@@ -103,9 +105,8 @@ def relay(record: Record, number: int) -> None:
         "log_format": "{line}",
         "line": record.text,
         "worker": number,
+        "log_system": f"{record.namespace}#{level.name} worker {number}",
     }
-    if record.namespace != ACCESS:
-        event["log_system"] = f"{record.namespace}#{level.name} worker {number}"
     globalLogPublisher(event)
 
 

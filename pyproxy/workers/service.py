@@ -22,6 +22,7 @@ from pyproxy.listeners import (
     start_demo,
     warn,
 )
+from pyproxy.observe.twistd_log import shorten_log
 from pyproxy.workers.handover import FIRST_SOCKET, Handover, Socket, read_files
 from pyproxy.workers.process import Running, WorkerProtocol, spawn
 from pyproxy.workers.supervisor import Supervisor
@@ -70,6 +71,8 @@ class WorkersService(Service):
             sockets.append(Socket(port.socket.family.name, FIRST_SOCKET + len(sockets)))
             self._sockets.append(port.fileno())
         warn(config)
+        if config.access_log:
+            shorten_log()
         self._board = make_board(config.workers)
         self._handover = Handover(
             attrs.evolve(config, target=target),

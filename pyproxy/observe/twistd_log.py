@@ -1,0 +1,79 @@
+"""The access log's way into twistd's log: what is a line already is not formatted again.
+
+Twisted makes each event's time anew with a zone of its own, and its text with a formatter: 28 us a
+line, a third of a small exchange.  A line that is ready takes 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import time
+from typing import Any, cast
+
+from twisted.logger import FileLogObserver, LogEvent, LogLevel, globalLogPublisher
+
+ACCESS = "pyproxy.access"
+"""The namespace of the access log."""
+
+Format = Callable[[LogEvent], str | None]
+
+
+def publish_line(line: str, now: float | None = None, **more: object) -> None:
+    """Log a line of the access log.  Args: when, in seconds of the epoch; more for its event."""
+    globalLogPublisher(
+        {
+            "log_level": LogLevel.info,
+            "log_namespace": ACCESS,
+            "log_format": "{line}",
+            "log_time": time() if now is None else now,
+            "line": line,
+            **more,
+        }
+    )
+
+
+class LineFormat:
+    """Formats lines of the access log as another format does, which it asks once a second.
+
+    Every other event it leaves to that; lines too, if it tells more of the time than the second, or
+    writes anything behind them.
+    """
+
+    def __init__(self, otherwise: Format) -> None:
+        self._otherwise = otherwise
+        self._second = -1
+        self._start: str | None = None
+
+    def __call__(self, event: LogEvent) -> str | None:
+        """Return the text of an event."""
+        if event.get("log_namespace") != ACCESS or "line" not in event:
+            return self._otherwise(event)
+        second = int(event["log_time"])
+        if second != self._second:
+            self._second = second
+            self._start = self._start_of(second, event)
+        if self._start is None:
+            return self._otherwise(event)
+        return f"{self._start}{event['line']}\n"
+
+    def _start_of(self, second: int, event: LogEvent) -> str | None:
+        """Return what stands before every line of a second; None when that cannot be said."""
+        first, last = (
+            self._otherwise({**event, "log_time": now, "line": "x"})
+            for now in (second, second + 0.999)
+        )
+        if first is None or first != last or not first.endswith("x\n"):
+            return None
+        return first[:-2]
+
+
+def shorten(observer: object) -> None:
+    """Let an observer that writes text to a file write lines as they are."""
+    if isinstance(observer, FileLogObserver) and not isinstance(observer.formatEvent, LineFormat):
+        observer.formatEvent = LineFormat(observer.formatEvent)
+
+
+def shorten_log() -> None:
+    """Let whoever writes this process's log, twistd's file in most, write lines as they are."""
+    for observer in cast(Any, globalLogPublisher)._observers:
+        shorten(observer)
