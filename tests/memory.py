@@ -34,6 +34,7 @@ from zope.interface import implementer
 
 from pyproxy.config.schema import Config, Listen
 from pyproxy.errors import ProxyError
+from pyproxy.ingress.channel import Channel
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Logged
 from pyproxy.ingress.site import ProxySite
@@ -109,7 +110,9 @@ class MemoryTransport(StringTransport):
         protocol: Any = getattr(self.protocol, "_wrappedProtocol", self.protocol)
         if protocol is not None and not self.disconnecting_at_once:
             place = bytearray(octets)
-            protocol._octets_arrived(memoryview(place))
+            is_client = isinstance(protocol, Channel)
+            take = protocol._reader.feed_in_place if is_client else protocol._octets_arrived
+            take(memoryview(place))
             place[:] = b"!" * len(place)
 
     @property

@@ -14,7 +14,7 @@ import attrs
 import pyproxy
 from tests.memory import OK, MemoryTransport, StageTestCase, request, response
 
-EXCHANGE_CALLS = 85
+EXCHANGE_CALLS = 87
 """Calls of functions for one small GET over kept connections: recorded, not wished for."""
 
 EXCHANGE_BUILTINS = 68

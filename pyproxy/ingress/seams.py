@@ -1,14 +1,19 @@
-"""What the parts of the client's side ask of each other: request of channel, channel of site."""
+"""What the parts of the client's side ask of each other.
+
+A request and the reader of requests ask the channel, all of them the site.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
 
 from pyproxy.errors import ProxyError
 from pyproxy.policy.routing import Limits
+from pyproxy.relay.content import Upload
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.transports import StreamTransport
@@ -18,6 +23,14 @@ from pyproxy.semantics.messages import RequestHead
 
 LOGGED_FIELDS = frozenset({b"referer", b"user-agent", b"x-forwarded-for"})
 """Request fields that the access log asks for, in lower case."""
+
+
+class State(Enum):
+    """Where a client's connection is."""
+
+    OPEN = "open"
+    LINGERING = "the last response was sent, the client may still be sending"
+    CLOSED = "closed"
 
 
 class SiteSide(Protocol):
@@ -119,3 +132,39 @@ class ChannelSide(Protocol):
 
     def getHost(self) -> IAddress:
         """Return the address that the client connected to."""
+
+
+class RequestSink(Protocol):
+    """What takes the requests that come in on a connection; ``channel.Channel`` is one.
+
+    Attributes:
+        state: no request begins unless the connection is open.
+        request: the one that is being answered; no other begins before its end.
+        full: the client does not read its responses; no request begins meanwhile.
+    """
+
+    transport: StreamTransport
+    site: SiteSide
+    state: State
+    request: Any
+    full: bool
+
+    def head_begun(self) -> None:
+        """Take note that the first octets of a head have come, but not all of it."""
+
+    def begin(
+        self, head: RequestHead, upload: Upload | None, options: list[bytes], host: bytes
+    ) -> None:
+        """Begin to answer a request.
+
+        Args: its connection options; its Host, empty without one.
+        """
+
+    def refuse(self, error: ProxyError, head: RequestHead | None) -> None:
+        """Answer what is no request, and end the connection."""
+
+    def linger(self) -> None:
+        """Begin no more requests."""
+
+    def reading_pauses(self) -> None:
+        """Read no more of the client's octets."""

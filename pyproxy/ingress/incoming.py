@@ -1,0 +1,222 @@
+"""Requests as they come in on a connection: from octets to heads and content.
+
+Lets a request begin at the end of its head, where twisted.web's own channel waits for the whole
+content, folds fields and answers ``Expect`` itself.  Owns where a request ends and the next one
+begins, how much is read of later ones, and what is no request at all.  Must not know how a request
+is answered, nor how a connection ends.
+Spec: RFC 9112.
+"""
+
+from __future__ import annotations
+
+from pyproxy.errors import (
+    BadRequest,
+    ClientError,
+    FieldsTooLarge,
+    HeadTooLarge,
+    Malformed,
+    TargetTooLong,
+    UnknownVersion,
+    UriTooLong,
+    VersionUnsupported,
+)
+from pyproxy.ingress.seams import RequestSink, State
+from pyproxy.relay.content import Upload
+from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.semantics.fields import Octets
+from pyproxy.semantics.forwarding import connection_options, host_of
+from pyproxy.semantics.framing import ContentReader, content_reader, request_framing
+from pyproxy.semantics.messages import HeadReader, parse_request_head, split_head
+
+MAX_PIPELINED_BYTES = 64 * 1024
+"""Octets of later requests that are read while one is being answered: one full read.
+
+They are read at all only so that a client that leaves is noticed at once.
+"""
+
+MAX_LINGER_BYTES = 64 * 1024 * 1024
+"""Octets that are read and dropped of a client that was answered already; more is no accident."""
+
+
+def _translate(error: Malformed) -> ClientError:
+    """Return what a malformed request becomes."""
+    text = f"the request is malformed: {error}"
+    if isinstance(error, TargetTooLong):
+        return UriTooLong(str(error))
+    if isinstance(error, HeadTooLarge):
+        return FieldsTooLarge(f"the request has {error}")
+    if isinstance(error, UnknownVersion):
+        return VersionUnsupported(text)
+    return BadRequest(text)
+
+
+class RequestReader:
+    """Reads the requests of one connection, and lets them begin one after the other.
+
+    The sink is told of a request at the end of its head.  Its content goes to its ``Upload``; what
+    follows waits until the sink has answered.
+
+    Attributes:
+        flow: the reading of the client's octets, as those who may pause it see it.
+        pending: octets of requests that have not begun.
+    """
+
+    __slots__ = ("_beginning", "_content", "_dropped", "_heads", "_sink", "flow", "pending")
+
+    def __init__(self, sink: RequestSink) -> None:
+        self.flow = Valve(self)
+        self.pending = b""
+        self._sink = sink
+        self._heads = HeadReader()
+        self._content: ContentReader | None = None
+        self._beginning = False
+        self._dropped = 0
+
+    # octets
+
+    def feed_in_place(self, octets: memoryview) -> None:
+        """Read a part of a request from a place that will be used again."""
+        if self._content is None:
+            head, rest = split_head(octets)
+            self.feed(head)
+            if rest is None:
+                return
+            octets = rest
+        self._feed_rest(octets)
+
+    def _feed_rest(self, octets: memoryview) -> None:
+        if self._content is None:
+            self.feed(bytes(octets))
+        else:
+            self._read_content(self._content, octets)
+
+    def feed(self, data: bytes) -> None:
+        """Read a part of a request."""
+        if self._content is not None:
+            self._read_content(self._content, data)
+        elif self._sink.state is not State.OPEN:
+            self._drop(data)
+        else:
+            self.pending = self.pending + data if self.pending else data
+            if self._sink.request is None:
+                self.go_on()
+            if len(self.pending) > MAX_PIPELINED_BYTES:
+                self.flow.hold(Hold.PIPELINE)
+
+    def _drop(self, data: Octets) -> None:
+        self._dropped += len(data)
+        if self._dropped > MAX_LINGER_BYTES:
+            self._sink.transport.abortConnection()
+
+    # heads
+
+    def go_on(self) -> None:
+        """Begin as many of the requests that are here as can be begun, one after the other.
+
+        A client that does not read its responses gets no further ones.
+        """
+        if self._beginning:
+            return
+        self._beginning = True
+        sink = self._sink
+        while self.pending and sink.request is None and sink.state is State.OPEN and not sink.full:
+            data, self.pending = self.pending, b""
+            self._read_head(data)
+        self._beginning = False
+        if self.flow.held and len(self.pending) <= MAX_PIPELINED_BYTES:
+            self.flow.release(Hold.PIPELINE)
+
+    def _read_head(self, data: bytes) -> None:
+        """Begin the request whose head is whole now; refuse what is none."""
+        sink = self._sink
+        head = None
+        try:
+            found = self._heads.feed(data)
+            if found is None:
+                if 0 < self._heads.kept <= len(data):
+                    # Its first octets.
+                    sink.head_begun()
+                return
+            octets, rest = found
+            head = parse_request_head(octets)
+            framing = request_framing(head)
+            options = connection_options(head)
+            host = host_of(head)
+            upload = None
+            if framing.has_content:
+                coded = sink.site.forwards_all
+                upload = Upload(framing, self.flow, coded=coded)
+                rest = self._read_early(upload, content_reader(framing, coded), rest)
+        except Malformed as error:
+            sink.refuse(_translate(error), head)
+            return
+        sink.begin(head, upload, options, host)
+        if upload is not None and sink.request is not None:
+            upload.await_claim()
+        if rest:
+            self.feed(rest)
+
+    # content
+
+    def _read_early(self, upload: Upload, reader: ContentReader, data: bytes) -> bytes:
+        """Read the content that came together with its head, so that both can go on together.
+
+        Returns: what follows the content.
+        """
+        upload.preload(reader.feed(data))
+        upload.overhead = reader.overhead
+        if not reader.complete:
+            self._content = reader
+            return b""
+        upload.finish(reader.trailers)
+        return bytes(reader.excess)
+
+    def _read_content(self, reader: ContentReader, data: Octets) -> None:
+        sink = self._sink
+        upload: Upload | None = None if sink.request is None else sink.request.upload
+        try:
+            content = reader.feed(data)
+        except Malformed as error:
+            self._content = None
+            sink.linger()
+            if upload is not None:
+                upload.refuse(_translate(error))
+            return
+        if upload is None:
+            self._drop(data)
+        elif content:
+            upload.overhead = reader.overhead
+            upload.write(content)
+        if reader.complete:
+            self._content = None
+            if upload is not None and sink.state is State.OPEN:
+                upload.finish(reader.trailers)
+            if reader.excess:
+                self.feed(bytes(reader.excess))
+
+    # what the connection asks
+
+    @property
+    def between(self) -> bool:
+        """Whether the last octet that came was the end of a request, or none has come."""
+        return self._content is None and not self.pending and self._heads.empty
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a head has begun to arrive and is not whole."""
+        return not self._heads.empty
+
+    def forget(self) -> None:
+        """Forget what came of requests that will not be answered."""
+        self.pending = b""
+        self._content = None
+
+    # the flow
+
+    def pauseProducing(self) -> None:
+        """Stop reading: somebody holds the flow."""
+        self._sink.reading_pauses()
+
+    def resumeProducing(self) -> None:
+        """Read again: nobody holds the flow any more."""
+        self._sink.transport.resumeProducing()
