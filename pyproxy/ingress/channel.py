@@ -65,12 +65,13 @@ class Channel(ChannelFace):
         self._source: IPushProducer | None = None
         self._since = 0.0
         self._unsent = 0
+        self._heard = False
         self._lookout = Lookout(site.reactor, self._look_for_client)
 
     def connectionMade(self) -> None:
         """Begin to wait for a head."""
         transport = self.transport
-        self.hop = self.site.hop(transport.getPeer(), transport.getHost(), self.isSecure())
+        self._meet()
         self._since = self.site.sweeper.now
         self._writer = writer(transport)
         self.send = self._writer.write
@@ -82,7 +83,16 @@ class Channel(ChannelFace):
 
     def dataReceived(self, data: bytes) -> None:
         """Read a part of a request, when the transport does not read in place."""
+        if not self._heard:
+            self._heard = True
+            # A PROXY header, which says who the client is, has come before these octets.
+            self._meet()
         self._reader.feed(data)
+
+    def _meet(self) -> None:
+        """Take note of who the client is."""
+        transport = self.transport
+        self.hop = self.site.hop(transport.getPeer(), transport.getHost(), self.isSecure())
 
     def head_begun(self) -> None:
         """Give a head that comes in parts its whole time, from its first octets on."""
