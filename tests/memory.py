@@ -111,7 +111,7 @@ class MemoryTransport(StringTransport):
         if protocol is not None and not self.disconnecting_at_once:
             place = bytearray(octets)
             is_client = isinstance(protocol, Channel)
-            take = protocol._reader.feed_in_place if is_client else protocol._octets_arrived
+            take = protocol._reader.feed_in_place if is_client else protocol.dataReceived
             take(memoryview(place))
             place[:] = b"!" * len(place)
 

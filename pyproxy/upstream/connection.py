@@ -1,8 +1,8 @@
-"""One connection to an upstream: writes requests, reads responses, one after the other.
+"""One connection to an upstream: its life, from one request to the next until it ends.
 
 Owns what HTTP/1.1 says about a client's connection.  Must not know how connections are opened
-or kept.
-Spec: RFC 9112.
+or kept, nor how a response is read: that is ``receiving``'s.
+Spec: RFC 9112 9.
 """
 
 from __future__ import annotations
@@ -13,52 +13,24 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import (
-    IHandshakeListener,
-    IProtocol,
-    IPushProducer,
-)
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from pyproxy.errors import (
-    BadResponse,
-    ConnectionTerminated,
-    HeadTooLarge,
-    InternalError,
-    Malformed,
-    ProxyError,
-    ResponseHeadTooLarge,
-    ResponseIncomplete,
-)
-from pyproxy.relay.content import RESPONSE_DONE, Upload
-from pyproxy.relay.pausing import RELAYED, Hold, Valve
+from pyproxy.errors import InternalError, ProxyError
+from pyproxy.relay.content import Upload
+from pyproxy.relay.pausing import RELAYED, Valve
 from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import SilenceCheck, hand_over, read_before_loss, said_goodbye, unsent
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import backlog, writer
 from pyproxy.semantics.fields import Octets
-from pyproxy.semantics.forwarding import connection_options, persists
-from pyproxy.semantics.framing import (
-    NO_CONTENT,
-    ContentReader,
-    content_reader,
-    declares_content,
-    response_framing,
-)
-from pyproxy.semantics.handshake import check_switch
-from pyproxy.semantics.messages import (
-    HeadReader,
-    ResponseHead,
-    parse_response_head,
-    split_head,
-    write_head,
-)
+from pyproxy.semantics.messages import write_head
 from pyproxy.sides import UpstreamRequest
-from pyproxy.upstream.response import ForwardedResponse
+from pyproxy.upstream.receiving import ReadFlow, ResponseReader
 from pyproxy.upstream.sending import Sending, send_whole
 
 if TYPE_CHECKING:
@@ -66,39 +38,12 @@ if TYPE_CHECKING:
 
 
 class State(Enum):
-    """Where a connection is between two requests."""
+    """Where a connection is in its life."""
 
     OPENING = "opening"  # no request may be sent yet
     IDLE = "idle"
-    AWAITING = "awaiting a response's head"
-    RECEIVING = "receiving a response's content"
-    SWITCHED = "a WebSocket's"
+    BUSY = "a request was sent, and its response is not whole"
     CLOSED = "closed"
-
-
-@implementer(IPushProducer)
-class ReadFlow:
-    """What the receiver of a response's content sees as its transport."""
-
-    __slots__ = ("_connection", "_valve")
-
-    def __init__(self, connection: Connection, valve: Valve) -> None:
-        self._connection = connection
-        self._valve = valve
-
-    def pauseProducing(self) -> None:
-        """Stop reading from the upstream."""
-        self._valve.hold(Hold.FULL)
-
-    def resumeProducing(self) -> None:
-        """Read from the upstream again."""
-        self._valve.release(Hold.FULL)
-
-    def stopProducing(self) -> None:
-        """Close the connection: nobody wants the rest."""
-        self._connection.abort()
-
-    loseConnection = abortConnection = stopProducing
 
 
 Unanswered = Callable[["Connection", UpstreamRequest, ProxyError], None]
@@ -110,7 +55,8 @@ class Connection(Protocol):
     """A connection to an upstream.
 
     It is registered once, for its whole life, as the producer that its transport pauses when full:
-    what it produces is the content of the request at hand.
+    what it produces is the content of the request at hand.  Octets of responses go to a
+    ``ResponseReader``, which tells of a response's end by ``answered`` or ``unanswered``.
 
     Attributes:
         ready: fires when requests may be sent, for TLS after the handshake.
@@ -144,16 +90,7 @@ class Connection(Protocol):
         self._unanswered = unanswered
         self._make_websocket = make_websocket
         self._state = State.OPENING
-        self._heads = HeadReader(b"HTTP/1.")
-        self._request: UpstreamRequest | None = None
         self._sending: Sending | None = None
-        self._response: ForwardedResponse | None = None
-        self._reader: ContentReader | None = None
-        self._receiver: IProtocol | None = None
-        self._takes_views = False
-        self._undelivered: Octets = b""
-        self._ended: Failure | None = None
-        self._persists = False
 
     # opening
 
@@ -166,11 +103,12 @@ class Connection(Protocol):
         transport.setTcpNoDelay(True)
         self._flow = Valve(transport)
         self.source = ReadFlow(self, self._flow)
+        self._responses = ResponseReader(self, self._flow)
         self._writer = writer(transport)
         self._write_out = self._writer.write
         # An early 413 stands behind the reset that a write meets.
         read_before_loss(transport)
-        read_in_place(transport, self._octets_arrived)
+        read_in_place(transport, self.dataReceived)
         transport.registerProducer(self, True)
         if not self._secure:
             self._become_ready()
@@ -191,8 +129,8 @@ class Connection(Protocol):
 
         The request is withdrawn by ``abort``, of which nobody is told.
         """
-        self._state = State.AWAITING
-        self._request = request
+        self._state = State.BUSY
+        self._responses.request = request
         self.replied = False
         request.connection = self
         head = write_head(b"%b %b HTTP/1.1" % (request.method, request.target), request.fields)
@@ -208,7 +146,7 @@ class Connection(Protocol):
 
     def _content_broken(self) -> None:
         self._sending = None
-        self._fail(InternalError("the request's content could not be produced"))
+        self._responses.fail(InternalError("the request's content could not be produced"))
 
     def pauseProducing(self) -> None:
         """Hold the request's content back: the transport is full."""
@@ -225,164 +163,27 @@ class Connection(Protocol):
 
     # receiving
 
-    def _octets_arrived(self, octets: memoryview) -> None:
-        """Read a part of a response from a place that will be used again."""
-        if self._state is State.RECEIVING and self._takes_views:
-            self._read_content(octets)
+    def dataReceived(self, data: Octets) -> None:
+        """Read a part of a response.  Args: data, as a view if its place will be used again."""
+        if self._state is State.BUSY:
+            self._responses.feed(data)
             return
-        if self._state is State.AWAITING and self._heads.empty:
-            head, rest = split_head(octets)
-            self._read_heads(head, rest)
-            return
-        self.dataReceived(bytes(octets))
+        # Octets that nobody asked for could be taken for the next response.
+        idle = self.usable
+        self.abort()
+        if idle:
+            self._on_idle(self)
 
-    def dataReceived(self, data: bytes) -> None:
-        """Read a part of a response."""
-        if self._state is State.RECEIVING:
-            self._read_content(data)
-        elif self._state is State.AWAITING:
-            self._read_heads(data)
-        elif self._state is State.SWITCHED:
-            self._undelivered = bytes(self._undelivered) + data
-        else:
-            # Octets that nobody asked for could be taken for the next response.
-            idle = self.usable
-            self.abort()
-            if idle:
-                self._on_idle(self)
+    def answered(self, request: UpstreamRequest, persists: bool) -> None:
+        """Become idle after a whole response, or end.
 
-    def _read_heads(self, data: bytes, beyond: memoryview | None = None) -> None:
-        """Read the heads of responses.  Args: octets that follow the data, if they stand apart."""
-        self.replied = True
-        try:
-            while (found := self._heads.feed(data)) is not None:
-                octets, data = found
-                rest: Octets = data
-                if beyond is not None:
-                    rest, beyond = beyond, None
-                head = parse_response_head(octets)
-                if head.status >= 200:
-                    self._begin_response(head, rest)
-                    return
-                request = self._request
-                if head.status == 101:
-                    self._begin_switch(head, bytes(rest))
-                    return
-                if request is not None:
-                    request.asking.interim(head)
-                if not rest or self._state is not State.AWAITING:
-                    return
-                data = bytes(rest)
-        except HeadTooLarge as error:
-            self._fail(ResponseHeadTooLarge(f"the upstream's response has {error}"))
-        except Malformed as error:
-            self._fail(BadResponse(f"the upstream's response is malformed: {error}"))
-
-    def _begin_switch(self, head: ResponseHead, rest: bytes) -> None:
-        """Take a 101 for the response, if it is the one that was asked for.  Raises: Malformed."""
-        request = self._request
-        if request is None or request.websocket_key is None:
-            raise Malformed("it switches protocols, which nobody asked for")
-        options = connection_options(head)
-        check_switch(head, options, request.websocket_key)
-        self._state = State.SWITCHED
-        self._undelivered = rest
-        request.asking.responded(ForwardedResponse(self, head, NO_CONTENT, options))
-        if self._state is State.SWITCHED:
-            self._flow.hold(Hold.UNCLAIMED)
-
-    def detach(self) -> tuple[WebSocketEnd, bytes]:
-        """Hand the connection over to a WebSocket; return its end, and what came behind the 101."""
-        if self._state is not State.SWITCHED:
-            raise InternalError("this connection did not become a WebSocket's")
-        end = self._make_websocket()
-        octets, self._undelivered = bytes(self._undelivered), b""
-        self._state = State.CLOSED
-        self._forget_exchange()
-        self._writer.flush()
-        self.transport.unregisterProducer()
-        read_by_itself(self.transport)
-        end.makeConnection(self.transport)
-        hand_over(self.transport, end)
-        self._flow.release(RELAYED)
-        return end, octets
-
-    def _begin_response(self, head: ResponseHead, rest: Octets) -> None:
-        """Tell who asks of the final response; its content waits until somebody receives it."""
-        request = self._request
-        if request is None:
-            return
-        framing = response_framing(head, request.method)
-        options = connection_options(head)
-        reader = content_reader(framing, request.coded)
-        self._persists = persists(head.minor_version, options)
-        self.suspect = False
-        if reader.complete:
-            self.suspect = declares_content(head)
-            # Octets after a response without content would be taken for the next response.
-            self._persists = self._persists and not rest
-        elif rest:
-            self._undelivered = reader.feed(rest)
-        self._state = State.RECEIVING
-        self._reader = reader
-        self._response = response = ForwardedResponse(self, head, framing, options, reader)
-        # It will not be sent again, and a stream may stay open for long: half a KiB of each.
-        request.fields = []
-        request.asking.responded(response)
-        if self._receiver is None and self._reader is reader:
-            # The place of a view will be used again.
-            self._undelivered = bytes(self._undelivered)
-            self._flow.hold(Hold.UNCLAIMED)
-
-    def deliver(self, receiver: IProtocol) -> None:
-        """Give the response's content, from its first octet, to a receiver.
-
-        One whose ``takes_views`` is true may be given views, whose place is used again.
+        Args: persists, whether the upstream and the octets it sent allow for another request.
         """
-        self._receiver = receiver
-        self._takes_views = getattr(receiver, "takes_views", False)
-        receiver.makeConnection(self.source)  # type: ignore[arg-type]
-        content = self._undelivered
-        if content:
-            self._undelivered = b""
-            octets = content if self._takes_views else bytes(content)
-            receiver.dataReceived(octets)  # type: ignore[arg-type]
-        reader = self._reader
-        if self._ended is not None:
-            receiver.connectionLost(self._ended)
-        elif reader is not None and reader.complete:
-            self._end_response(reader)
-        else:
-            self._flow.release(Hold.UNCLAIMED)
-
-    def _read_content(self, data: Octets) -> None:
-        reader, receiver = self._reader, self._receiver
-        if reader is None:
-            return
-        try:
-            content = reader.feed(data)
-        except Malformed as error:
-            self._fail(BadResponse(f"the upstream's response is malformed: {error}"))
-            return
-        if receiver is None:
-            self._undelivered = bytes(self._undelivered) + content
-            return
-        if content:
-            if self._takes_views:
-                receiver.dataReceived(content)  # type: ignore[arg-type]
-            else:
-                receiver.dataReceived(bytes(content))
-        if reader.complete and self._reader is reader:
-            self._end_response(reader)
-
-    def _end_response(self, reader: ContentReader) -> None:
-        """Hand the connection back, then tell the receiver."""
-        receiver, response = self._receiver, self._response
-        if response is not None and reader.trailers:
-            response.trailers = reader.trailers
-        whole = self._request is None or self._request.content is None or self._all_sent()
-        self._forget_exchange()
-        if self._persists and whole and not reader.excess:
+        whole = True
+        if request.content is not None:
+            whole = self._all_sent()
+            self._stop_sending()
+        if persists and whole:
             self._state = State.IDLE
             if not self.kept:
                 self.kept = True
@@ -394,19 +195,36 @@ class Connection(Protocol):
             self.close()
         else:
             self.abort()
-        if receiver is not None:
-            receiver.connectionLost(RESPONSE_DONE)
+
+    def unanswered(self, request: UpstreamRequest, error: ProxyError) -> None:
+        """Tell who opened the connection that a request has got no response."""
+        self._unanswered(self, request, error)
+
+    def become_websocket(self) -> WebSocketEnd:
+        """Hand the transport over to an end of a WebSocket, and return that."""
+        end = self._make_websocket()
+        self._state = State.CLOSED
+        self._forget_exchange()
+        self._writer.flush()
+        self.transport.unregisterProducer()
+        read_by_itself(self.transport)
+        end.makeConnection(self.transport)
+        hand_over(self.transport, end)
+        self._flow.release(RELAYED)
+        return end
 
     def _all_sent(self) -> bool:
         """Tell whether the request's content has left this process."""
         return (self._sending is None or self._sending.done) and not backlog(self.transport)
 
-    def _forget_exchange(self) -> None:
+    def _stop_sending(self) -> None:
         sending, self._sending = self._sending, None
-        self._request = self._response = self._reader = self._receiver = None
-        self._takes_views = False
         if sending is not None:
             sending.stop()
+
+    def _forget_exchange(self) -> None:
+        self._responses.forget()
+        self._stop_sending()
 
     # ending
 
@@ -445,38 +263,13 @@ class Connection(Protocol):
     def _ended_in_order(self, reason: Failure) -> bool:
         return bool(reason.check(ConnectionDone)) and not self._writer.failed
 
-    def _fail(self, error: ProxyError) -> None:
-        """Close the connection and tell whoever waits for the response."""
-        request, response, receiver = self._request, self._response, self._receiver
-        if response is not None and receiver is None:
-            self._ended = Failure(error)
-        self.abort()
-        if receiver is not None:
-            receiver.connectionLost(Failure(error))
-        elif request is not None and response is None:
-            self._unanswered(self, request, error)
-
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell whoever waits; only a clean end can be the end of content."""
+        """Tell whoever waits, or who keeps the connection."""
         read_by_itself(self.transport)
-        opening = self._state is State.OPENING
-        closed_here = self._state is State.CLOSED
-        reader = self._reader
-        awaiting = self._state is State.AWAITING
-        self._state = State.CLOSED
-        self._persists = False
-        if opening and not self.ready.called:
+        state, self._state = self._state, State.CLOSED
+        if state is State.OPENING and not self.ready.called:
             self.ready.errback(reason)
-        elif closed_here:
-            return
-        elif awaiting:
-            self._fail(
-                ConnectionTerminated("the upstream closed the connection before it answered")
-            )
-        elif reader is not None and reader.close() and self._ended_in_order(reason):
-            if self._receiver is not None:
-                self._end_response(reader)
-        elif reader is not None:
-            self._fail(ResponseIncomplete("the upstream closed the connection inside a response"))
-        else:
+        elif state is State.BUSY:
+            self._responses.connection_lost(self._ended_in_order(reason))
+        elif state is not State.CLOSED:
             self._on_idle(self)

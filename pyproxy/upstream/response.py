@@ -21,7 +21,7 @@ _NO_COOKIES: Any = CookieJar()
 
 
 class ResponseSource(Protocol):
-    """The connection that a response comes on; ``connection.Connection`` is one."""
+    """What reads a response; ``receiving.ResponseReader`` is one."""
 
     def deliver(self, receiver: IProtocol) -> None:
         """Give the content, from its first octet, to a receiver."""

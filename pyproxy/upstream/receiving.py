@@ -1,0 +1,298 @@
+"""The responses on an upstream's connection: from its octets to who asked, and to who receives.
+
+Owns where a response's head and content begin and end, and who is told of them.  Must not know
+what becomes of the connection before and after: that is ``connection``'s.
+Spec: RFC 9112 4-7.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from pyproxy.errors import (
+    BadResponse,
+    ConnectionTerminated,
+    HeadTooLarge,
+    InternalError,
+    Malformed,
+    ProxyError,
+    ResponseHeadTooLarge,
+    ResponseIncomplete,
+)
+from pyproxy.relay.content import RESPONSE_DONE
+from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.relay.seams import WebSocketEnd
+from pyproxy.semantics.fields import Octets
+from pyproxy.semantics.forwarding import connection_options, persists
+from pyproxy.semantics.framing import (
+    NO_CONTENT,
+    ContentReader,
+    content_reader,
+    declares_content,
+    response_framing,
+)
+from pyproxy.semantics.handshake import check_switch
+from pyproxy.semantics.messages import HeadReader, ResponseHead, parse_response_head, split_head
+from pyproxy.sides import UpstreamRequest
+from pyproxy.upstream.response import ForwardedResponse
+
+
+class ConnectionSide(Protocol):
+    """What a reader of responses asks of its connection; ``connection.Connection`` is one.
+
+    Attributes:
+        source: pauses and stops what comes from the upstream.
+        replied, suspect: as ``Connection`` has them; the reader's to set.
+    """
+
+    source: IPushProducer
+    replied: bool
+    suspect: bool
+
+    def answered(self, request: UpstreamRequest, persists: bool) -> None:
+        """Take the connection back after a whole response; it may serve another if it persists."""
+
+    def unanswered(self, request: UpstreamRequest, error: ProxyError) -> None:
+        """Take note that a request has got no response, and why; the connection was closed."""
+
+    def become_websocket(self) -> WebSocketEnd:
+        """Hand the transport over to an end of a WebSocket, and return that."""
+
+    def abort(self) -> None:
+        """Close the connection at once, and let the reader ``forget`` its request."""
+
+
+@implementer(IPushProducer)
+class ReadFlow:
+    """What the receiver of a response's content sees as its transport."""
+
+    __slots__ = ("_connection", "_valve")
+
+    def __init__(self, connection: ConnectionSide, valve: Valve) -> None:
+        self._connection = connection
+        self._valve = valve
+
+    def pauseProducing(self) -> None:
+        """Stop reading from the upstream."""
+        self._valve.hold(Hold.FULL)
+
+    def resumeProducing(self) -> None:
+        """Read from the upstream again."""
+        self._valve.release(Hold.FULL)
+
+    def stopProducing(self) -> None:
+        """Close the connection: nobody wants the rest."""
+        self._connection.abort()
+
+    loseConnection = abortConnection = stopProducing
+
+
+class ResponseReader:
+    """Reads the responses on a connection, one after the other.
+
+    A head becomes a ``ForwardedResponse`` and goes to who asks; its content goes to the receiver
+    that is given to the response, and waits until then.
+
+    Attributes:
+        request: what the response answers; the connection's to set, None when no response is due.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_ended",
+        "_flow",
+        "_heads",
+        "_persists",
+        "_reader",
+        "_receiver",
+        "_response",
+        "_switched",
+        "_takes_views",
+        "_undelivered",
+        "request",
+    )
+
+    def __init__(self, connection: ConnectionSide, flow: Valve) -> None:
+        """Prepare.  Args: flow is held while content waits for its receiver."""
+        self.request: UpstreamRequest | None = None
+        self._connection = connection
+        self._flow = flow
+        self._heads = HeadReader(b"HTTP/1.")
+        # The content's reader and the response are there from its head on.
+        self._reader: ContentReader | None = None
+        self._response: ForwardedResponse | None = None
+        self._receiver: IProtocol | None = None
+        self._takes_views = False
+        self._switched = False
+        self._undelivered: Octets = b""
+        self._ended: Failure | None = None
+        self._persists = False
+
+    def feed(self, octets: Octets) -> None:
+        """Read a part of a response.  Args: octets, as a view if their place will be used again."""
+        reader, receiver = self._reader, self._receiver
+        if reader is None:
+            if self._switched:
+                self._undelivered = bytes(self._undelivered) + octets
+            elif self.request is not None:
+                self._read_heads(self.request, octets)
+            return
+        # Content: read here, since every event of a stream would pay for one more call.
+        if not self._takes_views:
+            octets = bytes(octets)
+        try:
+            content = reader.feed(octets)
+        except Malformed as error:
+            self.fail(BadResponse(f"the upstream's response is malformed: {error}"))
+            return
+        if receiver is None:
+            self._undelivered = bytes(self._undelivered) + content
+            return
+        if content:
+            receiver.dataReceived(content)  # type: ignore[arg-type]
+        if reader.complete and self._reader is reader:
+            self._end_response(reader)
+
+    # heads
+
+    def _read_heads(self, request: UpstreamRequest, data: Octets) -> None:
+        """Read the heads of interim responses, and of the final one."""
+        self._connection.replied = True
+        beyond: memoryview | None = None
+        if isinstance(data, memoryview):
+            data, beyond = split_head(data) if self._heads.empty else (bytes(data), None)
+        try:
+            while (found := self._heads.feed(data)) is not None:
+                octets, data = found
+                rest: Octets = data
+                if beyond is not None:
+                    rest, beyond = beyond, None
+                head = parse_response_head(octets)
+                if head.status >= 200:
+                    self._begin_response(request, head, rest)
+                    return
+                if head.status == 101:
+                    self._begin_switch(request, head, bytes(rest))
+                    return
+                request.asking.interim(head)
+                if not rest or self.request is None:  # it may have been withdrawn just now
+                    return
+                data = bytes(rest)
+        except HeadTooLarge as error:
+            self.fail(ResponseHeadTooLarge(f"the upstream's response has {error}"))
+        except Malformed as error:
+            self.fail(BadResponse(f"the upstream's response is malformed: {error}"))
+
+    def _begin_switch(self, request: UpstreamRequest, head: ResponseHead, rest: bytes) -> None:
+        """Take a 101 for the response, if it is the one that was asked for.  Raises: Malformed."""
+        if request.websocket_key is None:
+            raise Malformed("it switches protocols, which nobody asked for")
+        options = connection_options(head)
+        check_switch(head, options, request.websocket_key)
+        self._switched = True
+        self._undelivered = rest
+        request.asking.responded(ForwardedResponse(self, head, NO_CONTENT, options))
+        if self._switched:
+            self._flow.hold(Hold.UNCLAIMED)
+
+    def detach(self) -> tuple[WebSocketEnd, bytes]:
+        """Hand the connection over to a WebSocket; return its end, and what came behind the 101."""
+        if not self._switched:
+            raise InternalError("this connection did not become a WebSocket's")
+        end = self._connection.become_websocket()
+        octets, self._undelivered = bytes(self._undelivered), b""
+        return end, octets
+
+    def _begin_response(self, request: UpstreamRequest, head: ResponseHead, rest: Octets) -> None:
+        """Tell who asks of the final response; its content waits until somebody receives it."""
+        framing = response_framing(head, request.method)
+        options = connection_options(head)
+        reader = content_reader(framing, request.coded)
+        self._persists = persists(head.minor_version, options)
+        self._connection.suspect = False
+        if reader.complete:
+            self._connection.suspect = declares_content(head)
+            # Octets after a response without content would be taken for the next response.
+            self._persists = self._persists and not rest
+        elif rest:
+            self._undelivered = reader.feed(rest)
+        self._reader = reader
+        self._response = response = ForwardedResponse(self, head, framing, options, reader)
+        # It will not be sent again, and a stream may stay open for long: half a KiB of each.
+        request.fields = []
+        request.asking.responded(response)
+        if self._receiver is None and self._reader is reader:
+            # The place of a view will be used again.
+            self._undelivered = bytes(self._undelivered)
+            self._flow.hold(Hold.UNCLAIMED)
+
+    # content
+
+    def deliver(self, receiver: IProtocol) -> None:
+        """Give the response's content, from its first octet, to a receiver.
+
+        One whose ``takes_views`` is true may be given views, whose place is used again.
+        """
+        self._receiver = receiver
+        self._takes_views = getattr(receiver, "takes_views", False)
+        receiver.makeConnection(self._connection.source)  # type: ignore[arg-type]
+        content = self._undelivered
+        if content:
+            self._undelivered = b""
+            octets = content if self._takes_views else bytes(content)
+            receiver.dataReceived(octets)  # type: ignore[arg-type]
+        reader = self._reader
+        if self._ended is not None:
+            receiver.connectionLost(self._ended)
+        elif reader is not None and reader.complete:
+            self._end_response(reader)
+        else:
+            self._flow.release(Hold.UNCLAIMED)
+
+    def _end_response(self, reader: ContentReader) -> None:
+        """Hand the connection back, then tell the receiver."""
+        request, response, receiver = self.request, self._response, self._receiver
+        if request is None or response is None:
+            return
+        if reader.trailers:
+            response.trailers = reader.trailers
+        self.forget()
+        self._connection.answered(request, self._persists and not reader.excess)
+        if receiver is not None:
+            receiver.connectionLost(RESPONSE_DONE)
+
+    # ending
+
+    def forget(self) -> None:
+        """Read nothing more for the present request."""
+        self.request = self._response = self._reader = self._receiver = None
+        self._takes_views = self._switched = False
+
+    def fail(self, error: ProxyError) -> None:
+        """Close the connection and tell whoever waits for the response."""
+        request, response, receiver = self.request, self._response, self._receiver
+        if response is not None and receiver is None:
+            self._ended = Failure(error)
+        self._connection.abort()
+        if receiver is not None:
+            receiver.connectionLost(Failure(error))
+        elif request is not None and response is None:
+            self._connection.unanswered(request, error)
+
+    def connection_lost(self, in_order: bool) -> None:
+        """Tell whoever waits; only a clean end of the connection can be the end of content."""
+        reader = self._reader
+        self._persists = False
+        if self._switched:
+            self.forget()
+        elif reader is None:
+            self.fail(ConnectionTerminated("the upstream closed the connection before it answered"))
+        elif reader.close() and in_order:
+            if self._receiver is not None:
+                self._end_response(reader)
+        else:
+            self.fail(ResponseIncomplete("the upstream closed the connection inside a response"))
