@@ -323,5 +323,8 @@ class Exhausted(ProxyError):
     status = 503
     title = "Service Unavailable"
     error_type = "connection_limit_reached"
-    remedy = "Try again in a moment; have the operator raise the limit of open files (ulimit -n)."
+    remedy = (
+        "Try again in a moment; EMFILE asks for a higher limit of open files (ulimit -n), "
+        "EADDRNOTAVAIL for more local ports."
+    )
     retry_safe = True

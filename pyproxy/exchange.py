@@ -213,6 +213,7 @@ class Exchange:
         self._sweeper.unwatch(self)
         if self._response is not None and self._download is not None:
             self._client.note_sent(self._download.count - self._response.overhead)
+            # It holds this exchange through what it calls at the end: that would be a cycle.
             self._download = None
         upload = self._client.upload
         if upload is not None:

@@ -24,7 +24,7 @@ from pyproxy.listeners import (
 )
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.masking import Mask
-from pyproxy.observe.twistd_log import shorten_log
+from pyproxy.observe.twistd_log import take_lines_everywhere
 from pyproxy.policy.routing import Route, RoutingTable
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
@@ -126,7 +126,7 @@ class ProxyService(Service):
         resource = PrefixResource(table, ForwardingClient(self._agent), self._sweeper)
         log = None
         if config.access_log:
-            shorten_log()
+            take_lines_everywhere()
             log = AccessLog(self._reactor, Mask.of(config.secrets), config.trusted)
         return ProxySite(
             resource,

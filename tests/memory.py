@@ -61,6 +61,9 @@ CLIENT = IPv4Address("TCP", "192.0.2.1", 50000)
 PROXY = IPv4Address("TCP", "192.0.2.9", 8000)
 UPSTREAM = IPv4Address("TCP", "127.0.0.1", UPSTREAM_PORT)
 
+LONG = bytes(range(256)) * 48
+"""Content of several times what is searched for the end of a head."""
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -106,12 +109,11 @@ class MemoryTransport(StringTransport):
 
     def deliver_in_place(self, octets: bytes) -> None:
         """Let octets arrive as a plain socket's do: in a place that is used again at once."""
-        # Endpoints put a protocol of their own around ours.
-        protocol: Any = getattr(self.protocol, "_wrappedProtocol", self.protocol)
+        protocol: Any = self.protocol
         if protocol is not None and not self.disconnecting_at_once:
             place = bytearray(octets)
             is_client = isinstance(protocol, Channel)
-            take = protocol._reader.feed_in_place if is_client else protocol.dataReceived
+            take = protocol._requests.feed_in_place if is_client else protocol.dataReceived
             take(memoryview(place))
             place[:] = b"!" * len(place)
 
@@ -449,3 +451,9 @@ def not_lost(connection: Connection, request: UpstreamRequest, error: ProxyError
 
 
 Act = Callable[[], object]
+
+
+def in_chunks(content: bytes, size: int) -> bytes:
+    """Return content in chunks of a size, without their end."""
+    pieces = (content[place : place + size] for place in range(0, len(content), size))
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)

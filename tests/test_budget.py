@@ -143,7 +143,7 @@ class BudgetTests(StageTestCase):
 
 
 class GarbageTests(StageTestCase):
-    """What an exchange made is free as soon as it ends: looking for cycles costs 7 % of a GET.
+    """What an exchange made is free as soon as it ends; docs/adr/0007 has what cycles cost.
 
     Not so after an error, whose traceback holds everybody on its way.
     """

@@ -22,7 +22,6 @@ from pyproxy.ingress.seams import SiteSide, State
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Upload
 from pyproxy.relay.lookout import LINGER_SECONDS, Lookout
-from pyproxy.relay.pausing import Hold
 from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import hand_over, has_left, said_goodbye, tune, unsent
@@ -44,8 +43,6 @@ class Channel(ChannelFace):
         send: sends octets, at once where that is possible.
         hop: what requests on it are told about the client.
         persists: whether the client means to send more after the present request.
-        options: the present request's connection options.
-        asked_host: the present request's Host, empty without one.
         state: what may still happen on it.
         request: the one that is being answered.
         full: the client's transport has enough to write.
@@ -56,41 +53,35 @@ class Channel(ChannelFace):
     def __init__(self, site: SiteSide) -> None:
         self.site = site
         self.persists = False
-        self.options: list[bytes] = []
-        self.asked_host = b""
         self.state = State.OPEN
         self.request: ClientRequest | None = None
         self.full = False
-        self._reader = RequestReader(self)
+        self._requests = RequestReader(self)
         self._source: IPushProducer | None = None
         self._since = 0.0
         self._unsent = 0
-        self._heard = False
+        self._met = False
         self._lookout = Lookout(site.reactor, self._look_for_client)
 
     def connectionMade(self) -> None:
         """Begin to wait for a head."""
         transport = self.transport
-        self._meet()
         self._since = self.site.sweeper.now
         self._writer = writer(transport)
         self.send = self._writer.write
         tune(transport, self.site.silence_limit)
-        read_in_place(transport, self._reader.feed_in_place)
+        read_in_place(transport, self._requests.feed_in_place)
         transport.registerProducer(self, True)
         self.site.opened(self)
         self.site.sweeper.watch(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Read a part of a request, when the transport does not read in place."""
-        if not self._heard:
-            self._heard = True
-            # A PROXY header, which says who the client is, has come before these octets.
-            self._meet()
-        self._reader.feed(data)
+        self._requests.feed(data)
 
     def _meet(self) -> None:
-        """Take note of who the client is."""
+        """Take note of who the client is; a PROXY header comes before the first request."""
+        self._met = True
         transport = self.transport
         self.hop = self.site.hop(transport.getPeer(), transport.getHost(), self.isSecure())
 
@@ -108,9 +99,9 @@ class Channel(ChannelFace):
         Args: its connection options; its Host, empty without one.
         """
         self.persists = persists(head.minor_version, options)
-        self.options = options
-        self.asked_host = host
-        self.request = request = ClientRequest(self, head, upload)
+        if not self._met:
+            self._meet()
+        self.request = request = ClientRequest(self, head, upload, options, host)
         request.process()
 
     def refuse(self, error: ProxyError, head: RequestHead | None = None) -> None:
@@ -118,7 +109,9 @@ class Channel(ChannelFace):
         self.persists = False
         # The rest of what was refused may still be coming.
         self.linger()
-        self.request = request = ClientRequest(self, head, None)
+        if not self._met:
+            self._meet()
+        self.request = request = ClientRequest(self, head, None, [], b"")
         request.refuse(error)
 
     def response_ended(self, request: ClientRequest, keep: bool) -> None:
@@ -130,8 +123,8 @@ class Channel(ChannelFace):
         self._since = self.site.sweeper.now
         if not keep or self.site.closing:
             self._end()
-        elif self._reader.pending:
-            self._reader.go_on()
+        elif self._requests.pending:
+            self._requests.begin_pending()
 
     def switch(
         self,
@@ -150,20 +143,20 @@ class Channel(ChannelFace):
         client, pair = site.websockets.pair(request, transport, upstream, limits)
         self.send(head)
         self._writer.flush()
-        early = self._reader.pending
+        early = self._requests.pending
         self.request = None
         transport.unregisterProducer()
         read_by_itself(transport)
         hand_over(transport, client)
         site.opened(client)
         self._let_go()
-        self._reader.flow.release(Hold.PIPELINE)
+        self._requests.read_on()
         pair.open(early, octets)
 
     def _let_go(self) -> None:
         """Have nothing more to do with the connection."""
         self.state = State.CLOSED
-        self._reader.forget()
+        self._requests.forget()
         self._source = None
         self._lookout.end()
         self.site.sweeper.unwatch(self)
@@ -192,11 +185,11 @@ class Channel(ChannelFace):
 
         Args: linger, whether to do so also when nothing of its next request has come.
         """
-        whole = self._reader.between and self.state is State.OPEN and not linger
-        self._reader.forget()
+        whole = self._requests.between_requests and self.state is State.OPEN and not linger
+        self._requests.forget()
         self.linger()
         self._writer.flush()
-        self._reader.flow.release(Hold.FULL | Hold.UNCLAIMED | Hold.PIPELINE)
+        self._requests.read_on()
         self.transport.unregisterProducer()
         if whole or self.isSecure():
             self.transport.loseConnection()
@@ -230,8 +223,8 @@ class Channel(ChannelFace):
         self.full = False
         if self._source is not None:
             self._source.resumeProducing()
-        if self._reader.pending:
-            self._reader.go_on()
+        if self._requests.pending:
+            self._requests.begin_pending()
 
     def stopProducing(self) -> None:
         """Take note that the transport is lost; ``connectionLost`` follows and does the work."""
@@ -247,13 +240,26 @@ class Channel(ChannelFace):
         self.transport.pauseProducing()
         self._lookout.begin()
 
+    def reading_resumes(self) -> None:
+        """Read again."""
+        self.transport.resumeProducing()
+
+    def cut_off(self) -> None:
+        """End the connection at once: the client sends without an end."""
+        self.transport.abortConnection()
+
+    @property
+    def takes_coding(self) -> bool:
+        """Whether chunked content may stay in its coding."""
+        return self.site.forwards_all
+
     def _look_for_client(self) -> bool:
         """Notice that a client left although its socket is not read.
 
         A FIN behind unread octets shows in the socket's state only; of a TLS client's good-bye see
         ``said_goodbye``.
         """
-        held = self._reader.flow.held
+        held = self._requests.held
         if self.state is State.CLOSED:
             return False
         if said_goodbye(self.transport) or (held and has_left(self.transport)):
@@ -279,7 +285,7 @@ class Channel(ChannelFace):
         elif self.request is None and now - self._since >= self.site.client_limit:
             if self._takes(now):
                 return
-            if self._reader.in_head:
+            if self._requests.in_head:
                 within = f"within {self.site.client_limit:g} s"
                 self.refuse(ClientTimeout(f"the request's head was not complete {within}"))
             else:

@@ -22,7 +22,7 @@ from pyproxy.errors import (
 )
 from pyproxy.ingress.seams import RequestSink, State
 from pyproxy.relay.content import Upload
-from pyproxy.relay.pausing import Hold, Valve
+from pyproxy.relay.pausing import RELAYED, Hold, Valve
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.forwarding import connection_options, host_of
 from pyproxy.semantics.framing import ContentReader, content_reader, request_framing
@@ -57,14 +57,13 @@ class RequestReader:
     follows waits until the sink has answered.
 
     Attributes:
-        flow: the reading of the client's octets, as those who may pause it see it.
         pending: octets of requests that have not begun.
     """
 
-    __slots__ = ("_beginning", "_content", "_dropped", "_heads", "_sink", "flow", "pending")
+    __slots__ = ("_beginning", "_content", "_dropped", "_flow", "_heads", "_sink", "pending")
 
     def __init__(self, sink: RequestSink) -> None:
-        self.flow = Valve(self)
+        self._flow = Valve(self)
         self.pending = b""
         self._sink = sink
         self._heads = HeadReader()
@@ -99,18 +98,18 @@ class RequestReader:
         else:
             self.pending = self.pending + data if self.pending else data
             if self._sink.request is None:
-                self.go_on()
+                self.begin_pending()
             if len(self.pending) > MAX_PIPELINED_BYTES:
-                self.flow.hold(Hold.PIPELINE)
+                self._flow.hold(Hold.PIPELINE)
 
     def _drop(self, data: Octets) -> None:
         self._dropped += len(data)
         if self._dropped > MAX_LINGER_BYTES:
-            self._sink.transport.abortConnection()
+            self._sink.cut_off()
 
     # heads
 
-    def go_on(self) -> None:
+    def begin_pending(self) -> None:
         """Begin as many of the requests that are here as can be begun, one after the other.
 
         A client that does not read its responses gets no further ones.
@@ -123,8 +122,8 @@ class RequestReader:
             data, self.pending = self.pending, b""
             self._read_head(data)
         self._beginning = False
-        if self.flow.held and len(self.pending) <= MAX_PIPELINED_BYTES:
-            self.flow.release(Hold.PIPELINE)
+        if self._flow.held and len(self.pending) <= MAX_PIPELINED_BYTES:
+            self._flow.release(Hold.PIPELINE)
 
     def _read_head(self, data: bytes) -> None:
         """Begin the request whose head is whole now; refuse what is none."""
@@ -134,7 +133,7 @@ class RequestReader:
             found = self._heads.feed(data)
             if found is None:
                 if 0 < self._heads.kept <= len(data):
-                    # Its first octets.
+                    # All that is kept has come just now: the time of this head begins.
                     sink.head_begun()
                 return
             octets, rest = found
@@ -144,8 +143,8 @@ class RequestReader:
             host = host_of(head)
             upload = None
             if framing.has_content:
-                coded = sink.site.forwards_all
-                upload = Upload(framing, self.flow, coded=coded)
+                coded = sink.takes_coding
+                upload = Upload(framing, self._flow, coded=coded)
                 rest = self._read_early(upload, content_reader(framing, coded), rest)
         except Malformed as error:
             sink.refuse(_translate(error), head)
@@ -197,7 +196,7 @@ class RequestReader:
     # what the connection asks
 
     @property
-    def between(self) -> bool:
+    def between_requests(self) -> bool:
         """Whether the last octet that came was the end of a request, or none has come."""
         return self._content is None and not self.pending and self._heads.empty
 
@@ -206,8 +205,17 @@ class RequestReader:
         """Whether a head has begun to arrive and is not whole."""
         return not self._heads.empty
 
+    @property
+    def held(self) -> bool:
+        """Whether somebody keeps the client's octets from being read."""
+        return self._flow.held
+
+    def read_on(self) -> None:
+        """Let the client's octets come again, whoever held them back."""
+        self._flow.release(RELAYED | Hold.PIPELINE)
+
     def forget(self) -> None:
-        """Forget what came of requests that will not be answered."""
+        """Forget what came of requests that will not be answered, but for a part of a head."""
         self.pending = b""
         self._content = None
 
@@ -219,4 +227,4 @@ class RequestReader:
 
     def resumeProducing(self) -> None:
         """Read again: nobody holds the flow any more."""
-        self._sink.transport.resumeProducing()
+        self._sink.reading_resumes()

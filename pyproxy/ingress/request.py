@@ -48,7 +48,10 @@ def _drop(content: Octets) -> None:
 
 
 def _in_chunks(write: Write) -> Write:
-    """Return what writes content as chunks."""
+    """Return what writes content as chunks.
+
+    No method of the request: kept in the request itself, that would be a cycle.
+    """
     return lambda content: write(chunk(content))
 
 
@@ -84,7 +87,12 @@ class ClientRequest(server.Request):
     queued = 0  # twisted.web's finish() asks for it.
 
     def __init__(
-        self, channel: ChannelSide, head: RequestHead | None, upload: Upload | None
+        self,
+        channel: ChannelSide,
+        head: RequestHead | None,
+        upload: Upload | None,
+        options: list[bytes],
+        host: bytes,
     ) -> None:
         # server.Request's own attributes are made when somebody asks for them: making them all
         # would cost more than the exchange does.
@@ -95,8 +103,8 @@ class ClientRequest(server.Request):
         self.hop = channel.hop
         self.flow_from = channel.flow_from
         self.unsent = channel.unsent
-        self.options = channel.options
-        self.asked_host = channel.asked_host
+        self.options = options
+        self.asked_host = host
         self.begun = False
         self.status = 0
         self.error: ProxyError | None = None

@@ -29,7 +29,7 @@ class State(Enum):
     """Where a client's connection is."""
 
     OPEN = "open"
-    LINGERING = "the last response was sent, the client may still be sending"
+    LINGERING = "no more requests begin, the client may still be sending"
     CLOSED = "closed"
 
 
@@ -107,8 +107,6 @@ class ChannelSide(Protocol):
     site: SiteSide
     hop: Hop
     persists: bool
-    options: list[bytes]
-    asked_host: bytes
 
     def response_ended(self, request: Any, keep: bool) -> None:
         """Go on to the next request, or end the connection."""
@@ -143,11 +141,13 @@ class RequestSink(Protocol):
         full: the client does not read its responses; no request begins meanwhile.
     """
 
-    transport: StreamTransport
-    site: SiteSide
     state: State
     request: Any
     full: bool
+
+    @property
+    def takes_coding(self) -> bool:
+        """Whether chunked content may stay in its coding."""
 
     def head_begun(self) -> None:
         """Take note that the first octets of a head have come, but not all of it."""
@@ -168,3 +168,9 @@ class RequestSink(Protocol):
 
     def reading_pauses(self) -> None:
         """Read no more of the client's octets."""
+
+    def reading_resumes(self) -> None:
+        """Read the client's octets again."""
+
+    def cut_off(self) -> None:
+        """End the connection at once: the client sends without an end."""

@@ -21,7 +21,7 @@ from pyproxy.semantics.messages import noted_values
 CLIENT_GONE = 499
 """The status that is logged when the client left before it was sent any; nginx's custom."""
 
-# Without LF: the parts of a line are made ready together, each on a line of its own.
+# LF stays: the parts of a line are masked together, joined by it, and none of them can hold one.
 _unprintable = re.compile(rb"[^\n !#-\[\]-~]")
 
 
@@ -52,11 +52,12 @@ class AccessLog:
         referer = b", ".join(noted_values(head, b"referer")) or b"-"
         agent = b", ".join(noted_values(head, b"user-agent")) or b"-"
         parts = self._shown(b"\n".join((request_line, referer, agent)))
-        line, referrer, browser = parts.split("\n")
+        shown_line, shown_referer, shown_agent = parts.split("\n")
         seconds = max(0.0, now - request.began_at)
         return (
-            f'{client} - - {self._time(now)} "{line}" '
-            f'{request.status or CLIENT_GONE} {request.sentLength or "-"} "{referrer}" "{browser}" '
+            f'{client} - - {self._time(now)} "{shown_line}" '
+            f"{request.status or CLIENT_GONE} {request.sentLength or '-'} "
+            f'"{shown_referer}" "{shown_agent}" '
             f"{seconds:.3f}{self._ending(request, request.error)}"
         )
 

@@ -15,6 +15,9 @@ from twisted.logger import FileLogObserver, LogEvent, LogLevel, globalLogPublish
 ACCESS = "pyproxy.access"
 """The namespace of the access log."""
 
+READY_TEXT = "{line}"
+"""The ``log_format`` of an event whose whole text stands ready as its ``line``."""
+
 Format = Callable[[LogEvent], str | None]
 
 
@@ -24,7 +27,7 @@ def publish_line(line: str, now: float | None = None, **more: object) -> None:
         {
             "log_level": LogLevel.info,
             "log_namespace": ACCESS,
-            "log_format": "{line}",
+            "log_format": READY_TEXT,
             "log_time": time() if now is None else now,
             "line": line,
             **more,
@@ -67,13 +70,14 @@ class LineFormat:
         return first[:-2]
 
 
-def shorten(observer: object) -> None:
-    """Let an observer that writes text to a file write lines as they are."""
+def take_lines(observer: object) -> None:
+    """Let an observer that writes text to a file take lines of the access log as they are."""
     if isinstance(observer, FileLogObserver) and not isinstance(observer.formatEvent, LineFormat):
         observer.formatEvent = LineFormat(observer.formatEvent)
 
 
-def shorten_log() -> None:
-    """Let whoever writes this process's log, twistd's file in most, write lines as they are."""
+def take_lines_everywhere() -> None:
+    """Let whoever writes this process's log, twistd's file in most, take lines as they are."""
+    # A publisher has no public way to ask for its observers.
     for observer in cast(Any, globalLogPublisher)._observers:
-        shorten(observer)
+        take_lines(observer)

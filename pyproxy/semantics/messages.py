@@ -63,7 +63,7 @@ They are looked for once: a search of its own for each rule cost 1 us and more f
 """
 
 
-_NONE: frozenset[bytes] = frozenset()
+_NOTHING_NOTED: frozenset[bytes] = frozenset()
 
 
 # Neither frozen nor made by attrs: that costs another 0.8 us, and there are two in each exchange.
@@ -106,7 +106,7 @@ class ResponseHead:
         """Have no fields any more; a stream may stay open long after they were passed on."""
         self.fields = []
         self.names = []
-        self.noted = _NONE
+        self.noted = _NOTHING_NOTED
 
 
 Head = RequestHead | ResponseHead

@@ -39,7 +39,7 @@ class Awaited:
 
     Attributes:
         request: what was asked.
-        response: fires with the response, or fails with an UpstreamError.
+        response: fires with the response, or fails with a ProxyError.
     """
 
     def __init__(

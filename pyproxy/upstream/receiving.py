@@ -22,6 +22,7 @@ from pyproxy.errors import (
     ProxyError,
     ResponseHeadTooLarge,
     ResponseIncomplete,
+    UpstreamError,
 )
 from pyproxy.relay.content import RESPONSE_DONE
 from pyproxy.relay.pausing import Hold, Valve
@@ -39,6 +40,13 @@ from pyproxy.semantics.handshake import check_switch
 from pyproxy.semantics.messages import HeadReader, ResponseHead, parse_response_head, split_head
 from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.response import ForwardedResponse
+
+
+def _translate(error: Malformed) -> UpstreamError:
+    """Return what a malformed response becomes."""
+    if isinstance(error, HeadTooLarge):
+        return ResponseHeadTooLarge(f"the upstream's response has {error}")
+    return BadResponse(f"the upstream's response is malformed: {error}")
 
 
 class ConnectionSide(Protocol):
@@ -103,11 +111,11 @@ class ResponseReader:
 
     __slots__ = (
         "_connection",
+        "_content",
         "_ended",
         "_flow",
         "_heads",
         "_persists",
-        "_reader",
         "_receiver",
         "_response",
         "_switched",
@@ -123,7 +131,7 @@ class ResponseReader:
         self._flow = flow
         self._heads = HeadReader(b"HTTP/1.")
         # The content's reader and the response are there from its head on.
-        self._reader: ContentReader | None = None
+        self._content: ContentReader | None = None
         self._response: ForwardedResponse | None = None
         self._receiver: IProtocol | None = None
         self._takes_views = False
@@ -134,7 +142,7 @@ class ResponseReader:
 
     def feed(self, octets: Octets) -> None:
         """Read a part of a response.  Args: octets, as a view if their place will be used again."""
-        reader, receiver = self._reader, self._receiver
+        reader, receiver = self._content, self._receiver
         if reader is None:
             if self._switched:
                 self._undelivered = bytes(self._undelivered) + octets
@@ -147,14 +155,14 @@ class ResponseReader:
         try:
             content = reader.feed(octets)
         except Malformed as error:
-            self.fail(BadResponse(f"the upstream's response is malformed: {error}"))
+            self.fail(_translate(error))
             return
         if receiver is None:
             self._undelivered = bytes(self._undelivered) + content
             return
         if content:
             receiver.dataReceived(content)  # type: ignore[arg-type]
-        if reader.complete and self._reader is reader:
+        if reader.complete and self._content is reader:
             self._end_response(reader)
 
     # heads
@@ -182,10 +190,8 @@ class ResponseReader:
                 if not rest or self.request is None:  # it may have been withdrawn just now
                     return
                 data = bytes(rest)
-        except HeadTooLarge as error:
-            self.fail(ResponseHeadTooLarge(f"the upstream's response has {error}"))
         except Malformed as error:
-            self.fail(BadResponse(f"the upstream's response is malformed: {error}"))
+            self.fail(_translate(error))
 
     def _begin_switch(self, request: UpstreamRequest, head: ResponseHead, rest: bytes) -> None:
         """Take a 101 for the response, if it is the one that was asked for.  Raises: Malformed."""
@@ -220,12 +226,12 @@ class ResponseReader:
             self._persists = self._persists and not rest
         elif rest:
             self._undelivered = reader.feed(rest)
-        self._reader = reader
+        self._content = reader
         self._response = response = ForwardedResponse(self, head, framing, options, reader)
         # It will not be sent again, and a stream may stay open for long: half a KiB of each.
         request.fields = []
         request.asking.responded(response)
-        if self._receiver is None and self._reader is reader:
+        if self._receiver is None and self._content is reader:
             # The place of a view will be used again.
             self._undelivered = bytes(self._undelivered)
             self._flow.hold(Hold.UNCLAIMED)
@@ -245,7 +251,7 @@ class ResponseReader:
             self._undelivered = b""
             octets = content if self._takes_views else bytes(content)
             receiver.dataReceived(octets)  # type: ignore[arg-type]
-        reader = self._reader
+        reader = self._content
         if self._ended is not None:
             receiver.connectionLost(self._ended)
         elif reader is not None and reader.complete:
@@ -269,7 +275,7 @@ class ResponseReader:
 
     def forget(self) -> None:
         """Read nothing more for the present request."""
-        self.request = self._response = self._reader = self._receiver = None
+        self.request = self._response = self._content = self._receiver = None
         self._takes_views = self._switched = False
 
     def fail(self, error: ProxyError) -> None:
@@ -285,7 +291,7 @@ class ResponseReader:
 
     def connection_lost(self, in_order: bool) -> None:
         """Tell whoever waits; only a clean end of the connection can be the end of content."""
-        reader = self._reader
+        reader = self._content
         self._persists = False
         if self._switched:
             self.forget()

@@ -36,7 +36,7 @@ class ForwardedResponse(_Response):
     treq's own wraps another response.  This one is both, since one is made for every exchange.
 
     Attributes:
-        head: as it came.
+        head: as it came; without its fields once an exchange has passed them on.
         framing: how its content is delimited.
         options: its connection options.
         trailers: the trailer section, once the content ended.

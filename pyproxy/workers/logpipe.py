@@ -13,6 +13,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from pyproxy.observe.twistd_log import READY_TEXT
 from pyproxy.workers.records import READY, Record, number_of
 
 ROOM = 1024 * 1024
@@ -52,8 +53,8 @@ class LogPipe:
         if namespace in _OF_THE_PROCESS and level is LogLevel.info:
             # Where ports begin and end, and that the reactor does: the parent says that for all.
             return
-        if event.get("log_format") == "{line}":
-            # The access log: to format one text that is ready costs a third of the whole.
+        if event.get("log_format") == READY_TEXT:
+            # To format a text that is ready costs a third of the whole.
             text = str(event["line"])
         else:
             text = eventAsText(event, includeTimestamp=False, includeSystem=False)

@@ -16,7 +16,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
-from pyproxy.observe.twistd_log import ACCESS, publish_line
+from pyproxy.observe.twistd_log import ACCESS, READY_TEXT, publish_line
 from pyproxy.workers import child
 from pyproxy.workers.handover import FIRST_SOCKET, LOG, TALLY
 from pyproxy.workers.records import LEVELS, READY, Record, RecordReader
@@ -98,16 +98,17 @@ def relay(record: Record, number: int) -> None:
         publish_line(record.text, record.time, worker=number)
         return
     level = LEVELS[record.level]
-    event: dict[str, Any] = {
-        "log_time": record.time,
-        "log_level": level,
-        "log_namespace": record.namespace,
-        "log_format": "{line}",
-        "line": record.text,
-        "worker": number,
-        "log_system": f"{record.namespace}#{level.name} worker {number}",
-    }
-    globalLogPublisher(event)
+    globalLogPublisher(
+        {
+            "log_time": record.time,
+            "log_level": level,
+            "log_namespace": record.namespace,
+            "log_format": READY_TEXT,
+            "line": record.text,
+            "worker": number,
+            "log_system": f"{record.namespace}#{level.name} worker {number}",
+        }
+    )
 
 
 def how_it_ended(reason: Any) -> str:

@@ -22,7 +22,7 @@ from pyproxy.listeners import (
     start_demo,
     warn,
 )
-from pyproxy.observe.twistd_log import shorten_log
+from pyproxy.observe.twistd_log import take_lines_everywhere
 from pyproxy.workers.handover import FIRST_SOCKET, Handover, Socket, read_files
 from pyproxy.workers.process import Running, WorkerProtocol, spawn
 from pyproxy.workers.supervisor import Supervisor
@@ -72,7 +72,7 @@ class WorkersService(Service):
             self._sockets.append(port.fileno())
         warn(config)
         if config.access_log:
-            shorten_log()
+            take_lines_everywhere()
         self._board = make_board(config.workers)
         self._handover = Handover(
             attrs.evolve(config, target=target),

@@ -12,25 +12,17 @@ from pyproxy.semantics.messages import FIRST_PIECE_BYTES, MAX_HEAD_BYTES
 from tests.ingress.kit import CHUNKED, ENDLESS, ChannelTestCase
 from tests.ingress.test_websocket import HANDSHAKE, SWITCHING
 from tests.memory import (
+    LONG,
     OK,
     MemoryTransport,
     Stage,
     cuts_around,
+    in_chunks,
     request,
     response,
     splits,
     status_of,
 )
-
-LONG = bytes(range(256)) * 48
-"""Content of several times what is searched for the end of a head."""
-
-
-def in_chunks(content: bytes, size: int, trailers: bytes = b"") -> bytes:
-    """Return content in chunks of a size."""
-    pieces = (content[place : place + size] for place in range(0, len(content), size))
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
-    return chunks + b"0\r\n" + trailers + b"\r\n"
 
 
 class ReadingTests(ChannelTestCase):
@@ -149,16 +141,16 @@ class ReadingTests(ChannelTestCase):
 class InPlaceTests(ChannelTestCase):
     """Reads of a plain socket come as views, and their place is used again at once."""
 
-    TRAILERS = b"X-T: 1\r\n"
+    END = b"0\r\nX-T: 1\r\n\r\n"
     FAT = b"X: " + b"x" * FIRST_PIECE_BYTES
 
     # The fields, and what follows the head.
     REQUESTS = (
         ((b"Content-Length: %d" % len(LONG),), LONG),
-        ((b"Transfer-Encoding: chunked",), in_chunks(LONG, len(LONG), TRAILERS)),
-        ((b"Transfer-Encoding: chunked",), in_chunks(LONG, 700, TRAILERS)),
+        ((b"Transfer-Encoding: chunked",), in_chunks(LONG, len(LONG)) + END),
+        ((b"Transfer-Encoding: chunked",), in_chunks(LONG, 700) + END),
         ((FAT, b"Content-Length: %d" % len(LONG)), LONG),
-        ((FAT, b"Transfer-Encoding: chunked"), in_chunks(LONG, 5000, TRAILERS)),
+        ((FAT, b"Transfer-Encoding: chunked"), in_chunks(LONG, 5000) + END),
     )
 
     def posted(self, scene: Stage) -> bytes:
@@ -217,7 +209,7 @@ class InPlaceTests(ChannelTestCase):
     def test_pipelined(self) -> None:
         """Requests behind content in the same read are answered in their order."""
         first = request(b"POST / HTTP/1.1", b"Content-Length: %d" % len(LONG), content=LONG)
-        chunks = in_chunks(LONG, 5000, self.TRAILERS)
+        chunks = in_chunks(LONG, 5000) + self.END
         second = request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked", content=chunks)
         last = request(b"GET /last HTTP/1.1")
         octets = first + second + last
@@ -278,7 +270,7 @@ class InPlaceTests(ChannelTestCase):
         for head, rest in (
             (length, LONG),
             (hints + length, LONG),
-            (CHUNKED, in_chunks(LONG, len(LONG), self.TRAILERS)),
+            (CHUNKED, in_chunks(LONG, len(LONG)) + self.END),
         ):
             for pieces in cuts_around(head + rest, len(head), len(head) + len(rest)):
                 client = self.scene.client(request())
@@ -413,7 +405,7 @@ class FlowTests(ChannelTestCase):
     def test_pipeline(self) -> None:
         """Octets of later requests are read up to a bound, and never more than a read past it."""
         client = self.scene.client(request())
-        client.deliver(bytes(0) + request() * (MAX_PIPELINED_BYTES // len(request())))
+        client.deliver(request() * (MAX_PIPELINED_BYTES // len(request())))
         self.assertEqual("producing", client.producerState)
         client.deliver(request() * 3)
         self.assertEqual("paused", client.producerState)

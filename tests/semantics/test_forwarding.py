@@ -19,7 +19,8 @@ from pyproxy.semantics.forwarding import (
     persists,
 )
 from pyproxy.semantics.messages import RequestHead
-from tests.semantics import TRUSTED, UNTRUSTED, head_of, strict
+from tests.semantics import strict
+from tests.semantics.kit import TRUSTED, UNTRUSTED, head_of
 
 
 class ConnectionTests(SynchronousTestCase):

@@ -17,7 +17,7 @@ from pyproxy.semantics.framing import CHUNKED, NO_CONTENT, Framing
 from pyproxy.semantics.messages import RequestHead
 from pyproxy.semantics.to_upstream import RequestForwarding
 from pyproxy.semantics.urls import parse_target
-from tests.semantics import TRUSTED, UNTRUSTED, head_of
+from tests.semantics.kit import TRUSTED, UNTRUSTED, head_of
 
 ORIGIN = parse_target("https://api.example.com/base/").origin
 PSEUDONYM = b"pyproxy-1"

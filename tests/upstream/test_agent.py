@@ -46,7 +46,7 @@ from pyproxy.upstream.agent import Awaited, ForwardingAgent
 from pyproxy.upstream.opening import Trust
 from pyproxy.upstream.trust import read_authorities
 from tests.memory import OK, UPSTREAM_PORT, Stage, StageTestCase
-from tests.upstream.opened import Content
+from tests.upstream.kit import Content
 from tests.upstream.test_trust import Server
 
 ORIGIN = Origin("http", "127.0.0.1", UPSTREAM_PORT, b"127.0.0.1:9000")

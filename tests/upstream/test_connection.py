@@ -24,7 +24,7 @@ from pyproxy.upstream.agent import Awaited
 from pyproxy.upstream.connection import Connection
 from pyproxy.upstream.response import ForwardedResponse
 from tests.memory import CLIENT, OK, UPSTREAM, Network, no_websocket, not_lost
-from tests.upstream.opened import (
+from tests.upstream.kit import (
     CHUNKED_OK,
     ORIGIN,
     Asked,

@@ -23,8 +23,8 @@ from pyproxy.relay.ends import RelayedEnd
 from pyproxy.semantics.messages import FIRST_PIECE_BYTES, MAX_HEAD_BYTES
 from pyproxy.upstream.receiving import ReadFlow
 from pyproxy.upstream.response import ForwardedResponse
-from tests.memory import OK, cuts_around, splits
-from tests.upstream.opened import (
+from tests.memory import LONG, OK, cuts_around, in_chunks, splits
+from tests.upstream.kit import (
     CHUNKED_OK,
     Asked,
     ConnectionTestCase,
@@ -320,16 +320,6 @@ class EndingTests(ConnectionTestCase):
             else:
                 opened.transport.lose()
             self.assertRaises(InternalError, self.successResultOf(answered).detach)
-
-
-LONG = bytes(range(256)) * 48
-"""Content of several times what is searched for the end of a head."""
-
-
-def in_chunks(content: bytes, size: int) -> bytes:
-    """Return content in chunks of a size, without their end."""
-    pieces = (content[place : place + size] for place in range(0, len(content), size))
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
 class InPlaceTests(ConnectionTestCase):

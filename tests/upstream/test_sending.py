@@ -13,7 +13,7 @@ from pyproxy.relay.pausing import Valve
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.framing import CHUNKED, Framing, Kind
 from pyproxy.upstream.sending import Sending, send_whole
-from tests.upstream.opened import Content
+from tests.upstream.kit import Content
 
 SUM = [(b"X-Sum", b"1")]
 
