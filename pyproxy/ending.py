@@ -29,6 +29,11 @@ class End:
 
     def _by_signal(self, number: int, frame: object) -> None:
         """Stop in the reactor's next turn, as a signal may come at any moment."""
-        # Also when the reactor has ended, and has given its handlers back, none may kill.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # Also when the reactor has ended, and has given its handlers back, none may kill.  Not
+        # SIG_IGN: of a second signal that came just before it CPython writes a traceback.
+        signal.signal(signal.SIGTERM, _ends_already)
         self._reactor.callFromThread(self)
+
+
+def _ends_already(number: int, frame: object) -> None:
+    """Hear a further signal."""

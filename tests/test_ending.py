@@ -68,5 +68,7 @@ class EndTests(SynchronousTestCase):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)
         self.assertEqual((1, 0), (len(reactor.waiting), reactor.stops))
+        # Ignored, it would be complained of when it came while the first was being handled.
+        self.assertIsNot(signal.SIG_IGN, signal.getsignal(signal.SIGTERM))
         reactor.waiting[0]()
         self.assertEqual(1, reactor.stops)
