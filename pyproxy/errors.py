@@ -318,13 +318,10 @@ class Unavailable(ProxyError):
 
 
 class Exhausted(ProxyError):
-    """The proxy's machine has no descriptor, port or memory left for a connection."""
+    """The proxy's machine has no descriptor or memory left for a connection."""
 
     status = 503
     title = "Service Unavailable"
     error_type = "connection_limit_reached"
-    remedy = (
-        "Try again in a moment; EMFILE asks for a higher limit of open files (ulimit -n), "
-        "EADDRNOTAVAIL for more local ports."
-    )
+    remedy = "Try again in a moment; EMFILE asks for a higher limit of open files (ulimit -n)."
     retry_safe = True

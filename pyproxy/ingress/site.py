@@ -25,6 +25,8 @@ from pyproxy.semantics.forwarding import Hop, Network
 if TYPE_CHECKING:
     from pyproxy.ingress.websocket import ClientWebSocket, ClientWebSocketFactory
 
+MAX_PORT = 65535
+
 SHUTDOWN_SECONDS = 2.0
 """How long the last octets may take to leave when the proxy ends."""
 
@@ -140,13 +142,22 @@ class ProxySite(server.Site):
         return bool(ISSLTransport.providedBy(transport))
 
     def hop(self, peer: IAddress, host: IAddress, secure: bool) -> Hop:
-        """Return what requests of a connection are told about the client."""
-        port = b"%d" % host.port if isinstance(host, IPv4Address | IPv6Address) else b""
+        """Return what requests of a connection are told about the client.
+
+        What stands in a PROXY header is what somebody wrote there: an address or a port that is
+        none is not passed on.
+        """
+        port = b""
+        if isinstance(host, IPv4Address | IPv6Address) and 0 < host.port <= MAX_PORT:
+            port = b"%d" % host.port
         scheme = b"https" if secure else b"http"
         if not isinstance(peer, IPv4Address | IPv6Address):
             unix = isinstance(peer, UNIXAddress)
             return Hop(b"", scheme, port, unix and self._trust_unix)
-        address = ip_address(peer.host.partition("%")[0])
+        try:
+            address = ip_address(peer.host.partition("%")[0])
+        except ValueError:
+            return Hop(b"", scheme, port, trusted=False)
         mapped = getattr(address, "ipv4_mapped", None)
         if mapped is not None:
             # A socket that listens on :: sees IPv4 clients so; nobody else writes them like that.

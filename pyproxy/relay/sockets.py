@@ -10,6 +10,7 @@ import termios
 from collections.abc import Callable
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from twisted.protocols.policies import ProtocolWrapper
 
@@ -65,6 +66,17 @@ def said_goodbye(transport: StreamTransport) -> bool:
         and not getattr(transport, "disconnecting", False)
         and bool(getattr(below, "disconnecting", False))
     )
+
+
+def ended_tls(transport: StreamTransport) -> bool:
+    """Tell whether a TLS peer has sent TLS's own end, which no reset behind it takes back.
+
+    Spec: RFC 8446 6.1, RFC 9112 9.8.
+    """
+    if not ISSLTransport.providedBy(transport):
+        return False
+    tls: SSL.Connection | None = transport.getHandle()  # type: ignore[attr-defined]
+    return tls is not None and bool(tls.get_shutdown() & SSL.RECEIVED_SHUTDOWN)
 
 
 class SilenceCheck:

@@ -24,7 +24,14 @@ from pyproxy.relay.content import Upload
 from pyproxy.relay.pausing import RELAYED, Valve
 from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
-from pyproxy.relay.sockets import SilenceCheck, hand_over, read_before_loss, said_goodbye, unsent
+from pyproxy.relay.sockets import (
+    SilenceCheck,
+    ended_tls,
+    hand_over,
+    read_before_loss,
+    said_goodbye,
+    unsent,
+)
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import backlog, writer
 from pyproxy.semantics.fields import Octets
@@ -261,6 +268,8 @@ class Connection(Protocol):
             self.transport.abortConnection()
 
     def _ended_in_order(self, reason: Failure) -> bool:
+        if self._secure and ended_tls(self.transport):
+            return True
         return bool(reason.check(ConnectionDone)) and not self._writer.failed
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

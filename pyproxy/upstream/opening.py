@@ -38,10 +38,12 @@ from pyproxy.upstream.connection import Connection, Unanswered
 if TYPE_CHECKING:
     from pyproxy.relay.ends import RelayedEnd
 
-_OWN_FAULT = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
-)
-"""What the kernel says when this machine, and not the upstream, lacks something."""
+_OWN_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What the kernel says when this machine, and not the upstream, lacks something.
+
+Not EADDRNOTAVAIL: it means that no local port is left, or that the target has an address of a kind
+that this machine does not use.
+"""
 
 
 @attrs.frozen
@@ -103,13 +105,10 @@ class Opener(Factory):
             raise
         except (error.ConnectError, error.UserError, OSError) as cause:
             number = getattr(cause, "osError", None) or getattr(cause, "errno", None)
+            why = errno.errorcode.get(number or 0, type(cause).__name__)
             if number in _OWN_FAULT:
-                raise Exhausted(
-                    f"the proxy cannot open a connection ({errno.errorcode[number]})"
-                ) from cause
-            raise ConnectFailed(
-                f"the upstream cannot be reached ({type(cause).__name__})"
-            ) from cause
+                raise Exhausted(f"the proxy cannot open a connection ({why})") from cause
+            raise ConnectFailed(f"the upstream cannot be reached ({why})") from cause
         try:
             return await connection.ready
         except CancelledError:

@@ -56,6 +56,16 @@ class HopTests(StageTestCase):
         self.assertEqual(b"https", site.hop(ipv4("192.0.2.1"), PROXY, True).scheme)
         self.assertEqual(b"", site.hop(ipv4("192.0.2.1"), UNIXAddress("/s"), False).port)
 
+    def test_nonsense(self) -> None:
+        """What a PROXY header says of the client may be no address and no port at all."""
+        for host in ("", "garbage", "999.1.1.1", "203.0.113.007", "10.0.0.1,10.0.0.2", "\u00e4"):
+            hop = self.hop(ipv4(host))
+            self.assertEqual((b"", False), (hop.address, hop.trusted), host)
+        site = self.stage().site
+        for port in (-80, 0, 65536):
+            asked = IPv4Address("TCP", "192.0.2.9", port)
+            self.assertEqual(b"", site.hop(ipv4("192.0.2.1"), asked, False).port)
+
     def test_forged(self) -> None:
         """A stranger's X-Forwarded-* are dropped, a trusted proxy's are continued."""
         for host, chain, scheme in (

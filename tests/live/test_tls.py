@@ -7,7 +7,7 @@ import ssl
 import tempfile
 import unittest
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +19,7 @@ from tests.live.kit import (
     Response,
     Script,
     ScriptedUpstream,
+    Wire,
     answer,
     answer_and_close,
     chunk,
@@ -160,3 +161,49 @@ class UpstreamTlsTests(unittest.TestCase):
             self.assertRaises(Closed),
         ):
             proxy.ask(request())
+
+    def test_reset_behind_the_end(self) -> None:
+        """What close_notify has ended is whole, whatever comes behind it (RFC 9112 9.8)."""
+        context = self.context(self.authority.issue_cert("localhost"))
+        words = b"some words"
+
+        def script(wire: Wire) -> None:
+            tls = Sealed(wire, context)
+            tls.read()
+            tls.seal.write(b"HTTP/1.1 200 OK\r\n\r\n" + words)
+            with suppress(ssl.SSLWantReadError):
+                tls.seal.unwrap()
+            tls.send()
+            wire.reset()
+
+        with ScriptedUpstream(script) as upstream:
+            target = f"https://localhost:{upstream.port}"
+            with Proxy("--target", target, "--upstream-ca", self.ca) as proxy:
+                for _ in range(10):
+                    self.assertEqual(words, proxy.ask(request()).body)
+
+
+class Sealed:
+    """A server's TLS of which a test says when what is sent.
+
+    Attributes:
+        seal: takes octets in the clear; what they become waits for ``send``.
+    """
+
+    def __init__(self, wire: Wire, context: ssl.SSLContext) -> None:
+        self._wire = wire
+        self._come, self._go = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.seal = context.wrap_bio(self._come, self._go, server_side=True)
+
+    def send(self) -> None:
+        """Send what waits."""
+        self._wire.send(self._go.read())
+
+    def read(self) -> bytes:
+        """Return the next octets in the clear, after the handshake."""
+        while True:
+            try:
+                return self.seal.read(64 * 1024)
+            except ssl.SSLWantReadError:
+                self.send()
+                self._come.write(self._wire.read_some())

@@ -357,7 +357,7 @@ class ConnectTests(AgentTestCase):
             (OSError(71, "Protocol error"), ConnectFailed),
             (error.ConnectBindError(24, "Too many open files"), Exhausted),
             (OSError(24, "Too many open files"), Exhausted),
-            (error.ConnectError(99, "Cannot assign requested address"), Exhausted),
+            (error.ConnectError(99, "Cannot assign requested address"), ConnectFailed),
         ):
             told = self.refused(cause)
             self.assertIs(kind, type(told))
@@ -367,6 +367,8 @@ class ConnectTests(AgentTestCase):
     def test_reason_is_named(self) -> None:
         """The text says what kind of failure it was."""
         self.assertIn("NoRouteError", self.refused(error.NoRouteError()).detail)
+        refused = self.refused(error.ConnectError(99, "Cannot assign requested address"))
+        self.assertIn("EADDRNOTAVAIL", refused.detail)
 
     def test_no_name(self) -> None:
         """A name without an address."""
