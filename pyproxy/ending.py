@@ -29,11 +29,10 @@ class End:
 
     def _by_signal(self, number: int, frame: object) -> None:
         """Stop in the reactor's next turn, as a signal may come at any moment."""
-        # Also when the reactor has ended, and has given its handlers back, none may kill.  Not
-        # SIG_IGN: of a second signal that came just before it CPython writes a traceback.
-        signal.signal(signal.SIGTERM, _ends_already)
+        # Blocked meanwhile: of a second one that comes just before it is ignored CPython complains.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        # Ignored, since a handler of ours would be gone at the interpreter's end, and a later one
+        # would kill.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self._reactor.callFromThread(self)
-
-
-def _ends_already(number: int, frame: object) -> None:
-    """Hear a further signal."""
