@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -13,7 +12,7 @@ from pyproxy.errors import ProxyError
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Download, Upload
 from pyproxy.relay.seams import WebSocketEnd
-from pyproxy.semantics.fields import Fields, Octets
+from pyproxy.semantics.fields import Fields, Write
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.framing import Framing
 from pyproxy.semantics.messages import RequestHead, ResponseHead
@@ -52,7 +51,7 @@ class ClientSide(Protocol):
         """Send the head of the final response."""
 
     @property
-    def write_content(self) -> Callable[[Octets], None]:
+    def write_content(self) -> Write:
         """What sends octets of content, in their coding when that is chunked; after ``begin``."""
 
     def note_sent(self, octets: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -24,6 +25,10 @@ EVENT_CALLS = 7
 """Calls for one event of an event stream, from the upstream's read to the client's write."""
 
 EVENT_BUILTINS = 9
+
+STREAMS = 50
+STREAM_BYTES = 4600
+"""Octets of our objects for each open event stream; Twisted's and the kernel's come to that."""
 
 _OURS = str(Path(pyproxy.__file__).parent)
 
@@ -122,6 +127,27 @@ class BudgetTests(StageTestCase):
         counted = count(lambda: upstream.deliver(EVENT))
         self.assert_within(counted, EVENT_CALLS, EVENT_BUILTINS)
         self.assertEqual(EVENT, client.take())
+
+    def test_open_stream(self) -> None:
+        """What an event stream keeps of ours while it is open."""
+        scene = self.stage()
+        scene.site.logs = False
+        head = response(b"Content-Type: text/event-stream", b"Transfer-Encoding: chunked")
+
+        def open_stream() -> None:
+            scene.client(request()).take()
+            scene.answer(head + EVENT)
+
+        open_stream()
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for _ in range(STREAMS):
+            open_stream()
+        ours = [tracemalloc.Filter(inclusive=True, filename_pattern=f"{_OURS}/*")]
+        kept = tracemalloc.take_snapshot().filter_traces(ours).statistics("filename")
+        each = sum(one.size for one in kept) / STREAMS
+        self.assertLessEqual(each, STREAM_BYTES)
+        self.assertGreater(each, STREAM_BYTES / 2, "lower the budget to what it takes now")
 
     def test_it_can_fail(self) -> None:
         """A rule that the operator asks for costs calls, and they are counted."""

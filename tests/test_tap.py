@@ -470,6 +470,23 @@ class PluginTests(TestCase):
             )
             self.assertEqual(imported, ended.stdout.strip())
 
+    def test_what_only_some_need(self) -> None:
+        """A start for plain HTTP imports neither WebSockets nor a client's TLS: 100 ms of 400."""
+        script = (
+            "import sys; from pyproxy.tap import Options, makeService; o = Options();"
+            "o.parseOptions(sys.argv[1:]); makeService(o).privilegedStartService();"
+            "print(*({'autobahn', 'pyproxy.relay.ends', 'pyproxy.semantics.frames',"
+            " 'pyproxy.upstream.trust'} & set(sys.modules)))"
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", script, *TARGET, "--port=0"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[1],
+        )
+        self.assertEqual("", ended.stdout.strip())
+
     def test_version(self) -> None:
         """``--version`` shows the version of the proxy, not Twisted's."""
         shown = subprocess.run(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pyproxy.semantics.fields import Field, is_field_value, is_token
 from pyproxy.semantics.forwarding import HOP_BY_HOP, Network
-from pyproxy.semantics.urls import is_authority
+from pyproxy.semantics.urls import MAX_PORT, is_authority
 
 MIN_PART_BYTES = 6
 """Shorter cookie values and parameters (``dark``, ``auth``) are settings, and no secrets."""
@@ -47,8 +47,8 @@ _OPENING = frozenset({b"sec-websocket-accept", b"sec-websocket-key", b"sec-webso
 
 def parse_port(text: str) -> int:
     """Parse a TCP port; 0 lets the system choose."""
-    if re.fullmatch(r"[0-9]{1,5}", text) is None or int(text) > 65535:
-        raise ValueError("it has to be a number from 0 to 65535")
+    if re.fullmatch(r"[0-9]{1,5}", text) is None or int(text) > MAX_PORT:
+        raise ValueError(f"it has to be a number from 0 to {MAX_PORT}")
     return int(text)
 
 

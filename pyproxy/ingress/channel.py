@@ -7,8 +7,6 @@ Spec: RFC 9112 9.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -26,7 +24,7 @@ from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import hand_over, has_left, said_goodbye, tune, unsent
 from pyproxy.relay.writing import backlog, writer
-from pyproxy.semantics.fields import Octets
+from pyproxy.semantics.fields import Write
 from pyproxy.semantics.forwarding import persists
 from pyproxy.semantics.messages import RequestHead
 
@@ -48,7 +46,7 @@ class Channel(ChannelFace):
         full: the client's transport has enough to write.
     """
 
-    send: Callable[[Octets], None]
+    send: Write
 
     def __init__(self, site: SiteSide) -> None:
         self.site = site

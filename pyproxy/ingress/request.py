@@ -5,7 +5,6 @@ Owns how a response is framed towards the client.  Must not know what the respon
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from io import BytesIO
 from typing import Any, Protocol, cast
@@ -26,7 +25,7 @@ from pyproxy.relay.headers import WireHeaders
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.chunked import chunk, last_chunk
-from pyproxy.semantics.fields import Fields, Octets, values
+from pyproxy.semantics.fields import Fields, Octets, Write, values
 from pyproxy.semantics.framing import (
     Framing,
     Kind,
@@ -38,9 +37,6 @@ MAX_COLLECTED_BYTES = 1024 * 1024
 """Content that is collected for a mounted resource which does not stream: a form, no upload."""
 
 _NO_HEAD = RequestHead(b"", b"", 1, [])
-
-
-Write = Callable[[Octets], None]
 
 
 def _drop(content: Octets) -> None:

@@ -5,7 +5,6 @@ A request and the reader of requests ask the channel, all of them the site.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ from pyproxy.relay.content import Upload
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.semantics.fields import Octets
+from pyproxy.semantics.fields import Write
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.messages import RequestHead
 
@@ -103,7 +102,7 @@ class ChannelSide(Protocol):
     """What a request asks of its connection; ``channel.Channel`` is one."""
 
     transport: StreamTransport
-    send: Callable[[Octets], None]
+    send: Write
     site: SiteSide
     hop: Hop
     persists: bool

@@ -21,11 +21,10 @@ from pyproxy.ingress.seams import Logged
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.forwarding import Hop, Network
+from pyproxy.semantics.urls import MAX_PORT
 
 if TYPE_CHECKING:
     from pyproxy.ingress.websocket import ClientWebSocket, ClientWebSocketFactory
-
-MAX_PORT = 65535
 
 SHUTDOWN_SECONDS = 2.0
 """How long the last octets may take to leave when the proxy ends."""

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from pyproxy.errors import ContentTooLarge, ProxyError
 from pyproxy.relay.pausing import RELAYED, Hold, Valve
-from pyproxy.semantics.fields import Fields, Octets
+from pyproxy.semantics.fields import Fields, Octets, Write
 from pyproxy.semantics.framing import Framing, Kind
 
 RESPONSE_DONE = Failure(ResponseDone())
@@ -169,7 +169,7 @@ class ContentSink(Protocol):
     """The client's side of a response's content."""
 
     @property
-    def write_content(self) -> Callable[[Octets], None]:
+    def write_content(self) -> Write:
         """What sends octets of content."""
 
     def flow_from(self, source: IPushProducer | None) -> None:

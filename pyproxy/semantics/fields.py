@@ -6,7 +6,7 @@ Owns the grammar of a field section.  Must not know what any single field means.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pyproxy.errors import HeadTooLarge, Malformed
 
@@ -15,6 +15,9 @@ Fields = list[Field]
 
 Octets = bytes | memoryview
 """What was read; the place of a view is used again once it was passed on."""
+
+Write = Callable[[Octets], None]
+"""Sends octets; a view is passed on or copied before it returns."""
 
 MAX_FIELDS = 256
 """Fields in one section; clients and backends seen in practice stay under 100."""

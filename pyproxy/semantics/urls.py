@@ -17,6 +17,8 @@ from pyproxy.errors import Malformed, TargetClimbs
 DECODE_ROUNDS = 3
 """How often a target is decoded in search of dot segments: some upstreams decode twice."""
 
+MAX_PORT = 65535
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _absolute_form = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)(.*)", re.DOTALL).fullmatch
@@ -82,7 +84,7 @@ def parse_target(url: str) -> Target:
     if "?" in url or "#" in url:
         raise ValueError("a query or fragment cannot be part of it")
     if port == 0:
-        raise ValueError("the port has to be between 1 and 65535")
+        raise ValueError(f"the port has to be between 1 and {MAX_PORT}")
     if parts.path and (_absolute_path(parts.path) is None or climbs(parts.path.encode("ascii"))):
         raise ValueError("its path has to be percent-encoded ASCII that does not climb with `..`")
     host = _ascii_host(parts.hostname, "[" in parts.netloc)

@@ -13,9 +13,7 @@ from zope.interface import implementer
 
 from pyproxy.relay.content import Upload
 from pyproxy.semantics.chunked import chunk, last_chunk
-from pyproxy.semantics.fields import Fields, Octets
-
-Write = Callable[[Octets], None]
+from pyproxy.semantics.fields import Fields, Octets, Write
 
 
 def send_whole(content: Upload, write: Write) -> bool:
