@@ -24,7 +24,7 @@ from pyproxy.errors import (
 )
 from pyproxy.policy.routing import Route, RoutingTable
 from pyproxy.relay.content import Download, Upload
-from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.limits import LOOKS, Sweeper
 from pyproxy.semantics.fields import Fields, tokens
 from pyproxy.semantics.forwarding import (
     ALLOWED_METHODS,
@@ -255,30 +255,36 @@ class Exchange:
 
     # time limits
 
-    def check(self, now: float) -> None:
-        """End the exchange when nothing has moved for too long."""
+    def check(self, now: float) -> float:
+        """End the exchange when nothing has moved for too long; return when to be asked again."""
         request, download, upload = self._request, self._download, self._client.upload
         if request is None:
-            return
+            return now
         connection = request.connection
         if connection is not None:
             connection.look()
         sent = 0 if upload is None else upload.count
         uploading = upload is not None and not upload.complete and not self._awaits_continue(upload)
+        unsent = 0 if connection is None else connection.unsent()
         seen = (
             sent,
             uploading,
             connection is not None,
-            0 if connection is None else connection.unsent(),
+            unsent,
             -1 if download is None else download.count,
             0 if download is None else self._client.unsent(),
         )
+        limit, error = self._limit(request, upload, uploading)
         if seen != self._seen:
             self._seen, self._since = seen, now
-            return
-        limit, error = self._limit(request, upload, uploading)
-        if now - self._since >= limit:
+        elif now - self._since >= limit:
             self.fail(error)
+        if unsent or (upload is not None and not upload.complete):
+            # The connection is looked at above on behalf of what goes to the upstream.
+            return now
+        # The wait that follows this one may have a shorter limit.
+        shortest = limit if download is not None else min(limit, self._route.limits.idle)
+        return min(self._since + limit, now + shortest / LOOKS)
 
     def _limit(
         self, request: UpstreamRequest, upload: Upload | None, uploading: bool

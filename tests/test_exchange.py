@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -11,6 +14,7 @@ from pyproxy.errors import ClientTimeout, ConnectionTerminated, InternalError, P
 from pyproxy.exchange import Exchange
 from pyproxy.policy.routing import Limits, RoutingTable
 from pyproxy.relay.content import RESPONSE_DONE, Download, Upload
+from pyproxy.relay.limits import LOOKS
 from pyproxy.relay.pausing import Valve
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.semantics.fields import Fields, Octets
@@ -26,7 +30,7 @@ CHUNKED = response(b"Transfer-Encoding: chunked")
 LIMITS = Limits(connect=3.0, first_byte=20.0, idle=10.0, upload=5.0)
 POST = request(b"POST / HTTP/1.1", b"Content-Length: 100000")
 SLACK = 1.5
-"""A limit is kept to within one interval of the sweeper; movement is seen at the sweep after it."""
+"""A limit is kept to within an interval and a part of it; movement is seen at the look after it."""
 
 
 class ExchangeTestCase(StageTestCase):
@@ -40,6 +44,78 @@ class ExchangeTestCase(StageTestCase):
     def pass_time(self, seconds: float) -> None:
         """Let time go by."""
         self.network.pass_time(seconds, 0.25)
+
+
+class LookTests(StageTestCase):
+    """An open exchange is looked at when its time may have come, and not at every sweep."""
+
+    IDLE = 320.0
+
+    def looks(self, seconds: float, act: Callable[[], object] = lambda: None) -> int:
+        """Return how often what waits is asked in some seconds, doing something in each."""
+        asked = 0
+
+        def count(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal asked
+            if event == "call" and frame.f_code.co_name == "check":
+                asked += "Pool" not in frame.f_code.co_qualname
+
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            for _ in range(round(seconds)):
+                act()
+                self.scene.network.pass_time(1.0, 1.0)
+        finally:
+            sys.setprofile(before)
+        return asked
+
+    def setUp(self) -> None:
+        """Set the stage, with limits as long as the defaults are."""
+        limits = Limits(first_byte=self.IDLE, idle=self.IDLE, upload=60.0)
+        self.scene = self.stage(limits=limits, client_limit=60.0)
+
+    def test_silent_stream(self) -> None:
+        """LOOKS times in the time of its limit; its client's connection not even so often."""
+        self.scene.client(request())
+        self.scene.answer(CHUNKED + b"1\r\nx\r\n")
+        self.assertLessEqual(self.looks(self.IDLE / 2), LOOKS // 2 + 2 + 4)
+
+    def test_before_the_first_octet(self) -> None:
+        """The same while a model thinks."""
+        self.scene.client(request())
+        self.assertLessEqual(self.looks(self.IDLE / 2), LOOKS // 2 + 2 + 4)
+
+    def test_a_stall_after_movement(self) -> None:
+        """A stream that moved ends neither before its limit nor long after it."""
+        client = self.scene.client(request())
+        self.scene.answer(CHUNKED)
+        upstream = self.scene.upstream
+        self.looks(self.IDLE, lambda: upstream.deliver(b"1\r\nx\r\n"))
+        self.looks(self.IDLE - 1)
+        self.assertIsNone(client.lost)
+        self.looks(1 + self.IDLE / LOOKS + 2)
+        self.assertIsNotNone(client.lost)
+
+    def test_a_shorter_limit_follows(self) -> None:
+        """After a long wait for the head a short limit of silence is kept all the same."""
+        scene = self.stage(limits=Limits(first_byte=1000.0, idle=8.0, upload=60.0))
+        client = scene.client(request())
+        scene.network.pass_time(500, 1.0)
+        scene.answer(CHUNKED)
+        scene.network.pass_time(8, 1.0)
+        self.assertIsNone(client.lost)
+        scene.network.pass_time(5, 1.0)
+        self.assertIsNotNone(client.lost)
+
+    def test_idle_connection(self) -> None:
+        """A kept connection whose client says nothing is asked once or twice in its time."""
+        client = self.scene.client(request())
+        self.scene.answer()
+        self.assertLessEqual(self.looks(58), 3)
+        self.assertIsNone(client.lost)
+        self.looks(5)
+        self.assertIsNotNone(client.lost)
 
 
 class LimitTests(ExchangeTestCase):
@@ -153,7 +229,7 @@ class LimitTests(ExchangeTestCase):
 
     def test_nothing_is_watched_afterwards(self) -> None:
         """An exchange that ended is not asked any more, however it ended."""
-        watched = len(self.scene.sweeper._waiting)
+        watched = self.scene.sweeper.watched
         client = self.scene.client(request())
         self.scene.answer()
         client.deliver(request())
@@ -161,7 +237,7 @@ class LimitTests(ExchangeTestCase):
         client.lose()
         self.network.settle()
         # The pool of the origin is watched from now on.
-        self.assertEqual(watched + 1, len(self.scene.sweeper._waiting))
+        self.assertEqual(watched + 1, self.scene.sweeper.watched)
 
 
 class EndTests(ExchangeTestCase):
@@ -455,7 +531,7 @@ class CallTests(StageTestCase):
         root: Any = scene.root
         self.sweeper = scene.sweeper
         self.table: RoutingTable = root._table
-        self.idle = set(self.sweeper._waiting)
+        self.idle = self.sweeper.watched
         self.client, self.upstream = Client(), Upstream()
 
     def begin(self, *at_once: Any) -> Exchange:
@@ -470,7 +546,7 @@ class CallTests(StageTestCase):
         """Check what the client was told, and that nothing more comes of anything."""
         self.assertEqual(list(told), self.client.told)
         self.assertEqual(aborted, self.upstream.wire.aborted)
-        self.assertEqual(self.idle, self.sweeper._waiting)
+        self.assertEqual(self.idle, self.sweeper.watched)
         self.exchange.cancel()
         self.exchange.fail(ClientTimeout("late"))
         self.exchange.unanswered(ConnectionTerminated("late"))

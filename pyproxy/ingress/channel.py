@@ -197,8 +197,10 @@ class Channel(ChannelFace):
 
     def linger(self) -> None:
         """Begin no more requests; ``check`` ends the connection in time."""
-        self.state = State.LINGERING
-        self._since = self.site.sweeper.now
+        if self.state is not State.CLOSED:
+            self.state = State.LINGERING
+            self._since = self.site.sweeper.now
+            self.site.sweeper.watch(self)
 
     # pausing
 
@@ -274,20 +276,29 @@ class Channel(ChannelFace):
             request.connectionLost(reason)
             self.site.log(request)
 
-    def check(self, now: float) -> None:
-        """Keep the limits of a connection that waits for its client.  Spec: RFC 9112 9.5."""
+    def check(self, now: float) -> float:
+        """Keep the limits of a connection that waits for its client; return when to look again.
+
+        Spec: RFC 9112 9.5.
+        """
+        site = self.site
         if self.state is State.LINGERING:
-            limit = self.site.client_limit if self.unsent() else LINGER_SECONDS
+            limit = site.client_limit if self.unsent() else LINGER_SECONDS
             if not self._takes(now) and now - self._since >= limit:
                 self.transport.abortConnection()
-        elif self.request is None and now - self._since >= self.site.client_limit:
-            if self._takes(now):
-                return
+            return now
+        if self.request is not None:
+            # It may end at once; the limit counts from then.
+            return now + site.client_limit
+        if now - self._since >= site.client_limit and not self._takes(now):
             if self._requests.in_head:
-                within = f"within {self.site.client_limit:g} s"
+                within = f"within {site.client_limit:g} s"
                 self.refuse(ClientTimeout(f"the request's head was not complete {within}"))
             else:
                 self._end()
+            if self.state is not State.OPEN:
+                return now
+        return self._since + site.client_limit
 
     def _takes(self, now: float) -> bool:
         """Tell whether the client took octets of its last response since this was asked last."""

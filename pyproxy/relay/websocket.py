@@ -25,7 +25,7 @@ from pyproxy.errors import (
 )
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.direction import PlainDirection, WatchedDirection
-from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.limits import LOOKS, Sweeper
 from pyproxy.relay.lookout import LINGER_SECONDS, LOOK_INTERVAL, Lookout
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import has_left, has_reset, said_goodbye, tune, unsent
@@ -287,8 +287,8 @@ class Pair:
         full = [end.transport for direction, end in pairs if direction.paused]
         return tuple(backlog(transport) + unsent(transport) for transport in full)
 
-    def check(self, now: float) -> None:
-        """Keep the limit of silence, and send pings."""
+    def check(self, now: float) -> float:
+        """Keep the limit of silence, and send pings; return when to be asked again."""
         limits = self._limits
         heard = self._to_client.arrived + self._to_upstream.arrived
         drained = self._draining()
@@ -296,10 +296,18 @@ class Pair:
             self._heard, self._heard_at, self._drained = max(heard, self._heard), now, drained
         elif limits.ws_idle is not None and now - self._heard_at >= limits.ws_idle:
             self.end(ReadTimeout(f"nothing came for {limits.ws_idle:g} s"))
-            return
-        if limits.ws_ping is None or now - self._pinged_at < limits.ws_ping:
-            return
-        self._pinged_at = now
-        for direction in (self._to_client, self._to_upstream):
-            if self._state is State.OPEN and isinstance(direction, WatchedDirection):
-                direction.ping()
+            return now
+        if limits.ws_ping is not None and now - self._pinged_at >= limits.ws_ping:
+            self._pinged_at = now
+            for direction in (self._to_client, self._to_upstream):
+                if self._state is State.OPEN and isinstance(direction, WatchedDirection):
+                    direction.ping()
+        return self._next_look(now)
+
+    def _next_look(self, now: float) -> float:
+        """Return when a limit may be over, or a ping is due."""
+        idle, ping = self._limits.ws_idle, self._limits.ws_ping
+        due = [] if ping is None else [self._pinged_at + ping]
+        if idle is not None:
+            due += (self._heard_at + idle, now + idle / LOOKS)
+        return min(due, default=now)

@@ -68,8 +68,11 @@ class Pool:
             connection.idle_since = self._sweeper.now
             (self._resting if connection.suspect else self._idle).append(connection)
 
-    def check(self, now: float) -> None:
-        """Close what has been idle for too long; take up what has rested long enough."""
+    def check(self, now: float) -> float:
+        """Close what has been idle for too long; take up what has rested long enough.
+
+        Returns: now, since any request may leave a connection here; there are few pools.
+        """
         rested = [one for one in self._resting if now - one.idle_since >= REST_SECONDS]
         for connection in rested:
             self._resting.remove(connection)
@@ -78,6 +81,7 @@ class Pool:
         for connection in expired:
             self._idle.remove(connection)
             connection.close()
+        return now
 
     def close(self) -> None:
         """Close every idle connection, and keep none any more."""

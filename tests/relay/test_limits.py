@@ -11,26 +11,28 @@ from pyproxy.relay.limits import MAX_INTERVAL, MIN_INTERVAL, Sweeper
 
 @attrs.define(eq=False)
 class Waiter:
-    """Somebody who waits, and notes when it was asked."""
+    """Somebody who waits, and notes when it was asked; it wants to be asked after a pause."""
 
+    pause: float = 0.0
     asked: list[float] = attrs.Factory(list)
 
-    def check(self, now: float) -> None:
+    def check(self, now: float) -> float:
         """Note the time."""
         self.asked.append(now)
+        return now + self.pause
 
 
 @attrs.define(eq=False)
 class Broken:
     """Somebody who cannot be asked."""
 
-    def check(self, now: float) -> None:
+    def check(self, now: float) -> float:
         """Fail."""
         raise RuntimeError("a defect")
 
 
 class SweeperTests(SynchronousTestCase):
-    """Everybody who waits is asked, once per interval."""
+    """Everybody who waits is asked once soon, then when they want to be."""
 
     def setUp(self) -> None:
         """Start a sweeper of one second."""
@@ -39,8 +41,39 @@ class SweeperTests(SynchronousTestCase):
         self.sweeper = Sweeper(self.clock, 1.0)
         self.sweeper.start()
 
+    def test_asks_again_when_it_was_told_to(self) -> None:
+        """The first time at the next sweep, then not before its time."""
+        one = Waiter(pause=2.5)
+        self.sweeper.watch(one)
+        for _ in range(8):
+            self.clock.advance(1)
+        self.assertEqual([101.0, 104.0, 107.0], one.asked)
+
+    def test_watched_anew(self) -> None:
+        """Who is watched again is asked at the next sweep, whatever it said before."""
+        one = Waiter(pause=100.0)
+        self.sweeper.watch(one)
+        self.clock.advance(1)
+        self.sweeper.watch(one)
+        self.clock.advance(1)
+        self.assertEqual([101.0, 102.0], one.asked)
+        self.assertEqual(1, self.sweeper.watched)
+
+    def test_ending_in_its_own_check(self) -> None:
+        """Who leaves while it is asked is not watched any more."""
+        sweeper = self.sweeper
+
+        class Leaving:
+            def check(self, now: float) -> float:
+                sweeper.unwatch(self)
+                return now
+
+        sweeper.watch(Leaving())
+        self.clock.advance(1)
+        self.assertEqual(0, sweeper.watched)
+
     def test_asks_once_per_interval(self) -> None:
-        """Every one of them, with the clock's seconds."""
+        """Every one of them that wants to be asked at once again, with the clock's seconds."""
         one, other = Waiter(), Waiter()
         self.sweeper.watch(one)
         self.sweeper.watch(one)
@@ -74,9 +107,10 @@ class SweeperTests(SynchronousTestCase):
         others = [Waiter() for _ in range(5)]
 
         class Ending:
-            def check(self, now: float) -> None:
+            def check(self, now: float) -> float:
                 for other in others:
                     sweeper.unwatch(other)
+                return now
 
         for each in others:
             sweeper.watch(each)

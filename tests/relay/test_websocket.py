@@ -492,7 +492,7 @@ class MachineTests(SynchronousTestCase):
         for peer in scene.peers:
             self.assertIsNotNone(peer.line.lost)
         self.assertEqual([scene.pair], scene.ended)
-        self.assertEqual(set(), scene.sweeper._waiting)
+        self.assertEqual(0, scene.sweeper.watched)
         scene.sweeper.stop()
         self.assertEqual([], scene.clock.getDelayedCalls())
 
