@@ -135,6 +135,30 @@ class ContentTooLarge(ClientError):
     remedy = "Send less content, or have the operator raise --max-body."
 
 
+class CrossOriginRefused(ClientError):
+    """A request that a foreign web page made a browser send, where it would spend a credential."""
+
+    status = 403
+    title = "Forbidden"
+    error_type = "http_request_denied"
+    remedy = (
+        "If that page may use the proxy, have the operator name its origin: "
+        "--allow-origin https://app.example.com."
+    )
+
+
+class MisdirectedRequest(ClientError):
+    """A request for a host by which the proxy is not known, where it would spend a credential."""
+
+    status = 421
+    title = "Misdirected Request"
+    error_type = "http_request_denied"
+    remedy = (
+        "Ask by localhost or the proxy's own address, or have the operator name the host: "
+        "--allow-host proxy.example.com."
+    )
+
+
 class UriTooLong(ClientError):
     """A request target past its bound."""
 

@@ -89,6 +89,8 @@ class Exchange:
         route, target, authority = self._table.find(head)
         # A target in absolute-form outranks Host.  Spec: RFC 9112 3.2.2.
         self._host = host = client.asked_host if authority is None else authority
+        if route.guard is not None:
+            route.guard.admit(head, host, client.hop)
         to_upstream = route.to_upstream
         if to_upstream.passed_here(head):
             raise LoopDetected("this request has already passed through this proxy")

@@ -25,6 +25,7 @@ from pyproxy.listeners import (
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.masking import Mask
 from pyproxy.observe.twistd_log import take_lines_everywhere
+from pyproxy.policy.cross_origin import Guard
 from pyproxy.policy.routing import Route, RoutingTable
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
@@ -54,6 +55,7 @@ def route_of(config: Config, target: Target, pseudonym: bytes) -> Route:
         ),
         config.limits,
         injects=bool(config.secrets),
+        guard=Guard.of(config.allowed_hosts, config.allowed_origins) if config.secrets else None,
     )
 
 

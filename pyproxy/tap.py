@@ -76,6 +76,8 @@ class Options(usage.Options):
         "response-header",
         "remove-response-header",
         "trust-proxy",
+        "allow-host",
+        "allow-origin",
     )
 
     config: Config
@@ -109,6 +111,14 @@ class Options(usage.Options):
     def opt_trust_proxy(self, network: str) -> None:
         """Address or CIDR block whose X-Forwarded-* are believed, or 'unix' (repeatable)."""
         self["trust-proxy"].append(network)
+
+    def opt_allow_host(self, name: str) -> None:
+        """Host by which the proxy may be asked when it adds a credential (repeatable)."""
+        self["allow-host"].append(name)
+
+    def opt_allow_origin(self, origin: str) -> None:
+        """Origin of web pages that may use it when it adds a credential (repeatable)."""
+        self["allow-origin"].append(origin)
 
     def opt_version(self) -> None:
         """Show the version and end."""

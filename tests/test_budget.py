@@ -21,6 +21,9 @@ EXCHANGE_CALLS = 89
 EXCHANGE_BUILTINS = 69
 """Calls of functions written in C by those."""
 
+GUARD_CALLS = 3
+"""Calls for telling whether a foreign web page asked, where a credential is added."""
+
 EVENT_CALLS = 7
 """Calls for one event of an event stream, from the upstream's read to the client's write."""
 
@@ -149,23 +152,43 @@ class BudgetTests(StageTestCase):
         self.assertLessEqual(each, STREAM_BYTES)
         self.assertGreater(each, STREAM_BYTES / 2, "lower the budget to what it takes now")
 
+    def exchange_calls(self, asked: bytes, **settings: Any) -> int:
+        """Return the calls of a small exchange of a proxy with settings."""
+        scene = self.stage(**settings)
+        scene.site.logs = False
+        client = scene.client(asked)
+        answered = response(b"Content-Length: 2", content=b"ok")
+        scene.answer(answered)
+        client.take()
+
+        def exchange() -> None:
+            client.deliver(asked)
+            scene.upstream.deliver(answered)
+
+        counted = count(exchange).calls
+        self.assertTrue(client.take().endswith(b"ok"))
+        return counted
+
     def test_it_can_fail(self) -> None:
         """A rule that the operator asks for costs calls, and they are counted."""
 
         def calls(**settings: Any) -> int:
-            scene = self.stage(**settings)
-            scene.site.logs = False
-            client = scene.client(request())
-            answered = response(b"Content-Length: 2", content=b"ok")
-            scene.answer(answered)
+            return self.exchange_calls(request(), **settings)
 
-            def exchange() -> None:
-                client.deliver(request())
-                scene.upstream.deliver(answered)
+        self.assertGreater(calls(secrets=(b"ab",), allowed_hosts=(b"front.test",)), calls())
 
-            return count(exchange).calls
-
-        self.assertGreater(calls(secrets=(b"secret-of-the-operator",)), calls())
+    def test_guard(self) -> None:
+        """Whose page asks costs at most three calls where a credential is added, else none."""
+        origin = b"Origin: http://localhost:3000"
+        for host, *lines in ((b"localhost",), (b"front.test",), (b"localhost", origin)):
+            asked = b"\r\n".join([b"GET / HTTP/1.1", b"Host: " + host, *lines, b"", b""])
+            # Too short to be masked: nothing else is done for it.
+            guarded, open_to_all = (
+                self.exchange_calls(asked, secrets=secrets, allowed_hosts=(b"front.test",))
+                for secrets in ((b"ab",), ())
+            )
+            self.assertLessEqual(guarded - open_to_all, GUARD_CALLS, asked)
+            self.assertGreater(guarded, open_to_all)
 
 
 class GarbageTests(StageTestCase):

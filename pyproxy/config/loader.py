@@ -87,6 +87,8 @@ class Loader:
             stream_hints=not self._options["no-stream-hints"],
             access_log=not self._options["no-access-log"],
             workers=self._one("workers", values.parse_workers, 1),
+            allowed_hosts=self._each("allow-host", values.parse_allowed_host),
+            allowed_origins=self._each("allow-origin", values.parse_allowed_origin),
         )
         self._check_sharing(config)
         self._guard_secrets(config)
@@ -123,6 +125,15 @@ class Loader:
     def _list(self, option: str) -> list[str]:
         listed = self._options[option]
         return listed if isinstance(listed, list) else []
+
+    def _each(self, option: str, parse: Callable[[str], T]) -> tuple[T, ...]:
+        parsed: list[T] = []
+        for text in self._list(option):
+            try:
+                parsed.append(parse(text))
+            except ValueError as error:
+                self._wrong(option, text, error)
+        return tuple(parsed)
 
     def _target(self) -> Target | None:
         text, demo = self._options["target"], self._options["demo"]

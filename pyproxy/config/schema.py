@@ -7,6 +7,7 @@ import attrs
 from pyproxy.config.values import is_loopback, listens_on_loopback
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.forwarding import FieldRules, Network
+from pyproxy.semantics.origins import WebOrigin
 from pyproxy.semantics.urls import Target
 
 
@@ -41,6 +42,7 @@ class Config:
         secrets: octets of injected credentials; they are masked wherever they would show.
         authorities: the PEM text of --upstream-ca, None for the system's.
         workers: processes that share the listening sockets.
+        allowed_hosts, allowed_origins: as ``Guard.of`` has them.
     """
 
     target: Target | None
@@ -59,3 +61,5 @@ class Config:
     stream_hints: bool = True
     access_log: bool = True
     workers: int = 1
+    allowed_hosts: tuple[bytes, ...] = ()
+    allowed_origins: tuple[WebOrigin, ...] = ()

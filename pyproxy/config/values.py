@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pyproxy.semantics.fields import Field, is_field_value, is_token
 from pyproxy.semantics.forwarding import HOP_BY_HOP, Network
+from pyproxy.semantics.origins import WebOrigin, read_authority, read_origin
 from pyproxy.semantics.urls import MAX_PORT, is_authority
 
 MIN_PART_BYTES = 6
@@ -112,6 +113,32 @@ def parse_network(text: str) -> Network:
         raise ValueError(
             "it has to be an address or CIDR block such as 10.0.0.0/8, or `unix`"
         ) from None
+
+
+def parse_allowed_host(text: str) -> bytes:
+    """Parse a name by which the proxy may be asked: of a host, ``*.`` and a suffix, or ``any``."""
+    name = text.lower().removesuffix(".").encode("utf-8", "surrogateescape")
+    read = read_authority(name.removeprefix(b"*."))
+    if read is None and b":" in name:
+        read = read_authority(b"[%b]" % name)
+    if read is None or read.port is not None or b"*" in read.host or not read.host.isascii():
+        raise ValueError(
+            "it has to be the name or address of a host without a port, such as chat.example.com, "
+            "*.example.com (its subdomains; other scripts as xn--…), or `any`"
+        )
+    return b"*." + read.host if name.startswith(b"*.") else read.host
+
+
+def parse_allowed_origin(text: str) -> WebOrigin:
+    """Parse the origin of pages that may use the proxy; its host may begin with ``*.``."""
+    origin = read_origin(text.encode("utf-8", "surrogateescape"))
+    host = b"" if origin is None else origin.host.removeprefix(b"*.")
+    if origin is None or not host or b"*" in host or not host.isascii():
+        raise ValueError(
+            "it has to be SCHEME://HOST[:PORT] without a path, as browsers write it in Origin: "
+            "https://chat.example.com, or https://*.example.com for its subdomains"
+        )
+    return origin
 
 
 def parse_name(text: str) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cached_property
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -21,6 +20,7 @@ from pyproxy.ingress.seams import Logged
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.forwarding import Hop, Network
+from pyproxy.semantics.origins import Address, read_address
 from pyproxy.semantics.urls import MAX_PORT
 
 if TYPE_CHECKING:
@@ -146,20 +146,25 @@ class ProxySite(server.Site):
         What stands in a PROXY header is what somebody wrote there: an address or a port that is
         none is not passed on.
         """
-        port = b""
-        if isinstance(host, IPv4Address | IPv6Address) and 0 < host.port <= MAX_PORT:
-            port = b"%d" % host.port
+        port = local = b""
+        if isinstance(host, IPv4Address | IPv6Address):
+            local = str(_address_of(host) or "").encode("ascii")
+            if 0 < host.port <= MAX_PORT:
+                port = b"%d" % host.port
         scheme = b"https" if secure else b"http"
         if not isinstance(peer, IPv4Address | IPv6Address):
             unix = isinstance(peer, UNIXAddress)
-            return Hop(b"", scheme, port, unix and self._trust_unix)
-        try:
-            address = ip_address(peer.host.partition("%")[0])
-        except ValueError:
-            return Hop(b"", scheme, port, trusted=False)
-        mapped = getattr(address, "ipv4_mapped", None)
-        if mapped is not None:
-            # A socket that listens on :: sees IPv4 clients so; nobody else writes them like that.
-            address = mapped
+            return Hop(b"", scheme, port, unix and self._trust_unix, local)
+        address = _address_of(peer)
+        if address is None:
+            return Hop(b"", scheme, port, False, local)
         trusted = any(address in network for network in self._trusted)
-        return Hop(str(address).encode("ascii"), scheme, port, trusted)
+        return Hop(str(address).encode("ascii"), scheme, port, trusted, local)
+
+
+def _address_of(end: IPv4Address | IPv6Address) -> Address | None:
+    """Return the address of one end of a connection, an IPv4 one if it is mapped; or None.
+
+    A socket that listens on :: sees IPv4 clients as mapped; nobody else writes them like that.
+    """
+    return read_address(end.host.partition("%")[0].encode("utf-8"))

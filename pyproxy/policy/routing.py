@@ -11,6 +11,7 @@ from typing import NamedTuple
 import attrs
 
 from pyproxy.errors import BadRequest, MethodRefused, RouteNotFound
+from pyproxy.policy.cross_origin import Guard
 from pyproxy.semantics.messages import RequestHead
 from pyproxy.semantics.to_client import ResponseForwarding
 from pyproxy.semantics.to_upstream import RequestForwarding
@@ -54,6 +55,7 @@ class Route:
 
     Attributes:
         injects: the route adds secrets, which an answer to TRACE would show.
+        guard: keeps foreign web pages from spending what is added; None where nothing is.
     """
 
     target: Target
@@ -62,6 +64,7 @@ class Route:
     to_client: ResponseForwarding
     limits: Limits = Limits()
     injects: bool = False
+    guard: Guard | None = None
 
 
 # A tuple: a frozen attrs class costs 0.5 us more to make.

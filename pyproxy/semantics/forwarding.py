@@ -107,12 +107,14 @@ class Hop:
     Attributes:
         address: the client's address, empty where it has none (a Unix socket).
         trusted: whether the peer's own X-Forwarded-* are believed.
+        local: the address that it came to, without brackets and zone; empty where it has none.
     """
 
     address: bytes
     scheme: bytes
     port: bytes
     trusted: bool
+    local: bytes = b""
 
 
 def connection_options(head: Head) -> list[bytes]:

@@ -47,6 +47,8 @@ DEFAULTS: dict[str, object] = {
     "response-header": [],
     "remove-response-header": [],
     "trust-proxy": [],
+    "allow-host": [],
+    "allow-origin": [],
 }
 
 
@@ -106,6 +108,8 @@ class LoaderTests(SynchronousTestCase):
             ws_max_message="1m",
             ws_idle_timeout="6",
             ws_ping="7.5",
+            allow_host=["chat.example.com", "*.apps.example"],
+            allow_origin=["https://app.example.com"],
             preserve_host=1,
             upstream_insecure=1,
             no_stream_hints=1,
@@ -135,6 +139,8 @@ class LoaderTests(SynchronousTestCase):
         )
         self.assertIn(b"sk-key", config.secrets)
         self.assertEqual((ip_network("10.0.0.0/8"), ip_network("::1")), config.trusted)
+        self.assertEqual((b"chat.example.com", b"*.apps.example"), config.allowed_hosts)
+        self.assertEqual(((b"https", b"app.example.com", 443),), config.allowed_origins)
         self.assertTrue(config.trust_unix and config.preserve_host and config.insecure)
         self.assertFalse(config.stream_hints or config.access_log)
 

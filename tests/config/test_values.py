@@ -11,6 +11,8 @@ from pyproxy.config.values import (
     MAX_VALUE_FILE_BYTES,
     is_loopback,
     listens_on_loopback,
+    parse_allowed_host,
+    parse_allowed_origin,
     parse_field,
     parse_interface,
     parse_name,
@@ -95,6 +97,63 @@ class NumberTests(SynchronousTestCase):
             self.assertEqual(size, parse_size(text), text)
         for text in ("", "k", "-1", "+1", "1.5m", "0x10", "10 x", "10kbb", "10ib", "1 0", "1,000"):
             self.assertIn("number of bytes", complaint(parse_size, text), text)
+
+
+class AllowedTests(SynchronousTestCase):
+    """Hosts by which the proxy may be asked, and origins of pages that may use it."""
+
+    def test_hosts(self) -> None:
+        """A name, an address, a suffix, everything; in the form in which they are compared."""
+        for text, name in (
+            ("chat.example.com", b"chat.example.com"),
+            ("CHAT.Example.com.", b"chat.example.com"),
+            ("*.example.com", b"*.example.com"),
+            ("10.1.2.3", b"10.1.2.3"),
+            ("[2001:DB8::0:1]", b"2001:db8::1"),
+            ("2001:db8::1", b"2001:db8::1"),
+            ("any", b"any"),
+        ):
+            self.assertEqual(name, parse_allowed_host(text), text)
+        for text in (
+            "",
+            "*",
+            "*.",
+            "*.*.example",
+            "a.*.example",
+            "https://a.example",
+            "a.example:8000",
+            "[::1]:80",
+            "a/b",
+            "a b",
+            "stra\u00dfe.example",
+            "\udcff",
+        ):
+            self.assertIn("without a port", complaint(parse_allowed_host, text), text)
+
+    def test_origins(self) -> None:
+        """Scheme, host and port as a browser writes them."""
+        for text, origin in (
+            ("https://app.example.com", (b"https", b"app.example.com", 443)),
+            ("HTTP://App.example.com:3000", (b"http", b"app.example.com", 3000)),
+            ("https://*.example.com", (b"https", b"*.example.com", 443)),
+            ("tauri://localhost", (b"tauri", b"localhost", None)),
+        ):
+            self.assertEqual(origin, tuple(parse_allowed_origin(text)), text)
+        for text in (
+            "",
+            "null",
+            "*",
+            "any",
+            "app.example.com",
+            "https://app.example.com/",
+            "https://app.example.com/path",
+            "https://*",
+            "https://*.",
+            "https://a*.example",
+            "https://user@a.example",
+            "https://\u00e4.example",
+        ):
+            self.assertIn("SCHEME://HOST", complaint(parse_allowed_origin, text), text)
 
 
 class AddressTests(SynchronousTestCase):

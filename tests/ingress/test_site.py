@@ -42,7 +42,20 @@ class HopTests(StageTestCase):
             (ipv6("::ffff:10.1.2.3"), b"10.1.2.3", True),
             (ipv6("::ffff:192.0.2.1"), b"192.0.2.1", False),
         ):
-            self.assertEqual(Hop(address, b"http", b"8000", trusted), self.hop(peer))
+            expected = Hop(address, b"http", b"8000", trusted, b"192.0.2.9")
+            self.assertEqual(expected, self.hop(peer))
+
+    def test_where_it_came_to(self) -> None:
+        """The address that the client connected to; none for a Unix socket and for nonsense."""
+        site = self.stage().site
+        for host, local in (
+            (ipv4("192.0.2.9"), b"192.0.2.9"),
+            (ipv6("::ffff:192.0.2.9"), b"192.0.2.9"),
+            (ipv6("fe80::1%eth0"), b"fe80::1"),
+            (ipv4("garbage"), b""),
+            (UNIXAddress("/s"), b""),
+        ):
+            self.assertEqual(local, site.hop(ipv4("192.0.2.1"), host, False).local, host)
 
     def test_unix(self) -> None:
         """A Unix socket has no address; it is trusted only by its own word."""

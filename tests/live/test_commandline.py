@@ -128,6 +128,7 @@ class SecretTests(TemporaryDirectoryTestCase):
         with upstream_and_proxy(
             None,
             *("--header", "Authorization: Bearer ${KEY}", "--header", f"X-Api-Key: @{file}"),
+            "--allow-host=front.example",
             environment={"KEY": SECRET},
         ) as (upstream, proxy):
             self.assertEqual(200, proxy.ask(request()).status)

@@ -296,7 +296,10 @@ class InjectedSecretTests(LiveTestCase):
     """An injected secret wherever it may turn up."""
 
     environment = {"LIVE_KEY": "sk-live-Zx81Qp"}
-    proxy_arguments = ("--header", "Authorization: Bearer ${{LIVE_KEY}}")
+    proxy_arguments = (
+        *("--header", "Authorization: Bearer ${{LIVE_KEY}}"),
+        "--allow-host=front.example",
+    )
 
     def test_not_in_log_or_errors(self) -> None:
         """It is masked by value: in targets, in what an upstream says, in errors (FIELD 18)."""

@@ -620,6 +620,7 @@ class EditedFieldsTests(LiveTestCase):
     proxy_arguments = (
         "--header",
         "Authorization: Bearer ${{LIVE_KEY}}",
+        "--allow-host=front.example",
         "--header",
         f"X-From-File: @{_file}",
         "--header",

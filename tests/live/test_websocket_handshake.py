@@ -242,6 +242,7 @@ class PolicyTests(WebSocketTestCase):
     base = "/base/"
     proxy_arguments = (
         *("--prefix", "/defm", "--header", "Authorization: Bearer ${{LIVE_KEY}}"),
+        *("--allow-host", "front.example", "--allow-origin", "https://a.example"),
         *("--remove-header", "Origin", "--response-header", "X-Served: here"),
         *("--remove-response-header", "Server", "--trust-proxy", "127.0.0.0/8"),
     )

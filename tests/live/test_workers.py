@@ -363,6 +363,7 @@ class SecretTests(WorkersTestCase):
         with upstream_and_proxy(
             None,
             *("--header", "Authorization: Bearer ${KEY}", "--header", f"X-Api-Key: @{file}"),
+            "--allow-host=front.example",
             "--workers=2",
             environment={"KEY": SECRET},
         ) as (upstream, proxy):
