@@ -46,6 +46,7 @@ class AuthorityTests(SynchronousTestCase):
             b"[::1",
             b"[not-an-address]",
             b"[::g]",
+            b"[1:2]",
             b"user@host",
             b"a b",
             b"host/path",
