@@ -36,7 +36,7 @@ class Options(usage.Options):
         ["first-byte-timeout", None, "300", "Seconds to wait for a response to begin."],
         ["idle-timeout", None, "300", "Seconds in which nothing moves inside a response."],
         ["upload-timeout", None, "60", "Seconds in which nothing moves inside an upload."],
-        ["client-timeout", None, "60", "Seconds for a request's head, and for idle connections."],
+        ["client-timeout", None, "75", "Seconds for a request's head, and for idle connections."],
         ["max-body", None, None, "Bytes a request's content may have (64k, 10m); off by default."],
         ["ws-max-message", None, None, "Bytes a WebSocket's message may have; off by default."],
         [

@@ -76,7 +76,7 @@ class GoodValuesTests(OptionsTestCase):
         limits = config.limits
         self.assertEqual(("127.0.0.1", True), (listen.interface, listen.loopback))
         self.assertEqual(
-            (5.0, 300.0, 300.0, 60.0, None, 60.0),
+            (5.0, 300.0, 300.0, 60.0, None, 75.0),
             (
                 *(limits.connect, limits.first_byte, limits.idle, limits.upload),
                 *(limits.max_content, config.client_limit),

@@ -55,7 +55,7 @@ class Config:
     trusted: tuple[Network, ...] = ()
     trust_unix: bool = False
     limits: Limits = Limits()
-    client_limit: float = 60.0
+    client_limit: float = 75.0
     authorities: bytes | None = None
     insecure: bool = False
     stream_hints: bool = True

@@ -28,7 +28,7 @@ DEFAULTS: dict[str, object] = {
     "first-byte-timeout": "300",
     "idle-timeout": "300",
     "upload-timeout": "60",
-    "client-timeout": "60",
+    "client-timeout": "75",
     "max-body": None,
     "ws-max-message": None,
     "ws-idle-timeout": None,
