@@ -105,7 +105,7 @@ def announce(port: IListeningPort, listen: Listen, target: Target, config: Confi
     _log.info(
         "Listening on {where} for {target}{prefix}",
         where=_shown(port.getHost(), listen),
-        target=target.url,
+        target=target.shown,
         prefix=f" (under {config.prefix.decode('ascii')}/)" if config.prefix else "",
     )
 

@@ -36,7 +36,10 @@ RINGS = (
 """What stands under ``pyproxy``, innermost first; a ring imports itself and those before it."""
 
 PURE = frozenset({"errors", "semantics", "policy"})
-"""These import the standard library, attrs and each other, and nothing else."""
+"""These import the standard library, what ``PURE_TOO`` names and each other, and nothing else."""
+
+PURE_TOO = frozenset({"attrs", "idna"})
+"""Packages of others that do nothing but compute."""
 
 STRANGERS = (frozenset({"ingress", "upstream"}),)
 """Pairs in one ring that must not know each other."""
@@ -117,7 +120,7 @@ def _judge(part: str, each: Import) -> Iterator[str]:
         yield "imports the reactor for the whole module; take it as an argument"
     top = each.module.split(".")[0]
     if top != "pyproxy":
-        if part in PURE and top != "attrs" and top not in sys.stdlib_module_names:
+        if part in PURE and top not in PURE_TOO and top not in sys.stdlib_module_names:
             yield f"{part} is pure and imports {top}"
         return
     other = _part(each.dotted)

@@ -21,7 +21,7 @@ from pyproxy.semantics.forwarding import (
 from pyproxy.semantics.handshake import SWITCH
 from pyproxy.semantics.messages import ResponseHead, noted_values
 from pyproxy.semantics.secrets import SecretMask
-from pyproxy.semantics.urls import DEFAULT_PORTS, Origin, PathMapping
+from pyproxy.semantics.urls import Origin, PathMapping
 
 _refresh = re.compile(
     rb"""([\d.]*+[ \t]*+[;,]?[ \t]*+url[ \t]*+=[ \t]*+)(["']?)(.*)""", re.I | re.S
@@ -151,8 +151,7 @@ class ResponseForwarding:
             return True
         if scheme is not None and scheme.lower() != ours:
             return False
-        default = b":%d" % DEFAULT_PORTS[self.origin.scheme]
-        return authority.removesuffix(default) == self.origin.authority
+        return self.origin.is_named_by(authority)
 
     def _cookie(self, value: bytes) -> bytes:
         """Map Path and drop a Domain that is the target's.  Spec: RFC 6265 5.2.3, 5.2.4."""
@@ -172,7 +171,7 @@ class ResponseForwarding:
 
     def _covers_target(self, domain: bytes) -> bool:
         domain = domain.strip(b".").lower()
-        host = self.origin.host.encode("ascii")
+        host = self.origin.name.encode("ascii")
         return bool(domain) and (host == domain or host.endswith(b"." + domain))
 
 

@@ -7,12 +7,12 @@ Spec: RFC 9112 3.2, RFC 3986.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import attrs
 
 from pyproxy.errors import Malformed, TargetClimbs
+from pyproxy.semantics.hosts import parse_host, socket_of
 
 DECODE_ROUNDS = 3
 """How often a target is decoded in search of dot segments: some upstreams decode twice."""
@@ -23,7 +23,6 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _absolute_form = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)(.*)", re.DOTALL).fullmatch
 _absolute_path = re.compile(r"/[!-~]*").fullmatch
-_host_name = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?").fullmatch
 _authority = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%\x80-\xff]+)(?::\d{0,5})?"
 ).fullmatch
@@ -34,20 +33,44 @@ class Origin:
     """Scheme, host and port that a target URL names.
 
     Attributes:
-        host: without brackets, ASCII, in lower case.
+        host: without brackets, ASCII, in lower case; a name keeps its final dot.
         authority: as it stands in ``Host``, without the scheme's default port.
+        zone: the network interface that a link-local address is meant on; never in ``Host``.
+            Spec: RFC 6874 3.
+        socket: the Unix socket to connect to in place of host and port.
     """
 
     scheme: str
     host: str
     port: int
     authority: bytes
+    zone: str = ""
+    socket: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The host as certificates and TLS have it: without a final dot.  Spec: RFC 6066 3."""
+        return self.host.removesuffix(".")
 
     @property
     def websocket_url(self) -> str:
         """The origin as a WebSocket has it.  Spec: RFC 6455 3."""
         scheme = "wss" if self.scheme == "https" else "ws"
         return f"{scheme}://{self.authority.decode('ascii')}"
+
+    def is_named_by(self, authority: bytes) -> bool:
+        """Tell whether an authority, in lower case, names this host and port.
+
+        The scheme's default port and a final dot may stand there or not.
+        """
+        authority = authority.removesuffix(b":%d" % DEFAULT_PORTS[self.scheme])
+        return _undotted(authority) == _undotted(self.authority)
+
+
+def _undotted(authority: bytes) -> bytes:
+    """Return an authority whose host has no final dot."""
+    host, colon, port = authority.partition(b":")
+    return host.removesuffix(b".") + colon + port
 
 
 @attrs.frozen
@@ -62,13 +85,23 @@ class Target:
         """The target as one URL."""
         return f"{self.origin.scheme}://{(self.origin.authority + self.base).decode('ascii')}"
 
+    @property
+    def shown(self) -> str:
+        """The target as people are told of it."""
+        socket, zone = self.origin.socket, self.origin.zone
+        where = f" at {socket}" if socket else f" on {zone}" if zone else ""
+        return self.url + where
+
 
 def parse_target(url: str) -> Target:
-    """Parse the URL of a target.
+    """Parse the URL of a target; ``unix:PATH`` is http over a Unix socket.
 
     Raises: ValueError with a sentence that says what would be right.
     Spec: RFC 9110 4.2, RFC 3986 3.
     """
+    socket = socket_of(url)
+    if socket is not None:
+        return Target(Origin("http", "localhost", 80, b"localhost", socket=socket), b"")
     if url != url.strip() or any(character < " " for character in url):
         # urlsplit would drop some of them without a word.
         raise ValueError("white space and controls in it have to be percent-encoded")
@@ -78,7 +111,9 @@ def parse_target(url: str) -> Target:
     except ValueError as error:
         raise ValueError("it is no URL") from error
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
-        raise ValueError("it has to be http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
+        raise ValueError(
+            "it has to be http://HOST[:PORT][/PATH], https://HOST[:PORT][/PATH] or unix:/SOCKET"
+        )
     if parts.username is not None or parts.password is not None:
         raise ValueError("credentials do not belong in it; use --header 'Authorization: …'")
     if "?" in url or "#" in url:
@@ -87,25 +122,13 @@ def parse_target(url: str) -> Target:
         raise ValueError(f"the port has to be between 1 and {MAX_PORT}")
     if parts.path and (_absolute_path(parts.path) is None or climbs(parts.path.encode("ascii"))):
         raise ValueError("its path has to be percent-encoded ASCII that does not climb with `..`")
-    host = _ascii_host(parts.hostname, "[" in parts.netloc)
+    host = parse_host(parts.hostname, "[" in parts.netloc)
     port = port or DEFAULT_PORTS[parts.scheme]
-    shown = f"[{host}]" if ":" in host else host
+    shown = f"[{host.text}]" if ":" in host.text else host.text
     if port != DEFAULT_PORTS[parts.scheme]:
         shown = f"{shown}:{port}"
-    origin = Origin(parts.scheme, host, port, shown.encode("ascii"))
+    origin = Origin(parts.scheme, host.text, port, shown.encode("ascii"), host.zone)
     return Target(origin, parts.path.encode("ascii"))
-
-
-def _ascii_host(host: str, bracketed: bool) -> str:
-    try:
-        if bracketed:
-            return str(IPv6Address(host))
-        ascii_host = host.encode("idna").decode("ascii").lower()
-    except ValueError as error:
-        raise ValueError("its host is no name or address") from error
-    if _host_name(ascii_host) is None:
-        raise ValueError("its host is no name or address")
-    return ascii_host
 
 
 def parse_prefix(path: str) -> bytes:

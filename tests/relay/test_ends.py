@@ -229,6 +229,9 @@ class UrlTests(SynchronousTestCase):
             ("https://up.test", "wss://up.test", True),
             ("http://up.test:8080/base", "ws://up.test:8080", False),
             ("https://[::1]:8443", "wss://[::1]:8443", True),
+            ("https://up.test.:8443", "wss://up.test.:8443", True),
+            ("http://[fe80::1%25eth0]", "ws://[fe80::1]", False),
+            ("unix:/run/x.sock", "ws://localhost", False),
         ):
             reactor = cast(IProxyReactor, Network())
             factory = UpstreamWebSocketFactory(parse_target(url).origin, reactor)

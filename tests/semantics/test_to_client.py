@@ -189,6 +189,25 @@ class ReferenceTests(SynchronousTestCase):
             mapped = returned_value(b"Location", value, mapping=mapping, origin=where)
             self.assertEqual(expected, mapped, value)
 
+    def test_final_dot(self) -> None:
+        """A target's name with its final dot, and without it, is the same host.  RFC 1034 3.1."""
+        mapping = PathMapping(b"/defm", b"")
+        for url in ("https://secure.test.:8443", "https://secure.test:8443"):
+            origin = parse_target(url).origin
+            for value in (b"https://secure.test:8443/a", b"https://secure.test.:8443/a"):
+                mapped = returned_value(b"Location", value, mapping=mapping, origin=origin)
+                self.assertEqual(b"/defm/a", mapped, value)
+            cookie = b"a=b; Domain=secure.test"
+            mapped = returned_value(b"Set-Cookie", cookie, mapping=mapping, origin=origin)
+            self.assertEqual(b"a=b", mapped)
+
+    def test_unix_socket(self) -> None:
+        """What an upstream at a Unix socket takes for its name is the proxy's.  RFC 9110 10.2.2."""
+        mapping = PathMapping(b"/defm", b"")
+        origin = parse_target("unix:/run/x.sock").origin
+        mapped = returned_value(b"Location", b"http://localhost/a", mapping=mapping, origin=origin)
+        self.assertEqual(b"/defm/a", mapped)
+
     def test_preserved_host(self) -> None:
         """An upstream that was told the client's host points at it: that is the proxy as well."""
         value = b"http://Client.example/base/a"

@@ -42,6 +42,24 @@ TARGETS = (
     ("http://h/a%2Fb//c;d", Origin("http", "h", 80, b"h"), b"/a%2Fb//c;d"),
     ("http://h/a/../b", Origin("http", "h", 80, b"h"), b"/a/../b"),
     ("http://a_b/", Origin("http", "a_b", 80, b"a_b"), b"/"),
+    (
+        "https://Secure.test.:8443",
+        Origin("https", "secure.test.", 8443, b"secure.test.:8443"),
+        b"",
+    ),
+    (
+        "http://stra\u00dfe.example",
+        Origin("http", "xn--strae-oqa.example", 80, b"xn--strae-oqa.example"),
+        b"",
+    ),
+    (
+        "http://[fe80::1%25eth0]:8080/a",
+        Origin("http", "fe80::1", 8080, b"[fe80::1]:8080", "eth0"),
+        b"/a",
+    ),
+    ("http://[fe80::1%eth0]", Origin("http", "fe80::1", 80, b"[fe80::1]", "eth0"), b""),
+    ("http://127.1:81", Origin("http", "127.0.0.1", 81, b"127.0.0.1:81"), b""),
+    ("unix:/run/x.sock", Origin("http", "localhost", 80, b"localhost", "", "/run/x.sock"), b""),
 )
 
 WRONG_TARGETS = (
@@ -80,6 +98,12 @@ WRONG_TARGETS = (
     ("http://a..b/", "host"),
     ("http://" + "a" * 64 + "/", "host"),
     ('http://h"/', "host"),
+    ("http://[fe80::1]/", "zone"),
+    ("http://[fe80::1%25]/", "zone"),
+    ("http://1.2.3.256/", "host"),
+    ("http://unix:/run/x.sock", "--target unix:/run/x.sock"),
+    ("unix:run/x.sock", "--target unix:/"),
+    ("unix:/" + "a" * 107, "107"),
 )
 
 CLIMBING = (
@@ -221,6 +245,44 @@ class TargetTests(SynchronousTestCase):
         ):
             self.assertEqual(shown, parse_target(url).url)
 
+    def test_shown(self) -> None:
+        """People are told of a Unix socket too, and of no zone that is another machine's."""
+        for url, shown in (
+            ("http://h:81/a", "http://h:81/a"),
+            ("unix:/run/x.sock", "http://localhost at /run/x.sock"),
+            ("http://[fe80::1%25eth0]", "http://[fe80::1] on eth0"),
+        ):
+            self.assertEqual(shown, parse_target(url).shown)
+
+    def test_name(self) -> None:
+        """Certificates and TLS have a name without its final dot.  RFC 6066 3."""
+        for url, name in (
+            ("https://secure.test.", "secure.test"),
+            ("https://secure.test", "secure.test"),
+            ("https://[::1]", "::1"),
+        ):
+            self.assertEqual(name, parse_target(url).origin.name)
+
+    def test_named_by(self) -> None:
+        """Default port and final dot may stand there or not; anything else is another's."""
+        for url, authority, named in (
+            ("http://h", b"h", True),
+            ("http://h", b"h:80", True),
+            ("http://h", b"h.", True),
+            ("http://h.", b"h", True),
+            ("http://h.:81", b"h:81", True),
+            ("http://h:81", b"h.:81", True),
+            ("http://h:81", b"h", False),
+            ("http://h", b"h:443", False),
+            ("http://h", b"h..", False),
+            ("http://h", b"", False),
+            ("http://[::1]:81", b"[::1]:81", True),
+            ("http://[fe80::1%25lo]", b"[fe80::1]", True),
+            ("unix:/run/x.sock", b"localhost", True),
+        ):
+            origin = parse_target(url).origin
+            self.assertEqual(named, origin.is_named_by(authority), (url, authority))
+
     def test_websocket_url(self) -> None:
         """Of http comes ws, of https wss, with the same default port and no path.  RFC 6455 3."""
         for url, shown in (
@@ -229,6 +291,9 @@ class TargetTests(SynchronousTestCase):
             ("http://h:443", "ws://h:443"),
             ("https://[::1]:8443/a", "wss://[::1]:8443"),
             ("https://127.0.0.1", "wss://127.0.0.1"),
+            ("https://h.:81", "wss://h.:81"),
+            ("http://[fe80::1%25eth0]:81", "ws://[fe80::1]:81"),
+            ("unix:/run/x.sock", "ws://localhost"),
         ):
             self.assertEqual(shown, parse_target(url).origin.websocket_url)
 
