@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import attrs
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
@@ -238,14 +238,14 @@ class Network(MemoryReactorClock):
     """A reactor whose connections end in this process.
 
     Attributes:
-        listening: by port, who answers: a factory, an exception as the refusal, or None for the
-            test itself.  Nothing at all answers on other ports.
+        listening: by port or path, who answers: a factory, an exception as the refusal, or None for
+            the test itself.  Nothing at all answers elsewhere.
         opened: the proxy's ends of the connections to ports where the test answers.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.listening: dict[int, IProtocolFactory | Exception | None] = {UPSTREAM_PORT: None}
+        self.listening: dict[int | str, IProtocolFactory | Exception | None] = {UPSTREAM_PORT: None}
         self.opened: list[MemoryTransport] = []
         self.room = ROOM
         self._links: list[Link] = []
@@ -271,6 +271,15 @@ class Network(MemoryReactorClock):
             self.callLater(0, self._connect, port, factory, connector)
         return connector
 
+    def connectUNIX(
+        self, address: str, factory: ClientFactory, timeout: float = 30, checkPID: bool = False
+    ) -> IConnector:
+        """Connect in a later turn, or never."""
+        connector: IConnector = super().connectUNIX(address, factory, timeout, checkPID)
+        if address in self.listening:
+            self.callLater(0, self._connect, address, factory, connector)
+        return connector
+
     def listenTCP(
         self, port: int, factory: Any, backlog: int = 50, interface: str = ""
     ) -> IListeningPort:
@@ -280,14 +289,18 @@ class Network(MemoryReactorClock):
         )
         return listening
 
-    def _connect(self, port: int, factory: ClientFactory, connector: IConnector) -> None:
+    def _connect(self, port: int | str, factory: ClientFactory, connector: IConnector) -> None:
         if getattr(connector, "stoppedConnecting", False):
             return
         server = self.listening[port]
         if isinstance(server, Exception):
             factory.clientConnectionFailed(connector, Failure(server))
             return
-        address = IPv4Address("TCP", "127.0.0.1", port)
+        address: IAddress
+        if isinstance(port, str):
+            address = UNIXAddress(port.encode())
+        else:
+            address = IPv4Address("TCP", "127.0.0.1", port)
         transport = self.transport(CLIENT, address, self.room)
         self.opened.append(transport)
         protocol = factory.buildProtocol(address)

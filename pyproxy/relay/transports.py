@@ -9,10 +9,11 @@ from twisted.internet.interfaces import (
     IReactorPluggableNameResolver,
     IReactorTCP,
     IReactorTime,
+    IReactorUNIX,
 )
 
 
-class IProxyReactor(IReactorTime, IReactorTCP, IReactorPluggableNameResolver):
+class IProxyReactor(IReactorTime, IReactorTCP, IReactorUNIX, IReactorPluggableNameResolver):
     """A reactor that the proxy can run on."""
 
 

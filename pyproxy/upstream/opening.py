@@ -6,16 +6,16 @@ Translates what Twisted, OpenSSL and the resolver say into errors of ours.
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 from twisted.internet import defer, error
-from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
-    HostnameEndpoint,
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     wrapClientTLS,
@@ -30,20 +30,23 @@ from pyproxy.errors import (
     ConnectTimeout,
     Exhausted,
     NameNotResolved,
+    ProxyError,
 )
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.urls import Origin
 from pyproxy.upstream.connection import Connection, Unanswered
+from pyproxy.upstream.local import LocalEndpoint
+from pyproxy.upstream.racing import OWN_FAULT, RacingEndpoint, number_of
 
 if TYPE_CHECKING:
     from pyproxy.relay.ends import RelayedEnd
 
-_OWN_FAULT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""What the kernel says when this machine, and not the upstream, lacks something.
-
-Not EADDRNOTAVAIL: it means that no local port is left, or that the target has an address of a kind
-that this machine does not use.
-"""
+_OF_SOCKETS = {
+    errno.ENOENT: "the upstream's Unix socket does not exist",
+    errno.ENOTDIR: "the upstream's Unix socket does not exist",
+    errno.EACCES: "this process may not use the upstream's Unix socket",
+}
+"""What the kernel says of a Unix socket.  Spec: unix(7), connect(2)."""
 
 
 @attrs.frozen
@@ -97,18 +100,12 @@ class Opener(Factory):
             connection = cast(Connection, await self._endpoint.connect(self))
         except error.ConnectingCancelledError as cause:
             raise CancelledError from cause
-        except error.ConnectionRefusedError as cause:
-            raise ConnectionRefused("the upstream refused the connection") from cause
         except error.DNSLookupError as cause:
             raise NameNotResolved("the upstream's name has no address") from cause
         except error.TimeoutError:
             raise
         except (error.ConnectError, error.UserError, OSError) as cause:
-            number = getattr(cause, "osError", None) or getattr(cause, "errno", None)
-            why = errno.errorcode.get(number or 0, type(cause).__name__)
-            if number in _OWN_FAULT:
-                raise Exhausted(f"the proxy cannot open a connection ({why})") from cause
-            raise ConnectFailed(f"the upstream cannot be reached ({why})") from cause
+            raise _explain(cause, self._origin) from cause
         try:
             return await connection.ready
         except CancelledError:
@@ -121,20 +118,16 @@ class Opener(Factory):
 
     @cached_property
     def _endpoint(self) -> IStreamClientEndpoint:
-        """Where to connect; an address needs neither a resolver nor a second attempt."""
-        host, kind = self._origin.host, cast(Any, HostnameEndpoint)
-        if isIPAddress(host):
-            kind = TCP4ClientEndpoint
-        elif isIPv6Address(host):
-            kind = TCP6ClientEndpoint
-        endpoint = kind(self._reactor, host, self._origin.port, timeout=self._limit)
+        """Where to connect, and how."""
+        endpoint = _endpoint(self._origin, self._reactor, self._limit)
         if self._secure:
             # Imported for https only: it costs 30 ms and 3 MiB.
             from pyproxy.upstream.trust import client_creator
 
-            creator = client_creator(host, self._trust.authorities, self._trust.insecure)
+            trust = self._trust
+            creator = client_creator(self._origin.name, trust.authorities, trust.insecure)
             endpoint = wrapClientTLS(creator, endpoint)
-        return cast(IStreamClientEndpoint, endpoint)
+        return endpoint
 
     @cached_property
     def _websockets(self) -> Factory:
@@ -146,3 +139,30 @@ class Opener(Factory):
     def make_websocket(self) -> RelayedEnd:
         """Return a new upstream's end of a WebSocket."""
         return cast("RelayedEnd", self._websockets.buildProtocol(None))
+
+
+def _endpoint(origin: Origin, reactor: IProxyReactor, limit: float) -> IStreamClientEndpoint:
+    """Return where an origin is; an address needs neither a resolver nor a second attempt."""
+    host, port = origin.host, origin.port
+    if origin.socket is not None:
+        return LocalEndpoint(reactor, origin.socket, limit)
+    if isIPAddress(host):
+        return TCP4ClientEndpoint(reactor, host, port, limit)
+    if ":" in host:
+        zoned = f"{host}%{origin.zone}" if origin.zone else host
+        return TCP6ClientEndpoint(reactor, zoned, port, limit)
+    return RacingEndpoint(reactor, host, port, limit)
+
+
+def _explain(cause: Exception, origin: Origin) -> ProxyError:
+    """Translate why a connection did not come about."""
+    number = number_of(cause)
+    why = errno.errorcode.get(number, type(cause).__name__)
+    if number in OWN_FAULT:
+        return Exhausted(f"the proxy cannot open a connection ({why})")
+    if isinstance(cause, error.ConnectionRefusedError):
+        return ConnectionRefused("the upstream refused the connection")
+    if isinstance(cause, socket.gaierror):
+        return ConnectFailed("this machine has no network interface of the upstream's zone")
+    reasons = {} if origin.socket is None else _OF_SOCKETS
+    return ConnectFailed(f"{reasons.get(number, 'the upstream cannot be reached')} ({why})")

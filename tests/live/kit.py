@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import attrs
 
@@ -448,6 +448,15 @@ def answer_and_close(response: bytes) -> Script:
     return script
 
 
+def place(address: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    """Return family and place of an address, or of the path of a Unix socket."""
+    if address.startswith("/"):
+        return socket.AF_UNIX, address
+    flags = socket.AI_NUMERICHOST
+    family, _, _, _, where = socket.getaddrinfo(address, port, 0, socket.SOCK_STREAM, 0, flags)[0]
+    return family, where
+
+
 class ScriptedUpstream:
     """A server whose ``script`` runs, in a thread, whenever a connection has octets to read.
 
@@ -463,7 +472,9 @@ class ScriptedUpstream:
         tls: ssl.SSLContext | None = None,
         receive_buffer: int | None = None,
         port: int = 0,
+        address: str = "127.0.0.1",
     ) -> None:
+        """Listen.  Args: address may be the path of a Unix socket, or have a zone."""
         self.script: Script = script or answer()
         self.heads: list[bytes] = []
         self.bodies: list[bytes] = []
@@ -474,13 +485,14 @@ class ScriptedUpstream:
         self._wires: list[Wire] = []
         self._last_peer: object = None
         self._lock = threading.Lock()
-        self._listener = socket.socket()
+        family, where = place(address, port)
+        self._listener = socket.socket(family)
         if receive_buffer is not None:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", port))
+        self._listener.bind(where)
         self._listener.listen(64)
-        self.port: int = self._listener.getsockname()[1]
+        self.port: int = 0 if family == socket.AF_UNIX else self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -570,7 +582,8 @@ class ScriptedUpstream:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(PATIENCE)
         if self._tls is not None:
             try:

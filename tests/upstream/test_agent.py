@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -40,7 +41,7 @@ from pyproxy.errors import (
 )
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.messages import ResponseHead
-from pyproxy.semantics.urls import Origin
+from pyproxy.semantics.urls import Origin, parse_target
 from pyproxy.sides import UpstreamResponse
 from pyproxy.upstream.agent import Awaited, ForwardingAgent
 from pyproxy.upstream.opening import Trust
@@ -311,6 +312,23 @@ class ReuseTests(AgentTestCase):
         self.send()
         self.assertEqual(2, len(self.network.opened))
 
+    def test_unix_socket(self) -> None:
+        """A Unix socket is an origin of its own, also beside a host of the same name.
+
+        Its transport has none of TCP's options.
+        """
+        origins = [parse_target("unix:/run/x.sock").origin, parse_target("unix:/run/y.sock").origin]
+        for origin in (*origins, *origins):
+            self.network.listening[str(origin.socket)] = None
+            answered = self.ask_agent(self.agent, Awaited(origin, b"GET", b"/", HOST, None))
+            asked = next(one for one in self.network.opened if one.value())
+            asked.take()
+            asked.deliver(OK)
+            self.network.settle()
+            self.successResultOf(treq.content(self.successResultOf(answered)))
+        self.assertEqual(2, len(self.network.opened))
+        self.assertFalse(any(transport.no_delay for transport in self.network.opened))
+
     def test_origins_do_not_share(self) -> None:
         """Another port is another origin."""
         self.network.listening[UPSTREAM_PORT + 5] = None
@@ -343,8 +361,6 @@ class ConnectTests(AgentTestCase):
         """Let a connect fail; return what becomes of it."""
         self.network.listening[UPSTREAM_PORT] = cause
         answered = self.send()
-        # HostnameEndpoint gives its failures only when it would try a next address.
-        self.network.pass_time(0.5)
         return cast(ProxyError, self.failureResultOf(answered, ProxyError).value)
 
     def test_failures(self) -> None:
@@ -363,6 +379,20 @@ class ConnectTests(AgentTestCase):
             self.assertIs(kind, type(told))
             self.assertTrue(told.retry_safe)
             self.assertIsNotNone(told.__cause__)
+
+    def test_unix_socket(self) -> None:
+        """What ails a Unix socket is told in words that fit one; over TCP they would not."""
+        origin = parse_target("unix:/run/x.sock").origin
+        for number, words in (
+            (errno.ENOENT, "does not exist (ENOENT)"),
+            (errno.ENOTDIR, "does not exist (ENOTDIR)"),
+            (errno.EACCES, "may not use the upstream's Unix socket (EACCES)"),
+            (errno.EPROTOTYPE, "cannot be reached (EPROTOTYPE)"),
+        ):
+            self.network.listening["/run/x.sock"] = error.ConnectError(number)
+            answered = self.ask_agent(self.agent, Awaited(origin, b"GET", b"/", HOST, None))
+            self.assertIn(words, self.failureResultOf(answered, ConnectFailed).value.detail)
+            self.assertNotIn("socket", self.refused(error.ConnectError(number)).detail)
 
     def test_reason_is_named(self) -> None:
         """The text says what kind of failure it was."""
