@@ -28,7 +28,7 @@ class Options(usage.Options):
     synopsis = "--target URL [options]"
 
     optParameters: ClassVar[list[list[object]]] = [
-        ["target", "t", None, "Where requests go: http(s)://HOST[:PORT][/PATH]."],
+        ["target", "t", None, "Where requests go: http(s)://HOST[:PORT][/PATH] or unix:/SOCKET."],
         ["port", "p", "8000", "TCP port to listen on; 0 lets the system choose."],
         ["interface", "i", "127.0.0.1", "Address to listen on; empty for all IPv4 interfaces."],
         ["prefix", None, "/", "Path that is served; the target's path takes its place."],
@@ -51,6 +51,7 @@ class Options(usage.Options):
             None,
             "Seconds between pings to both ends of a WebSocket; none by default.",
         ],
+        ["upstream-socket", None, None, "Unix socket at which the target's host is reached."],
         ["workers", None, "1", "Processes that share the listening sockets; auto: one a CPU."],
         [
             "upstream-ca",

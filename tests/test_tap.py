@@ -95,6 +95,9 @@ class GoodValuesTests(OptionsTestCase):
             ("https://h", 443, b""),
             ("https://api.example.com/v1/", 443, b"/v1/"),
             ("http://[::1]:81/a%2Fb", 81, b"/a%2Fb"),
+            ("http://[fe80::1%25eth0]", 80, b""),
+            ("http://stra\u00dfe.example", 80, b""),
+            ("unix:/run/x.sock", 80, b""),
         ):
             target = configure("--target", url).target
             assert target is not None
@@ -253,6 +256,8 @@ class BadValuesTests(OptionsTestCase):
         ("--ws-ping", "0", "greater than 0"),
         ("--ws-ping", "inf", "greater than 0"),
         ("--upstream-ca", "/nonexistent.pem", "cannot be read"),
+        ("--upstream-socket", "x.sock", "absolute path of a Unix socket"),
+        ("--target", "http://unix:/run/x.sock", "is written --target unix:/run/x.sock"),
         ("--workers", "0", "a number from 1 to 256, or `auto`"),
         ("--workers", "257", "a number from 1 to 256"),
         ("--workers", "two", "a number from 1 to 256"),
@@ -510,6 +515,7 @@ class PluginTests(TestCase):
             *("response-header", "remove-response-header", "preserve-host", "trust-proxy"),
             *("connect-timeout", "first-byte-timeout", "idle-timeout", "upload-timeout"),
             *("client-timeout", "max-body", "upstream-ca", "upstream-insecure", "demo"),
+            "upstream-socket",
             *("ws-max-message", "ws-idle-timeout", "ws-ping"),
             *("version", "open", "workers"),
         ):

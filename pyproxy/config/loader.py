@@ -17,6 +17,7 @@ from pyproxy.config.schema import Config, Listen
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.fields import Field
 from pyproxy.semantics.forwarding import FieldRules, Network
+from pyproxy.semantics.hosts import parse_socket
 from pyproxy.semantics.urls import Target, parse_prefix, parse_target
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class Loader:
 
     def load(self) -> Config:
         """Return the configuration.  Raises: ConfigError."""
-        target = self._target()
+        target = self._reached(self._target())
         request_rules, secrets = self._rules("header", "remove-header")
         response_rules, _ = self._rules("response-header", "remove-response-header")
         trusted, trust_unix = self._trusted()
@@ -151,6 +152,23 @@ class Loader:
         if demo:
             self._wrong("target", text, "--demo brings its own target; use one of the two")
         return self._optional("target", parse_target)
+
+    def _reached(self, target: Target | None) -> Target | None:
+        """Return the target as it is reached: by host and port, or at --upstream-socket."""
+        path = self._options["upstream-socket"]
+        if path is None:
+            return target
+        if self._options["demo"]:
+            self._wrong("upstream-socket", path, "--demo brings its own target; use one of the two")
+        socket = self._optional("upstream-socket", parse_socket)
+        if target is None:
+            return None
+        if target.origin.socket is not None:
+            why = (
+                "--target names a Unix socket already; use one of the two, or --target http://NAME"
+            )
+            self._wrong("upstream-socket", path, why)
+        return attrs.evolve(target, origin=attrs.evolve(target.origin, socket=socket))
 
     def _rules(self, setting: str, removing: str) -> tuple[FieldRules, list[bytes]]:
         fields: list[Field] = []

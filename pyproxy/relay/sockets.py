@@ -8,6 +8,7 @@ import select
 import socket
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from OpenSSL import SSL
@@ -15,12 +16,17 @@ from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from twisted.protocols.policies import ProtocolWrapper
 
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.relay.writing import writer
 
 KEEPALIVE_SECONDS = 30
 """After how much silence the kernel asks whether the peer is still there."""
 
 POLLRDHUP = getattr(select, "POLLRDHUP", 0)
 """Linux's sign that the peer sent a FIN; elsewhere only a reset is seen.  Spec: poll(2)."""
+
+
+FAREWELL_BYTES = 16 * 1024
+"""More octets than TLS needs to say good-bye."""
 
 
 def _below_tls(transport: StreamTransport) -> StreamTransport:
@@ -99,6 +105,26 @@ class SilenceCheck:
             poller.register(descriptor, select.POLLIN)
             self._poll = poll = poller.poll
         return not poll(0)
+
+
+def end_tls(transport: StreamTransport) -> None:
+    """Say TLS's own good-bye and close, without waiting for the peer's.
+
+    Twisted's orderly end waits for it, without a limit; a reset alone looks to the peer like a
+    connection that broke.  Spec: RFC 8446 6.1.
+    """
+    tls: SSL.Connection | None = getattr(transport, "getHandle", lambda: None)()
+    if not ISSLTransport.providedBy(transport) or tls is None or _descriptor(transport) < 0:
+        transport.abortConnection()
+        return
+    below = transport.transport
+    with suppress(SSL.Error):
+        tls.shutdown()
+        # In this turn: there may be no other when the proxy ends.
+        out = writer(below)
+        out.write(tls.bio_read(FAREWELL_BYTES))
+        out.flush()
+    below.loseConnection()
 
 
 def read_before_loss(transport: StreamTransport) -> None:

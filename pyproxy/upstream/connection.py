@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
@@ -26,6 +27,7 @@ from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import (
     SilenceCheck,
+    end_tls,
     ended_tls,
     hand_over,
     read_before_loss,
@@ -106,8 +108,9 @@ class Connection(Protocol):
         transport = self.transport
         # What an endpoint put between the two has done its work: half a KiB for each connection.
         hand_over(transport, self)
-        # Without it a relay shows steps of 40 ms (Nagle's algorithm and delayed ACKs).
-        transport.setTcpNoDelay(True)
+        if not isinstance(transport.getPeer(), UNIXAddress):
+            # Without it a relay shows steps of 40 ms (Nagle's algorithm and delayed ACKs).
+            transport.setTcpNoDelay(True)
         self._flow = Valve(transport)
         self.source = ReadFlow(self, self._flow)
         self._responses = ResponseReader(self, self._flow)
@@ -250,8 +253,7 @@ class Connection(Protocol):
         self._writer.flush()
         self.transport.unregisterProducer()
         if self._secure:
-            # An orderly end of TLS would wait for the upstream's answer, without a limit.
-            self.transport.abortConnection()
+            end_tls(self.transport)
         else:
             self.transport.loseConnection()
 

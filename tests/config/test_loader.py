@@ -6,6 +6,7 @@ import socket
 from ipaddress import ip_network
 from pathlib import Path
 
+import attrs
 import trustme
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactor
@@ -34,6 +35,7 @@ DEFAULTS: dict[str, object] = {
     "ws-idle-timeout": None,
     "ws-ping": None,
     "upstream-ca": None,
+    "upstream-socket": None,
     "workers": "1",
     "preserve-host": 0,
     "upstream-insecure": 0,
@@ -155,6 +157,18 @@ class LoaderTests(SynchronousTestCase):
         self.assertIsNotNone(load(upstream_ca=str(path)).authorities)
         self.assertIsNone(load().authorities)
 
+    def test_unix_sockets(self) -> None:
+        """A Unix socket takes the place of the target's address; all else the URL says."""
+        plain = load(target="unix:/run/x.sock").target
+        self.assertEqual(parse_target("unix:/run/x.sock"), plain)
+        target = load(target="https://api.test/v1", upstream_socket="/run/x.sock").target
+        assert target is not None
+        self.assertEqual("/run/x.sock", target.origin.socket)
+        named = parse_target("https://api.test/v1")
+        self.assertEqual(
+            named, attrs.evolve(target, origin=attrs.evolve(target.origin, socket=None))
+        )
+
     def test_endpoints(self) -> None:
         """Endpoint strings replace port and interface."""
         texts = ["unix:/tmp/pyproxy.sock", "tcp:0:interface=127.0.0.1"]
@@ -177,6 +191,8 @@ class LoaderTests(SynchronousTestCase):
             ("ws-idle-timeout", "0", "greater than 0"),
             ("ws-ping", "-1", "greater than 0"),
             ("upstream-ca", "/does/not/exist", "cannot be read"),
+            ("upstream-socket", "x.sock", "absolute path"),
+            ("target", "http://unix:/run/x.sock", "--target unix:/run/x.sock"),
             ("remove-header", ["X A"], "field name"),
             ("remove-response-header", [""], "field name"),
             ("remove-header", ["Sec-WebSocket-Key"], "neither set nor removed"),
@@ -242,6 +258,10 @@ class LoaderTests(SynchronousTestCase):
         self.assertTrue(error.startswith("--port 8001: "))
         [error] = errors(listen=["unix:/tmp/pyproxy.sock"], interface="::1")
         self.assertTrue(error.startswith("--interface ::1: "))
+        [error] = errors(target="unix:/run/x.sock", upstream_socket="/run/y.sock")
+        self.assertTrue(error.startswith("--upstream-socket /run/y.sock: --target names"), error)
+        [error] = errors(target=None, demo=1, upstream_socket="/run/y.sock")
+        self.assertTrue(error.startswith("--upstream-socket /run/y.sock: --demo"), error)
 
     def test_contradiction_in_the_demo(self) -> None:
         """Options that exclude each other do so in front of the demo as well."""

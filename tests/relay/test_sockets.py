@@ -16,6 +16,7 @@ from zope.interface import alsoProvides, directlyProvides
 from pyproxy.relay.sockets import (
     KEEPALIVE_SECONDS,
     SilenceCheck,
+    end_tls,
     half_close,
     hand_over,
     has_left,
@@ -218,6 +219,26 @@ class HandOverTests(WrapperTestCase):
         self.assertEqual((b"1", b"2"), (self.first.read, self.second.read))
         self.assertIs(wrapper, self.socket.protocol)
         self.assertIs(self.second, wrapper.wrappedProtocol)
+
+
+class EndTlsTests(SynchronousTestCase):
+    """TLS's good-bye, where there is any TLS left; that itself is ``test_trust``'s."""
+
+    def test_nothing_to_say(self) -> None:
+        """A plain connection, and one whose TLS or socket is gone, are closed at once."""
+        network = Network()
+        self.addCleanup(network.close)
+        for is_secure, is_lost in ((False, False), (False, True), (True, True)):
+            below = network.transport(CLIENT, PROXY)
+            transport: Any = below
+            if is_secure:
+                transport = secured(below)
+                transport.getHandle = lambda: None
+                transport.abortConnection = below.abortConnection
+            if is_lost:
+                below.lose()
+            end_tls(transport)
+            self.assertTrue(below.disconnected)
 
 
 class HalfCloseTests(WrapperTestCase):
