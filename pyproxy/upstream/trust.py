@@ -6,12 +6,20 @@ Spec: RFC 9110 4.3.4, RFC 9525.
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, cast
 
+from cryptography import x509
 from OpenSSL import SSL, crypto
-from service_identity import CertificateError, VerificationError
-from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
-from service_identity.pyopenssl import extract_patterns
+from service_identity import CertificateError
+from service_identity.hazmat import (
+    DNS_ID,
+    CertificatePattern,
+    DNSPattern,
+    IPAddress_ID,
+    IPAddressPattern,
+)
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import (
@@ -46,8 +54,33 @@ _REASONS = {
 """What OpenSSL's verification error numbers mean.  Spec: openssl/x509_vfy.h."""
 
 
+PROTOCOLS = [b"http/1.1"]
+"""What is offered by ALPN: what is spoken here.  Spec: RFC 7301, RFC 9112 12.4."""
+
+
+class _Creator:
+    """What both kinds have in common.  Args: an address, or a name without a final dot."""
+
+    def __init__(self, host: str, options: CertificateOptions) -> None:
+        self._host = host
+        self._is_name = not is_address(host)
+        self._context = options.getContext()
+
+    def _new_connection(self) -> SSL.Connection:
+        """Return a connection that names its host (SNI) and offers ``PROTOCOLS`` (ALPN).
+
+        Twisted's options offer them in the context in some versions, in a place of their own that
+        is passed by here in others.  Spec: RFC 6066 3: no address, and no final dot.
+        """
+        connection = SSL.Connection(self._context, None)
+        connection.set_alpn_protos(PROTOCOLS)
+        if self._is_name:
+            connection.set_tlsext_host_name(self._host.encode("ascii"))
+        return connection
+
+
 @implementer(IOpenSSLClientConnectionCreator)
-class VerifyingCreator:
+class VerifyingCreator(_Creator):
     """Makes TLS connections that accept only the host they are meant for.
 
     The whole check is made here, in OpenSSL's callback, and leaves the reason of a refusal on the
@@ -55,17 +88,12 @@ class VerifyingCreator:
     """
 
     def __init__(self, host: str, trust_root: TrustRoot) -> None:
-        self._host = host
-        self._is_name = not is_address(host)
+        super().__init__(host, CertificateOptions(trustRoot=trust_root))
         self._identity = DNS_ID(host) if self._is_name else IPAddress_ID(host)
-        options = CertificateOptions(trustRoot=trust_root, acceptableProtocols=[b"http/1.1"])
-        self._context = options.getContext()
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Make a connection that names its host (SNI) and verifies chain and identity."""
-        connection = SSL.Connection(self._context, None)
-        if self._is_name:
-            connection.set_tlsext_host_name(self._host.encode("ascii"))
+        """Make a connection that verifies chain and identity."""
+        connection = self._new_connection()
 
         def verify(_: object, certificate: crypto.X509, number: int, depth: int, good: int) -> bool:
             refusal = self._refusal(certificate, number, depth, bool(good))
@@ -83,27 +111,49 @@ class VerifyingCreator:
         if depth > 0:
             return None
         try:
-            verify_service_identity(extract_patterns(certificate), [self._identity], [])
-        except (VerificationError, CertificateError):
-            return f"it is not for {self._host}"
-        return None
+            patterns = _patterns(certificate, self._is_name)
+        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+            return "the names in it cannot be read"
+        if any(self._identity.verify(pattern) for pattern in patterns):
+            return None
+        return f"it is not for {self._host}"
+
+
+def _patterns(certificate: crypto.X509, of_names: bool) -> Sequence[CertificatePattern]:
+    """Return the names, or else the addresses, that a certificate is for.
+
+    One that is no proper name (``*.local``, an address in a name's place) stands for nothing; the
+    others count all the same, as everywhere but in ``service_identity.extract_patterns``.
+    Spec: RFC 9525 6.1, 6.3; a common name is no identity (2).
+    Raises: ValueError and others when the extension cannot be read.
+    """
+    extensions = certificate.to_cryptography().extensions
+    try:
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    if not of_names:
+        addresses = cast(list[IPv4Address | IPv6Address], names.get_values_for_type(x509.IPAddress))
+        return [IPAddressPattern(one) for one in addresses]
+    patterns = []
+    for name in names.get_values_for_type(x509.DNSName):
+        try:
+            patterns.append(DNSPattern.from_bytes(name.encode("utf-8")))
+        except CertificateError:
+            continue
+    return patterns
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-class UnverifyingCreator:
+class UnverifyingCreator(_Creator):
     """Makes TLS connections that accept any certificate; encrypted, and nothing more."""
 
     def __init__(self, host: str) -> None:
-        self._name = None if is_address(host) else host
-        options = CertificateOptions(verify=False, acceptableProtocols=[b"http/1.1"])
-        self._context = options.getContext()
+        super().__init__(host, CertificateOptions(verify=False))
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Make a connection that names its host (SNI) and verifies nothing."""
-        connection = SSL.Connection(self._context, None)
-        if self._name is not None:
-            connection.set_tlsext_host_name(self._name.encode("ascii"))
-        return connection
+        """Make a connection that verifies nothing."""
+        return self._new_connection()
 
 
 def is_address(host: str) -> bool:

@@ -23,8 +23,10 @@ from tests.live.kit import (
     answer,
     answer_and_close,
     chunk,
+    eventually,
     request,
 )
+from tests.live.names import name_service
 
 
 class UpstreamTlsTests(unittest.TestCase):
@@ -94,6 +96,81 @@ class UpstreamTlsTests(unittest.TestCase):
             self.assertEqual(upstream.requests[0].value(b"host"), b"localhost:%d" % upstream.port)
             self.assertEqual(upstream.connections, 1)
         self.assertEqual(names, ["localhost"])
+
+    def test_hello(self) -> None:
+        """The ClientHello offers ``http/1.1`` alone, and names the host (RFC 7301, RFC 6066 3)."""
+        hellos: list[bytes] = []
+
+        def script(wire: Wire) -> None:
+            head = wire.read_exactly(5)
+            hellos.append(wire.read_exactly(int.from_bytes(head[3:5], "big")))
+            wire.close()
+
+        with ScriptedUpstream(script) as upstream:
+            target = ("--target", f"https://localhost:{upstream.port}")
+            for options in ((), ("--upstream-insecure",)):
+                with Proxy(*target, *options) as proxy:
+                    self.assertEqual(proxy.ask(request()).status, 502)
+        self.assertEqual(2, len(hellos))
+        for hello in hellos:
+            found = extensions(hello)
+            self.assertEqual(b"\0\x09\x08http/1.1", found[16])
+            self.assertEqual(b"\0\x0c\0\0\x09localhost", found[0])
+
+    def test_insists(self) -> None:
+        """A server that takes nobody without ``http/1.1`` takes the proxy."""
+        context = self.context(self.authority.issue_cert("localhost"))
+        context.set_alpn_protocols(["http/1.1"])
+        chosen: list[str | None] = []
+
+        def script(wire: Wire) -> None:
+            assert isinstance(wire.sock, ssl.SSLSocket)
+            chosen.append(wire.sock.selected_alpn_protocol())
+            answer()(wire)
+
+        with self.pair(context, "--upstream-ca", self.ca, script=script) as (_, proxy):
+            self.assertEqual(proxy.ask(request()).body, b"ok")
+        self.assertEqual("http/1.1", chosen[0])
+
+    def test_final_dot(self) -> None:
+        """Certificate and TLS have the name without its final dot, Host as written (RFC 6066 3)."""
+        context = self.context(self.authority.issue_cert("secure.test"))
+        names: list[str | None] = []
+
+        def note(sock: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+            names.append(name)
+
+        context.sni_callback = note
+        environment = name_service(self, {"secure.test.": ["127.0.0.1"]})
+        with ScriptedUpstream(tls=context) as upstream:
+            target = f"https://secure.test.:{upstream.port}"
+            arguments = ("--target", target, "--upstream-ca", self.ca)
+            with Proxy(*arguments, environment=environment) as proxy:
+                self.assertEqual(proxy.ask(request()).body, b"ok")
+            host = upstream.request.value(b"host")
+        self.assertEqual(b"secure.test.:%d" % upstream.port, host)
+        self.assertEqual(["secure.test"], names)
+
+    def test_good_bye(self) -> None:
+        """A kept connection ends with TLS's own end, and no reset (RFC 8446 6.1)."""
+        context = self.context(self.authority.issue_cert("localhost"))
+        ends: list[object] = []
+
+        def script(wire: Wire) -> None:
+            answer()(wire)
+            assert isinstance(wire.sock, ssl.SSLSocket)
+            wire.sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
+            try:
+                ends.append(wire.read_some())
+            except (OSError, Closed) as error:
+                ends.append(error)
+            wire.close()
+
+        with self.pair(context, "--upstream-ca", self.ca, script=script) as (_, proxy):
+            self.assertEqual(proxy.ask(request()).body, b"ok")
+            proxy.stop()
+            eventually(lambda: ends)
+        self.assertEqual([b""], ends)
 
     def test_address(self) -> None:
         """A certificate for an address is good for that address (RFC 9110 4.3.4)."""
@@ -181,6 +258,21 @@ class UpstreamTlsTests(unittest.TestCase):
             with Proxy("--target", target, "--upstream-ca", self.ca) as proxy:
                 for _ in range(10):
                     self.assertEqual(words, proxy.ask(request()).body)
+
+
+def extensions(hello: bytes) -> dict[int, bytes]:
+    """Return the extensions of a ClientHello by number.  Spec: RFC 8446 4.1.2."""
+    place = 4 + 2 + 32
+    place += 1 + hello[place]
+    place += 2 + int.from_bytes(hello[place : place + 2], "big")
+    place += 1 + hello[place]
+    place += 2
+    found = {}
+    while place < len(hello):
+        kind, size = (int.from_bytes(hello[place + at : place + at + 2], "big") for at in (0, 2))
+        found[kind] = hello[place + 4 : place + 4 + size]
+        place += 4 + size
+    return found
 
 
 class Sealed:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from ipaddress import ip_address
+from typing import Any, Protocol
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
 )
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -29,23 +37,91 @@ from pyproxy.upstream.trust import (
 from tests.memory import CLIENT, UPSTREAM, Link, MemoryTransport, Network, no_websocket, not_lost
 
 
+class Certificate(Protocol):
+    """A certificate with its key; one of trustme's is."""
+
+    def configure_cert(self, ctx: SSL.Context) -> None:
+        """Let a context use it."""
+
+
+class CertificateFor:
+    """A certificate whose names trustme would not write."""
+
+    def __init__(
+        self,
+        authority: trustme.CA,
+        *names: x509.GeneralName,
+        extension: x509.ExtensionType | None = None,
+    ) -> None:
+        issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).subject
+        key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        own = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "api.test")]))
+            .issuer_name(issuer)
+            .public_key(own.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+        )
+        if names:
+            extension = x509.SubjectAlternativeName(names)
+        if extension is not None:
+            builder = builder.add_extension(extension, False)
+        certificate = builder.sign(key, hashes.SHA256())
+        self._pem = trustme.Blob(
+            certificate.public_bytes(serialization.Encoding.PEM)
+            + own.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+
+    def configure_cert(self, ctx: SSL.Context) -> None:
+        """Let a context use it."""
+        with self._pem.tempfile() as path:
+            ctx.use_certificate_file(path)
+            ctx.use_privatekey_file(path)
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class Server:
-    """Makes TLS servers out of a certificate; notes which names were asked for."""
+    """Makes TLS servers out of a certificate; notes which names and protocols were asked for."""
 
-    def __init__(self, certificate: trustme.LeafCert) -> None:
+    def __init__(self, certificate: Certificate) -> None:
         self.context = SSL.Context(SSL.TLS_SERVER_METHOD)
         certificate.configure_cert(self.context)
         self.context.set_tlsext_servername_callback(self._note)
-        self.context.set_alpn_select_callback(lambda _, offered: offered[0])
+        self.context.set_alpn_select_callback(self._select)
         self.names: list[bytes | None] = []
+        self.offered: list[list[bytes]] = []
 
     def _note(self, connection: SSL.Connection) -> None:
         self.names.append(connection.get_servername())
 
+    def _select(self, _: SSL.Connection, offered: list[bytes]) -> bytes:
+        self.offered.append(offered)
+        return offered[0]
+
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make the server's end."""
         return SSL.Connection(self.context, None)
+
+
+class Peer(TwistedProtocol):
+    """The server's end; notes how it ended."""
+
+    reason: Failure | None = None
+    shutdown = 0
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Take note."""
+        transport: Any = self.transport
+        self.reason, self.shutdown = reason, transport.getHandle().get_shutdown()
 
 
 class HandshakeTests(SynchronousTestCase):
@@ -60,24 +136,32 @@ class HandshakeTests(SynchronousTestCase):
 
     def shake(
         self,
-        certificate: trustme.LeafCert,
+        certificate: Certificate,
         host: str = "api.test",
         *,
         authority: trustme.CA | None = None,
         insecure: bool = False,
+        newest: int | None = None,
     ) -> tuple[Connection, Server]:
         """Connect to a server with a certificate."""
         trusted = read_authorities((authority or self.authority).cert_pem.bytes())
         creator = client_creator(host, None if insecure else trusted, insecure)
         server = Server(certificate)
+        if newest is not None:
+            server.context.set_max_proto_version(newest)
         connection = Connection(True, lambda _: None, not_lost, no_websocket)
         client = self.tls(creator, Factory.forProtocol(lambda: connection), True, CLIENT)
-        other = self.tls(server, Factory.forProtocol(Protocol), False, UPSTREAM)
-        link = Link(client, other)
+        self.peer = Peer()
+        other = self.tls(server, Factory.forProtocol(lambda: self.peer), False, UPSTREAM)
+        self.link = Link(client, other)
+        self.pump()
+        return connection, server
+
+    def pump(self) -> None:
+        """Carry octets across until nothing moves."""
         for _ in range(20):
             self.network.advance(0)
-            link.pump()
-        return connection, server
+            self.link.pump()
 
     def tls(self, creator: Any, factory: Factory, is_client: bool, host: Any) -> MemoryTransport:
         """Make one end with TLS over it."""
@@ -131,6 +215,97 @@ class HandshakeTests(SynchronousTestCase):
         connection, server = self.shake(trustme.CA().issue_cert("other.test"), insecure=True)
         self.successResultOf(connection.ready)
         self.assertEqual([b"api.test"], server.names)
+
+    def test_protocol(self) -> None:
+        """``http/1.1`` is offered, and nothing else.  RFC 7301.
+
+        Trap, Twisted's TLS: where it is offered has moved between versions.
+        """
+        for insecure in (False, True):
+            connection, server = self.shake(
+                self.authority.issue_cert("api.test"), insecure=insecure
+            )
+            self.successResultOf(connection.ready)
+            self.assertEqual([[b"http/1.1"]], server.offered)
+            transport: Any = connection.transport
+            self.assertEqual(b"http/1.1", transport.negotiatedProtocol)
+
+    def test_names(self) -> None:
+        """Of the names in a certificate each counts alone; one that is none counts for nothing.
+
+        RFC 9525 6.3: no common name, no wildcard but a whole label, and that not too far left.
+        Trap, service-identity: one odd name (``*.local``, ``urn:a:b``) spoils all the others.
+        """
+        dns, uri = x509.DNSName, x509.UniformResourceIdentifier
+        loopback = x509.IPAddress(ip_address("127.0.0.1"))
+        table: Sequence[tuple[str, bool, list[x509.GeneralName]]] = (
+            ("api.test", True, [dns("api.test")]),
+            ("api.test", True, [dns("API.Test")]),
+            ("api.test", True, [dns("*.local"), dns("api.test")]),
+            ("api.test", True, [dns("*"), dns("*.*.a.b"), dns(""), dns("api.test")]),
+            ("api.test", True, [uri("urn:example:app"), dns("api.test")]),
+            ("api.test", True, [uri("https://h:8443/"), dns("api.test")]),
+            ("127.0.0.1", True, [dns("127.0.0.1"), loopback]),
+            ("::1", True, [x509.IPAddress(ip_address("::1"))]),
+            ("a.api.test", True, [dns("*.api.test")]),
+            ("b.a.api.test", False, [dns("*.api.test")]),
+            ("api.test", False, [dns("*.api.test")]),
+            ("ab.api.test", False, [dns("a*.api.test")]),
+            ("api.test", False, [dns("*.test")]),
+            ("api.test", False, []),
+            ("api.test", False, [uri("https://api.test")]),
+            ("api.test", False, [loopback]),
+            ("127.0.0.1", False, [dns("127.0.0.1")]),
+            ("127.0.0.2", False, [loopback]),
+        )
+        for host, good, names in table:
+            connection, _ = self.shake(CertificateFor(self.authority, *names), host)
+            if good:
+                self.successResultOf(connection.ready)
+            else:
+                self.assertIn(f"it is not for {host}", self.refused(connection).detail, names)
+
+    def test_unreadable_names(self) -> None:
+        """Names that cannot be read are a refusal with its reason, and no defect."""
+        odd = x509.OtherName(x509.ObjectIdentifier("1.2.3"), b"\x0c\x01a")
+        good = CertificateFor(self.authority, x509.DNSName("api.test"), odd)
+        self.successResultOf(self.shake(good)[0].ready)
+
+        def spoil(names: x509.SubjectAlternativeName) -> bytes:
+            return names.public_bytes().replace(b"api.test", b"api.t\xffst")
+
+        broken = x509.UnrecognizedExtension(
+            x509.SubjectAlternativeName.oid,
+            spoil(x509.SubjectAlternativeName([x509.DNSName("api.test")])),
+        )
+        connection, _ = self.shake(CertificateFor(self.authority, extension=broken))
+        self.assertIn("cannot be read", self.refused(connection).detail)
+
+    def test_version(self) -> None:
+        """TLS 1.2 is the oldest version that is spoken.  RFC 8996."""
+        for version, spoken in ((SSL.TLS1_2_VERSION, True), (SSL.TLS1_1_VERSION, False)):
+            certificate = self.authority.issue_cert("api.test")
+            connection, _ = self.shake(certificate, newest=version)
+            if spoken:
+                self.successResultOf(connection.ready)
+            else:
+                self.assertIs(TLSFailed, type(self.refused(connection)))
+
+    def test_good_bye(self) -> None:
+        """An idle connection is closed with TLS's own end, and that of the peer is not awaited.
+
+        RFC 8446 6.1; Trap, Twisted's TLS: its orderly end waits without a limit.
+        """
+        connection, _ = self.shake(self.authority.issue_cert("api.test"))
+        self.successResultOf(connection.ready)
+        connection.close()
+        self.network.advance(0)
+        transport: Any = connection.transport
+        self.assertIsNotNone(transport.transport.lost)
+        self.pump()
+        assert self.peer.reason is not None
+        self.assertTrue(self.peer.reason.check(ConnectionDone))
+        self.assertTrue(self.peer.shutdown & SSL.RECEIVED_SHUTDOWN)
 
     def test_interface(self) -> None:
         """Both kinds are what Twisted's endpoints take."""
