@@ -23,7 +23,40 @@ from pyproxy.semantics.forwarding import (
 )
 from pyproxy.semantics.framing import Framing, Kind
 from pyproxy.semantics.messages import RequestHead, noted_values
-from pyproxy.semantics.urls import DEFAULT_PORTS, Origin
+from pyproxy.semantics.urls import Origin
+
+MAX_KNOWN_HOSTS = 256
+"""Hosts whose port is kept, for each route: more come from no honest clients."""
+
+MAX_KNOWN_HOST_BYTES = 255
+"""Octets of a host whose port is kept; no name in the DNS is longer.  Spec: RFC 1035 2.3.4."""
+
+# Some proxies say ``wss`` of a WebSocket.  Spec: RFC 6455 3.
+_DEFAULT_PORTS = {b"http": b"80", b"https": b"443", b"ws": b"80", b"wss": b"443"}
+
+
+def port_of(scheme: bytes, host: bytes) -> bytes:
+    """Return the port that a host means: its own, else the scheme's; empty when neither says it.
+
+    Spec: RFC 3986 3.2.3, RFC 9110 4.2.1.
+    """
+    port = host.rpartition(b"]")[2].rpartition(b":")[2] if b":" in host else b""
+    return port if port.isdigit() else _DEFAULT_PORTS.get(scheme, b"")
+
+
+class _Ports(dict[tuple[bytes, bytes], bytes]):
+    """The ports of hosts, by (scheme, host): to look one up again is no call.
+
+    Bounded, since clients choose what stands in it.
+    """
+
+    def __missing__(self, key: tuple[bytes, bytes]) -> bytes:
+        port = port_of(*key)
+        if len(key[1]) <= MAX_KNOWN_HOST_BYTES:
+            if len(self) >= MAX_KNOWN_HOSTS:
+                self.clear()
+            self[key] = port
+        return port
 
 
 @attrs.frozen
@@ -43,6 +76,7 @@ class RequestForwarding:
     _dropped: frozenset[bytes] = attrs.field(init=False)
     _guarded: frozenset[bytes] = attrs.field(init=False)
     _via: tuple[bytes, bytes] = attrs.field(init=False)
+    _ports: _Ports = attrs.field(init=False, factory=_Ports, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         replaced = self.rules.replaced
@@ -89,7 +123,7 @@ class RequestForwarding:
                 (b"X-Forwarded-For", hop.address),
                 (b"X-Forwarded-Proto", hop.scheme),
                 (b"X-Forwarded-Host", host),
-                (b"X-Forwarded-Port", hop.port),
+                (b"X-Forwarded-Port", self._ports[hop.scheme, host]),
                 (b"Via", via),
             )
         kept += self.rules.set
@@ -143,11 +177,13 @@ class RequestForwarding:
         """Append X-Forwarded-*, a trusted proxy's Forwarded, and Via."""
         believed = theirs if hop.trusted else {}
         chain = [*believed.get(b"x-forwarded-for", ()), *([hop.address] if hop.address else ())]
+        scheme = _first(believed, b"x-forwarded-proto", hop.scheme)
+        asked = _first(believed, b"x-forwarded-host", host)
         ours: Fields = [
             (b"X-Forwarded-For", b", ".join(chain)),
-            (b"X-Forwarded-Proto", _first(believed, b"x-forwarded-proto", hop.scheme)),
-            (b"X-Forwarded-Host", _first(believed, b"x-forwarded-host", host)),
-            (b"X-Forwarded-Port", _first(believed, b"x-forwarded-port", _port(believed, hop))),
+            (b"X-Forwarded-Proto", scheme),
+            (b"X-Forwarded-Host", asked),
+            (b"X-Forwarded-Port", _first(believed, b"x-forwarded-port", _port(scheme, asked, hop))),
             (b"Forwarded", _forwarded(believed.get(b"forwarded", []), host, hop)),
             (b"Via", via),
         ]
@@ -161,16 +197,16 @@ def _first(fields: dict[bytes, list[bytes]], name: bytes, otherwise: bytes) -> b
     return b", ".join(fields[name]) if name in fields else otherwise
 
 
-def _port(believed: dict[bytes, list[bytes]], hop: Hop) -> bytes:
-    """Return the port that the client connected to, as far as a trusted proxy told it."""
-    if b"x-forwarded-host" not in believed and b"x-forwarded-proto" not in believed:
+def _port(scheme: bytes, host: bytes, hop: Hop) -> bytes:
+    """Return the port that agrees with the scheme and the host that the upstream is told.
+
+    Of lists the first members count, which speak of the client.  Where nobody told a host, nor
+    another scheme than the connection's, the port is the one that the connection came to.
+    """
+    if not host and scheme == hop.scheme:
         return hop.port
-    authority = _first(believed, b"x-forwarded-host", b"")
-    port = authority.rpartition(b"]")[2].rpartition(b":")[2] if b":" in authority else b""
-    if port.isdigit():
-        return port
-    scheme = _first(believed, b"x-forwarded-proto", hop.scheme).decode("latin-1")
-    return b"%d" % DEFAULT_PORTS[scheme] if scheme in DEFAULT_PORTS else hop.port
+    first_scheme, first_host = (one.partition(b",")[0].strip(b"\t ") for one in (scheme, host))
+    return port_of(first_scheme.lower(), first_host) or hop.port
 
 
 def _forwarded(chain: list[bytes], host: bytes, hop: Hop) -> bytes:

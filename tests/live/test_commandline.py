@@ -176,17 +176,20 @@ class ListenTests(TemporaryDirectoryTestCase):
             self.assertEqual([b"/v1/x"] * 2, [head.target for head in upstream.requests])
 
     def test_client_behind_a_balancer(self) -> None:
-        """With the PROXY protocol the client is the one that its header names, in the log too."""
+        """With the PROXY protocol the client is the one that its header names, in the log too.
+
+        So is the port, where the client asked for no host that would say another one.
+        """
         listen = "--listen=haproxy:tcp:0:interface=127.0.0.1"
         with upstream_and_proxy(None, listen) as (upstream, proxy), proxy.client() as client:
             client.send(b"PROXY TCP4 203.0.113.7 192.0.2.1 5000 8443\r\n" + request())
             self.assertEqual(200, client.read_response().status)
-            client.send(request())
+            client.send(request(b"GET / HTTP/1.0", host=None))
             self.assertEqual(200, client.read_response().status)
             for head in upstream.requests:
                 self.assertEqual([b"203.0.113.7"], head.values(b"x-forwarded-for"))
-                self.assertEqual([b"8443"], head.values(b"x-forwarded-port"))
-            self.assertEqual(2, len(upstream.requests))
+            ports = [head.value(b"x-forwarded-port") for head in upstream.requests]
+            self.assertEqual([b"80", b"8443"], ports)
             self.assertTrue(eventually(lambda: proxy.log().count("] 203.0.113.7 - - [") == 2))
 
 

@@ -473,14 +473,24 @@ class FieldsTests(LiveTestCase):
         self.assertEqual(self.upstream.request.value(b"host"), b"127.0.0.1:%d" % self.upstream.port)
 
     def test_forwarded_fields_are_written(self) -> None:
-        """X-Forwarded-For, -Proto, -Host and -Port tell what the client asked for."""
-        host = b"127.0.0.1:%d" % self.proxy.port
-        self.ask(host=host)
-        head = self.upstream.request
-        self.assertEqual(head.value(b"x-forwarded-for"), b"127.0.0.1")
-        self.assertEqual(head.value(b"x-forwarded-proto"), b"http")
-        self.assertEqual(head.value(b"x-forwarded-host"), host)
-        self.assertEqual(head.value(b"x-forwarded-port"), b"%d" % self.proxy.port)
+        """X-Forwarded-For, -Proto, -Host and -Port tell what the client asked for.
+
+        The port is that of the host: behind a mapped port it is not the one we listen on.
+        """
+        for host, port in (
+            (b"127.0.0.1:%d" % self.proxy.port, b"%d" % self.proxy.port),
+            (b"front.example", b"80"),
+            (b"front.example:9000", b"9000"),
+            (b"[::1]", b"80"),
+            (b"[::1]:9000", b"9000"),
+        ):
+            self.upstream.heads.clear()
+            self.ask(host=host)
+            head = self.upstream.request
+            self.assertEqual(head.value(b"x-forwarded-for"), b"127.0.0.1")
+            self.assertEqual(head.value(b"x-forwarded-proto"), b"http")
+            self.assertEqual(head.value(b"x-forwarded-host"), host)
+            self.assertEqual(head.value(b"x-forwarded-port"), port)
 
     def test_forged_forwarded_fields_are_dropped(self) -> None:
         """An untrusted client cannot write X-Forwarded-* itself."""

@@ -15,7 +15,11 @@ from pyproxy.semantics.forwarding import (
 )
 from pyproxy.semantics.framing import CHUNKED, NO_CONTENT, Framing
 from pyproxy.semantics.messages import RequestHead
-from pyproxy.semantics.to_upstream import RequestForwarding
+from pyproxy.semantics.to_upstream import (
+    MAX_KNOWN_HOST_BYTES,
+    MAX_KNOWN_HOSTS,
+    RequestForwarding,
+)
 from pyproxy.semantics.urls import parse_target
 from tests.semantics.kit import TRUSTED, UNTRUSTED, head_of
 
@@ -25,7 +29,7 @@ OURS: Fields = [
     (b"X-Forwarded-For", b"192.0.2.1"),
     (b"X-Forwarded-Proto", b"https"),
     (b"X-Forwarded-Host", b"client.example"),
-    (b"X-Forwarded-Port", b"8000"),
+    (b"X-Forwarded-Port", b"443"),
     (b"Via", b"1.1 pyproxy-1"),
 ]
 TO_TARGET: Fields = [(b"Host", b"api.example.com")]
@@ -259,23 +263,83 @@ class OriginOfClientTests(SynchronousTestCase):
             (b"X-Forwarded-For", b"10.0.0.1"),
             (b"X-Forwarded-Proto", b"http"),
             (b"X-Forwarded-Host", b"client.example"),
-            (b"X-Forwarded-Port", b"8000"),
+            (b"X-Forwarded-Port", b"80"),
             (b"Via", b"1.1 pyproxy-1"),
         ]
         self.assertEqual([*TO_TARGET, *expected], forwarded([], hop=TRUSTED))
+
+    def port(self, host: bytes, hop: Hop = UNTRUSTED, claims: Fields | None = None) -> bytes | None:
+        """Return the X-Forwarded-Port that goes with a Host."""
+        fields = forwarded([(b"Host", host), *(claims or [])], hop=hop)
+        return dict(fields).get(b"X-Forwarded-Port")
+
+    def test_port(self) -> None:
+        """X-Forwarded-Port agrees with X-Forwarded-Host: its port, else the scheme's.
+
+        The port that we listen on may be another one behind a mapped port.
+        """
+        plain = Hop(b"192.0.2.1", b"http", b"8000", False)
+        unix = Hop(b"", b"https", b"", False)
+        for host, of_http, of_https in (
+            (b"h", b"80", b"443"),
+            (b"h:9000", b"9000", b"9000"),
+            (b"h:", b"80", b"443"),
+            (b"[::1]", b"80", b"443"),
+            (b"[2001:db8::8443]", b"80", b"443"),
+            (b"[::1]:81", b"81", b"81"),
+            (b"h" * 300 + b":82", b"82", b"82"),
+        ):
+            for _ in range(2):
+                self.assertEqual(of_http, self.port(host, plain), host)
+                self.assertEqual(of_https, self.port(host, UNTRUSTED), host)
+                self.assertEqual(of_https, self.port(host, unix), host)
+
+    def test_port_without_host(self) -> None:
+        """Where no host is told, the port is the one that the connection came to, if it has any."""
+        for hop, port in (
+            (UNTRUSTED, b"8000"),
+            (TRUSTED, b"8000"),
+            (Hop(b"", b"http", b"", False), None),
+        ):
+            self.assertEqual(port, self.port(b"", hop))
+            fields = forwarded([], hop=hop, minor_version=0)
+            self.assertEqual(port, dict(fields).get(b"X-Forwarded-Port"))
 
     def test_port_of_a_trusted_proxy(self) -> None:
         """What a trusted proxy says of host and scheme says the port too, not our own one."""
         for claims, port in (
             ([(b"X-Forwarded-Proto", b"https")], b"443"),
+            ([(b"X-Forwarded-Proto", b"HTTPS")], b"443"),
+            ([(b"X-Forwarded-Proto", b"wss")], b"443"),
             ([(b"X-Forwarded-Host", b"public.example")], b"80"),
             ([(b"X-Forwarded-Host", b"public.example:8443")], b"8443"),
             ([(b"X-Forwarded-Host", b"[::1]:81"), (b"X-Forwarded-Proto", b"https")], b"81"),
             ([(b"X-Forwarded-Host", b"[::1]")], b"80"),
+            ([(b"X-Forwarded-Host", b"a:81, b:82")], b"81"),
+            ([(b"X-Forwarded-Host", b"a"), (b"X-Forwarded-Host", b"b:82")], b"80"),
+            ([(b"X-Forwarded-Host", b"a"), (b"X-Forwarded-Proto", b"https, http")], b"443"),
+            ([(b"X-Forwarded-Host", b"a:81"), (b"X-Forwarded-Port", b"82")], b"82"),
             ([(b"X-Forwarded-Proto", b"gopher")], b"8000"),
-            ([(b"X-Forwarded-For", b"203.0.113.9")], b"8000"),
+            ([(b"X-Forwarded-For", b"203.0.113.9")], b"80"),
         ):
-            self.assertIn((b"X-Forwarded-Port", port), forwarded(claims, hop=TRUSTED), claims)
+            self.assertEqual(port, self.port(b"client.example", TRUSTED, claims), claims)
+        claims = [(b"X-Forwarded-Proto", b"https")]
+        self.assertEqual(b"8443", self.port(b"client.example:8443", TRUSTED, claims))
+        self.assertEqual(b"443", self.port(b"", TRUSTED, claims))
+
+    def test_known_hosts_are_bounded(self) -> None:
+        """However many hosts clients ask for, and however long: what is kept of them is bounded."""
+        forwarding = RequestForwarding(ORIGIN, PSEUDONYM)
+        most = 0
+        for number in range(3 * MAX_KNOWN_HOSTS):
+            for host in (b"h%d:%d" % (number, number), b"%d" % number * MAX_KNOWN_HOST_BYTES):
+                head = head_of((b"Host", host))
+                fields = forwarding.fields(head, [], host, UNTRUSTED, NO_CONTENT)
+                port = b"%d" % number if b":" in host else b"443"
+                self.assertEqual(port, dict(fields)[b"X-Forwarded-Port"])
+            most = max(most, len(forwarding._ports))
+        self.assertEqual(MAX_KNOWN_HOSTS, most)
+        self.assertLessEqual(max(len(host) for _, host in forwarding._ports), MAX_KNOWN_HOST_BYTES)
 
     def test_no_alias_is_believed(self) -> None:
         """A trusted proxy passes on what its client wrote with ``_``: no claim of its own."""
@@ -288,6 +352,7 @@ class OriginOfClientTests(SynchronousTestCase):
         expected = [
             (b"X-Forwarded-Proto", b"http"),
             (b"X-Forwarded-Host", b"client.example"),
+            (b"X-Forwarded-Port", b"80"),
             (b"Via", b"1.1 pyproxy-1"),
         ]
         self.assertEqual([*TO_TARGET, *expected], forwarded([], hop=hop))
