@@ -20,7 +20,7 @@ from pyproxy.semantics.fields import Write
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.messages import RequestHead
 
-LOGGED_FIELDS = frozenset({b"referer", b"user-agent", b"x-forwarded-for"})
+LOGGED_FIELDS = frozenset({b"forwarded", b"referer", b"user-agent", b"x-forwarded-for"})
 """Request fields that the access log asks for, in lower case."""
 
 

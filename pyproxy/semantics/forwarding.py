@@ -7,13 +7,14 @@ Spec: RFC 9110 7.6, RFC 9112 3.2.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 
 import attrs
 
 from pyproxy.errors import Malformed
-from pyproxy.semantics.fields import Field, Fields, is_token, list_members, tokens, values
+from pyproxy.semantics.fields import Field, Fields, is_token, tokens, values
 from pyproxy.semantics.messages import Head, RequestHead, noted_values
+from pyproxy.semantics.nodes import address_of, chain_of
 from pyproxy.semantics.urls import is_authority
 
 HOP_BY_HOP = frozenset(
@@ -187,21 +188,22 @@ def alias(name: bytes) -> bytes:
 
 
 def client_of(fields: Fields, hop: Hop, trusted: tuple[Network, ...]) -> bytes:
-    """Return the client's address: the last one in X-Forwarded-For that is no trusted proxy's.
+    """Return the client's address: the last one before the trusted proxies, as they tell it.
 
+    A node that is hidden, unknown or none ends what can be known: the client is then the last
+    proxy that is known by its address, and who stands before the node is not believed.
     Returns: the connection's own address when its peer is not trusted; empty when nobody knows.
+    Spec: RFC 7239 8.1.
     """
-    if not hop.trusted:
-        return hop.address
     client = hop.address
-    for member in reversed(list_members(values(fields, b"x-forwarded-for"))):
-        try:
-            address = ip_address(member.decode("ascii"))
-        except ValueError:
-            break
-        client = str(address).encode("ascii")
-        if not any(address in network for network in trusted):
-            break
+    if hop.trusted:
+        for node in reversed(chain_of(fields)):
+            address = address_of(node)
+            if address is None:
+                break
+            client = str(address).encode("ascii")
+            if not any(address in network for network in trusted):
+                break
     return client
 
 

@@ -19,6 +19,7 @@ from tests.live.kit import (
     request,
     upstream_and_proxy,
 )
+from tests.live.websocket import open_pair
 
 FORWARDED = {
     b"x-forwarded-for",
@@ -605,6 +606,36 @@ class TrustedProxyTests(LiveTestCase):
         self.assertEqual(head.value(b"x-forwarded-for"), b"127.0.0.1")
         self.assertEqual(head.value(b"x-forwarded-proto"), b"http")
         self.assertEqual(head.value(b"x-forwarded-host"), b"front.example")
+
+    def test_client_in_the_log(self) -> None:
+        """The log names the client that a trusted proxy names, with or without a port.
+
+        Of a WebSocket too, whose line comes long after its fields.  RFC 7239 6.
+        """
+        fields = (
+            (b"X-Forwarded-For: 192.0.2.7:51008", "192.0.2.7"),
+            (b"X-Forwarded-For: [2001:db8::1]:443", "2001:db8::1"),
+            (b'Forwarded: for="[2001:db8::2]:443"', "2001:db8::2"),
+            (b"Forwarded: for=203.0.113.9", "203.0.113.9"),
+        )
+        for number, (field, client) in enumerate(fields):
+            self.upstream.script = answer()
+            self.ask(b"GET /%d HTTP/1.1" % number, field)
+            target = b"/ws%d" % number
+            open_pair(self.proxy, self.upstream, field, target=target).close()
+            for path in (f"/{number}", f"/ws{number}"):
+                found = self.proxy.wait_log(rf'\S+ - - \[[^]]*\] "GET {path} ')
+                self.assertEqual(client, found and found.split(" ")[0], path)
+
+    def test_spelling_is_kept(self) -> None:
+        """What a trusted proxy wrote goes on as it wrote it, our element behind."""
+        chain = b"192.0.2.7:51008, [2001:db8::1]:443, _hidden"
+        elements = b'for="[2001:db8::1]:443";proto=https'
+        self.ask(b"GET / HTTP/1.1", b"X-Forwarded-For: " + chain, b"Forwarded: " + elements)
+        head = self.upstream.request
+        self.assertEqual(head.value(b"x-forwarded-for"), chain + b", 127.0.0.1")
+        forwarded = head.value(b"forwarded") or b""
+        self.assertTrue(forwarded.startswith(elements + b", for=127.0.0.1;"), forwarded)
 
 
 class UntrustedProxyTests(LiveTestCase):

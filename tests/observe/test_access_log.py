@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
@@ -30,6 +31,8 @@ COMBINED = re.compile(
 """httpd's combined format, the seconds, and the id, type and detail of an error."""
 
 CLIENT = IPv4Address("TCP", "192.0.2.1", 50000)
+TRUSTED = (ip_network("10.0.0.0/8"),)
+PROXY = IPv4Address("TCP", "10.0.0.1", 50000)
 
 
 class HalfClosable(StringTransport):
@@ -63,8 +66,7 @@ class AccessLogTests(SynchronousTestCase):
         """Make a site that logs."""
         self.clock = Clock()
         self.clock.advance(1_000_000_000.5)
-        self.log = AccessLog(self.clock, Mask.of([b"sekret"]))
-        self.lines: list[str] = []
+        self.log = AccessLog(self.clock, Mask.of([b"sekret"]), TRUSTED)
 
     def send(self, octets: bytes, peer: IAddress = CLIENT, leave_after: float = -1.0) -> list[str]:
         """Send octets on a new connection; return the lines that were logged."""
@@ -75,6 +77,7 @@ class AccessLogTests(SynchronousTestCase):
             self.clock,
             sweeper,
             60.0,
+            TRUSTED,
             access_log=lambda request: lines.append(self.log.line(request)),
         )
         channel = site.buildProtocol(None)
@@ -109,6 +112,23 @@ class AccessLogTests(SynchronousTestCase):
         head = b" HTTP/1.1\r\nHost: h\r\n\r\n"
         lines = self.send(b"GET /1" + head + b"GET /2" + head)
         self.assertEqual(["GET /1", "GET /2"], [line.split('"')[1][:6] for line in lines])
+
+    def test_client_behind_a_trusted_proxy(self) -> None:
+        """The client is the one that a trusted proxy names, in whatever spelling.  RFC 7239 6."""
+        for field, client in (
+            (b"X-Forwarded-For: 192.0.2.7", "192.0.2.7"),
+            (b"X-Forwarded-For: 192.0.2.7:51008", "192.0.2.7"),
+            (b"X-Forwarded-For: [2001:db8::1]:443", "2001:db8::1"),
+            (b'Forwarded: for="[2001:db8::1]:443"', "2001:db8::1"),
+            (b"Forwarded: for=192.0.2.7;proto=https", "192.0.2.7"),
+            (b"Forwarded: for=_hidden", "10.0.0.1"),
+            (b"X-Forwarded-For: unknown", "10.0.0.1"),
+        ):
+            octets = b"GET / HTTP/1.1\r\nHost: h\r\n" + field + b"\r\n\r\n"
+            [line] = self.send(octets, PROXY)
+            self.assertTrue(line.startswith(f"{client} - - ["), line)
+            [line] = self.send(octets)
+            self.assertTrue(line.startswith("192.0.2.1 - - ["), line)
 
     def test_repeated_fields(self) -> None:
         """Repeated fields are shown joined.  RFC 9110 5.3."""

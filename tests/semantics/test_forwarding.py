@@ -104,6 +104,51 @@ class ClientTests(SynchronousTestCase):
             fields = [(b"X-Forwarded-For", chain)]
             self.assertEqual(client, client_of(fields, hop, trusted), chain)
 
+    def test_spellings(self) -> None:
+        """With a port or without, bracketed or quoted: it is the same address.  RFC 7239 6."""
+        trusted = (ip_network("10.0.0.0/8"), ip_network("2001:db8:f::/48"))
+        for node, client in (
+            (b"192.0.2.7", b"192.0.2.7"),
+            (b"192.0.2.7:51008", b"192.0.2.7"),
+            (b'"192.0.2.7:51008"', b"192.0.2.7"),
+            (b"::ffff:192.0.2.7", b"192.0.2.7"),
+            (b"2001:db8::1", b"2001:db8::1"),
+            (b"[2001:db8::1]", b"2001:db8::1"),
+            (b"[2001:db8::1]:443", b"2001:db8::1"),
+            (b'"[2001:db8::1]:443"', b"2001:db8::1"),
+            (b"fe80::1%eth0", b"fe80::1"),
+            # Who hides, and what is no address: the proxy that says so is the last one known.
+            (b"_hidden", b"10.1.1.1"),
+            (b'"_hidden:1"', b"10.1.1.1"),
+            (b"unknown", b"10.1.1.1"),
+            (b"nonsense", b"10.1.1.1"),
+        ):
+            for behind in (b"10.1.1.1", b"10.1.1.1:5000", b"[2001:db8:f::1]:1, 10.1.1.1"):
+                if client == b"10.1.1.1" and b"[" in behind:
+                    client = b"2001:db8:f::1"
+                chain = b"6.6.6.6, %b, %b" % (node, behind)
+                fields = [(b"X-Forwarded-For", chain)]
+                self.assertEqual(client, client_of(fields, TRUSTED, trusted), chain)
+                self.assertEqual(UNTRUSTED.address, client_of(fields, UNTRUSTED, trusted))
+
+    def test_forwarded(self) -> None:
+        """Forwarded alone tells it too; beside X-Forwarded-For it does not count.  RFC 7239 5.2."""
+        trusted = (ip_network("10.0.0.0/8"),)
+        for value, client in (
+            (b"for=192.0.2.7", b"192.0.2.7"),
+            (b'for=6.6.6.6, For="192.0.2.7:51008";proto=https, for=10.1.1.1', b"192.0.2.7"),
+            (b'proto=https;for="[2001:db8::1]:443"', b"2001:db8::1"),
+            (b"for=6.6.6.6, for=_hidden;by=10.1.1.1", TRUSTED.address),
+            (b"for=6.6.6.6, for=unknown, for=10.1.1.1", b"10.1.1.1"),
+            (b"for=6.6.6.6, proto=https", TRUSTED.address),
+            (b"for=6.6.6.6;for=192.0.2.7", TRUSTED.address),
+        ):
+            fields = [(b"Forwarded", value)]
+            self.assertEqual(client, client_of(fields, TRUSTED, trusted), value)
+            self.assertEqual(UNTRUSTED.address, client_of(fields, UNTRUSTED, trusted))
+            fields.append((b"X-Forwarded-For", b"203.0.113.9"))
+            self.assertEqual(b"203.0.113.9", client_of(fields, TRUSTED, trusted), value)
+
 
 class MaxForwardsTests(SynchronousTestCase):
     """How many hops an OPTIONS or a TRACE may still make."""
