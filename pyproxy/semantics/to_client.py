@@ -21,11 +21,12 @@ from pyproxy.semantics.forwarding import (
 from pyproxy.semantics.handshake import SWITCH
 from pyproxy.semantics.messages import ResponseHead, noted_values
 from pyproxy.semantics.secrets import SecretMask
-from pyproxy.semantics.urls import Origin, PathMapping
+from pyproxy.semantics.urls import DEFAULT_PORTS, Origin, PathMapping, undotted
 
 _refresh = re.compile(
     rb"""([\d.]*+[ \t]*+[;,]?[ \t]*+url[ \t]*+=[ \t]*+)(["']?)(.*)""", re.I | re.S
 ).fullmatch
+_with_port = re.compile(rb".+:\d+").fullmatch
 _url_origin = re.compile(rb"(?:([A-Za-z][A-Za-z0-9+.\-]*):)?//([^/?#\\]*)(.*)", re.S).fullmatch
 
 
@@ -47,10 +48,12 @@ class ResponseForwarding:
     preserve_host: bool = False
     _dropped: frozenset[bytes] = attrs.field(init=False)
     _masks: bool = attrs.field(init=False)
+    _places: frozenset[tuple[bytes, bytes]] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_masks", bool(self.secrets))
-        object.__setattr__(self, "_dropped", HOP_BY_HOP | self.rules.replaced)
+        object.__setattr__(self, "_dropped", HOP_BY_HOP | LEADS_PAST | self.rules.replaced)
+        object.__setattr__(self, "_places", _places(self.origin))
 
     def fields(self, head: ResponseHead, options: list[bytes], host: bytes) -> Fields:
         """Return the fields that go to the client, without any framing or connection field.
@@ -97,7 +100,7 @@ class ResponseForwarding:
         if not trailers:
             return trailers
         return self.without_secrets(
-            forwardable_trailers(trailers, self.rules.replaced.union(options))
+            forwardable_trailers(trailers, self.rules.replaced.union(LEADS_PAST, options))
         )
 
     def without_secrets(self, fields: Fields) -> Fields:
@@ -145,13 +148,12 @@ class ResponseForwarding:
         return mapped
 
     def _is_target(self, scheme: bytes | None, authority: bytes, host: bytes) -> bool:
-        ours = self.origin.scheme.encode("ascii")
         authority = authority.lower()
         if self.preserve_host and host and authority == host.lower():
             return True
-        if scheme is not None and scheme.lower() != ours:
-            return False
-        return self.origin.is_named_by(authority)
+        ours = self.origin.scheme.encode("ascii")
+        scheme = ours if scheme is None else scheme.lower()
+        return (_HTTP_SCHEMES.get(scheme, scheme), undotted(authority)) in self._places
 
     def _cookie(self, value: bytes) -> bytes:
         """Map Path and drop a Domain that is the target's.  Spec: RFC 6265 5.2.3, 5.2.4."""
@@ -174,6 +176,35 @@ class ResponseForwarding:
         host = self.origin.name.encode("ascii")
         return bool(domain) and (host == domain or host.endswith(b"." + domain))
 
+
+def _places(origin: Origin) -> frozenset[tuple[bytes, bytes]]:
+    """Return where a reference may point and mean the target, as (scheme, authority).
+
+    That is the target's host and port in either scheme: an upstream behind a TLS server of its own
+    writes ``http://`` in front of what was asked by https, and one that is told of a client's https
+    (X-Forwarded-Proto) the other way round.  For an https target it is http's own port too, or a
+    client would leave the proxy and its key.  Not so the other way: who answers http with a
+    redirect to https's own port asks for another target, and would do so again and again.
+    Spec: RFC 3986 6.2.3, RFC 9110 4.2.
+    """
+    name, port = undotted(origin.authority), b"%d" % DEFAULT_PORTS[origin.scheme]
+    if _with_port(name):
+        name, _, port = name.rpartition(b":")
+    places = {(scheme, b"%b:%b" % (name, port)) for scheme in (b"http", b"https")}
+    if origin.scheme == "https" and port == b"443":
+        places.add((b"http", name + b":80"))
+    for scheme, default in DEFAULT_PORTS.items():
+        known = scheme.encode("ascii")
+        if (known, b"%b:%d" % (name, default)) in places:
+            places.add((known, name))
+    return frozenset(places)
+
+
+LEADS_PAST = frozenset({b"alt-svc"})
+"""Fields that would lead a client past the proxy, to the upstream itself.  Spec: RFC 7838 3."""
+
+_HTTP_SCHEMES = {b"ws": b"http", b"wss": b"https"}
+"""What the schemes of WebSockets stand for.  Spec: RFC 6455 3."""
 
 _REFERRING = frozenset({b"content-location", b"location", b"refresh", b"set-cookie"})
 """Fields that may name the target or a path of it."""

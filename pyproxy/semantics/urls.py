@@ -58,17 +58,9 @@ class Origin:
         scheme = "wss" if self.scheme == "https" else "ws"
         return f"{scheme}://{self.authority.decode('ascii')}"
 
-    def is_named_by(self, authority: bytes) -> bool:
-        """Tell whether an authority, in lower case, names this host and port.
 
-        The scheme's default port and a final dot may stand there or not.
-        """
-        authority = authority.removesuffix(b":%d" % DEFAULT_PORTS[self.scheme])
-        return _undotted(authority) == _undotted(self.authority)
-
-
-def _undotted(authority: bytes) -> bytes:
-    """Return an authority whose host has no final dot."""
+def undotted(authority: bytes) -> bytes:
+    """Return an authority whose host has no final dot: to the name system it is the same."""
     host, colon, port = authority.partition(b":")
     return host.removesuffix(b".") + colon + port
 

@@ -172,6 +172,33 @@ class UpstreamTlsTests(unittest.TestCase):
             eventually(lambda: ends)
         self.assertEqual([b""], ends)
 
+    def test_redirect_over_http(self) -> None:
+        """A redirect to the target's own host over http leads to the proxy, not past it."""
+        context = self.context(self.authority.issue_cert("localhost"))
+        places: list[bytes] = []
+
+        def redirect(wire: Wire) -> None:
+            wire.read_head()
+            head = b"\r\n".join(
+                b"%b: %b%b" % (name, b"0;url=" if name == b"Refresh" else b"", places[-1])
+                for name in (b"Location", b"Content-Location", b"Refresh")
+            )
+            wire.send(b"HTTP/1.1 307 Go\r\n" + head + b"\r\nContent-Length: 0\r\n\r\n")
+
+        with self.pair(context, "--upstream-ca", self.ca, script=redirect) as (upstream, proxy):
+            own = b"localhost:%d" % upstream.port
+            for place, expected in (
+                (b"http://" + own + b"/a?b", b"/a?b"),
+                (b"https://" + own + b"/a?b", b"/a?b"),
+                (b"http://localhost/a?b", b"http://localhost/a?b"),
+                (b"http://other.example/a", b"http://other.example/a"),
+            ):
+                places.append(place)
+                head = proxy.ask(request()).head
+                self.assertEqual(expected, head.value(b"location"))
+                self.assertEqual(expected, head.value(b"content-location"))
+                self.assertEqual(b"0;url=" + expected, head.value(b"refresh"))
+
     def test_address(self) -> None:
         """A certificate for an address is good for that address (RFC 9110 4.3.4)."""
         context = self.context(self.authority.issue_cert("127.0.0.1"))

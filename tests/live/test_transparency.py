@@ -638,6 +638,39 @@ class TrustedProxyTests(LiveTestCase):
         self.assertTrue(forwarded.startswith(elements + b", for=127.0.0.1;"), forwarded)
 
 
+ALTERNATIVE = (
+    b'HTTP/1.1 103 Early Hints\r\nAlt-Svc: h3=":443"\r\nLink: </a>\r\n\r\n'
+    b'HTTP/1.1 200 OK\r\nalt-svc: h3=":443"\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n'
+    b'0\r\nALT-SVC: h3=":443"\r\nX-Sum: 1\r\n\r\n'
+)
+
+
+class AlternativeTests(LiveTestCase):
+    """Alt-Svc, which names another place to ask instead (RFC 7838)."""
+
+    def test_taken_out(self) -> None:
+        """It would lead a browser past the proxy: no response, hint or trailer has it."""
+        self.upstream.script = answer(ALTERNATIVE)
+        response = self.ask()
+        (hints,) = response.interim
+        self.assertEqual(([], b"</a>"), (hints.values(b"alt-svc"), hints.value(b"link")))
+        head = response.head
+        self.assertEqual(([], b"y"), (head.values(b"alt-svc"), head.value(b"x")))
+        self.assertEqual(response.trailers, ((b"X-Sum", b"1"),))
+
+
+class OwnAlternativeTests(LiveTestCase):
+    """An operator's own Alt-Svc."""
+
+    proxy_arguments = ("--response-header", 'Alt-Svc: h2="front.example:443"')
+
+    def test_stays(self) -> None:
+        """It names a place of the operator's, and stands in place of the upstream's."""
+        self.upstream.script = answer(ALTERNATIVE)
+        head = self.ask().head
+        self.assertEqual(head.values(b"alt-svc"), [b'h2="front.example:443"'])
+
+
 class UntrustedProxyTests(LiveTestCase):
     """``--trust-proxy`` for somebody else."""
 

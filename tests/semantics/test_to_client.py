@@ -104,6 +104,19 @@ class ResponseFieldsTests(SynchronousTestCase):
         fields = [(b"x-a", b"1"), (b"Server", b"x"), (b"B", b"2"), (b"X-A", b"3")]
         self.assertEqual([(b"B", b"2"), (b"X-A", b"new")], returned(fields, rules=rules))
 
+    def test_what_leads_past_the_proxy(self) -> None:
+        """Alt-Svc of the upstream is taken out everywhere; the operator's own stays.  RFC 7838 3.
+
+        A browser would go where it says from then on, past the proxy and without its key.
+        """
+        theirs = [(b"Alt-Svc", b'h3=":443"; ma=86400'), (b"A", b"b"), (b"alt-svc", b"clear")]
+        for status in (103, 200, 204, 304, 404, 500):
+            self.assertEqual([(b"A", b"b")], returned(theirs, status=status), status)
+        own = (b"Alt-Svc", b'h2="front.example:443"')
+        self.assertEqual([(b"A", b"b"), own], returned(theirs, rules=FieldRules((own,))))
+        forwarding = ResponseForwarding(ORIGIN, PathMapping(b"", b""))
+        self.assertEqual([(b"A", b"b")], forwarding.trailers(theirs, []))
+
     def test_trailers(self) -> None:
         """What a route replaces, removes or keeps secret holds for trailers too.  RFC 9110 6.5."""
         rules = FieldRules(((b"X-Api-Key", b"sk-key"),), frozenset({b"x-gone"}))
@@ -151,8 +164,11 @@ class ReferenceTests(SynchronousTestCase):
             b"https://api.example.com@evil.example/base/a",
             b"https://u@api.example.com/base/a",
             b"https://api.example.com:/base/a",
-            b"http://api.example.com/base/a",
-            b"http://api.example.com:443/base/a",
+            b"http://api.example.com:8080/base/a",
+            b"http://api.example.com:8443/base/a",
+            b"https://api.example.com:80/base/a",
+            b"http://evil.example/base/a",
+            b"ftp://api.example.com/base/a",
             b"//evil.example/base",
             b"///base/a",
             b"mailto:a@b",
@@ -207,6 +223,63 @@ class ReferenceTests(SynchronousTestCase):
         origin = parse_target("unix:/run/x.sock").origin
         mapped = returned_value(b"Location", b"http://localhost/a", mapping=mapping, origin=origin)
         self.assertEqual(b"/defm/a", mapped)
+
+    def test_named_by(self) -> None:
+        """Default port and final dot may stand there or not; anything else is another's."""
+        mapping = PathMapping(b"/defm", b"")
+        for url, authority, named in (
+            ("http://h", b"h", True),
+            ("http://h", b"h:80", True),
+            ("http://h", b"h.", True),
+            ("http://h.", b"h", True),
+            ("http://h.:81", b"h:81", True),
+            ("http://h:81", b"h.:81", True),
+            ("http://h:81", b"h", False),
+            ("http://h", b"h:443", False),
+            ("http://h", b"h..", False),
+            ("http://[::1]:81", b"[::1]:81", True),
+            ("http://[fe80::1%25lo]", b"[fe80::1]", True),
+            ("unix:/run/x.sock", b"localhost", True),
+        ):
+            value, origin = b"http://" + authority + b"/a", parse_target(url).origin
+            mapped = returned_value(b"Location", value, mapping=mapping, origin=origin)
+            self.assertEqual(b"/defm/a" if named else value, mapped, (url, authority))
+
+    def test_either_scheme(self) -> None:
+        """The target's own host and port are the target in either scheme.
+
+        A client that followed ``http://`` to an https target would leave the proxy and its key.
+        """
+        secure, other = parse_target("https://h").origin, parse_target("https://h:8443").origin
+        plain, local = parse_target("http://h").origin, parse_target("http://[::1]:8001").origin
+        mapping = PathMapping(b"/defm", b"")
+        for value, where, mapped in (
+            (b"http://h/a", secure, True),
+            (b"HTTP://H/a", secure, True),
+            (b"http://h:80/a", secure, True),
+            (b"http://h:443/a", secure, True),
+            (b"wss://h/a", secure, True),
+            (b"ws://h/a", secure, True),
+            (b"http://h:8443/a", secure, False),
+            (b"http://h:8443/a", other, True),
+            (b"https://h:8443/a", other, True),
+            # Another port is another server's, as far as anybody knows.
+            (b"http://h/a", other, False),
+            (b"http://h:80/a", other, False),
+            (b"https://h/a", other, False),
+            (b"http://h:443/a", other, False),
+            # To ask for https is to ask for another target, unless it is the port that we ask.
+            (b"https://h/a", plain, False),
+            (b"https://h:443/a", plain, False),
+            (b"https://[::1]:8001/a", local, True),
+            (b"http://[::1]:8001/a", local, True),
+            (b"https://[::1]/a", local, False),
+            (b"http://[::1]/a", local, False),
+        ):
+            for name in (b"Location", b"Content-Location", b"Refresh"):
+                start = b"0;url=" if name == b"Refresh" else b""
+                found = returned_value(name, start + value, mapping=mapping, origin=where)
+                self.assertEqual(start + (b"/defm/a" if mapped else value), found, value)
 
     def test_preserved_host(self) -> None:
         """An upstream that was told the client's host points at it: that is the proxy as well."""

@@ -263,26 +263,6 @@ class TargetTests(SynchronousTestCase):
         ):
             self.assertEqual(name, parse_target(url).origin.name)
 
-    def test_named_by(self) -> None:
-        """Default port and final dot may stand there or not; anything else is another's."""
-        for url, authority, named in (
-            ("http://h", b"h", True),
-            ("http://h", b"h:80", True),
-            ("http://h", b"h.", True),
-            ("http://h.", b"h", True),
-            ("http://h.:81", b"h:81", True),
-            ("http://h:81", b"h.:81", True),
-            ("http://h:81", b"h", False),
-            ("http://h", b"h:443", False),
-            ("http://h", b"h..", False),
-            ("http://h", b"", False),
-            ("http://[::1]:81", b"[::1]:81", True),
-            ("http://[fe80::1%25lo]", b"[fe80::1]", True),
-            ("unix:/run/x.sock", b"localhost", True),
-        ):
-            origin = parse_target(url).origin
-            self.assertEqual(named, origin.is_named_by(authority), (url, authority))
-
     def test_websocket_url(self) -> None:
         """Of http comes ws, of https wss, with the same default port and no path.  RFC 6455 3."""
         for url, shown in (
