@@ -39,6 +39,10 @@ class UnknownVersion(Malformed):
     """A start line that names a version other than HTTP/1.0 and HTTP/1.1."""
 
 
+class UnknownCoding(Malformed):
+    """A Transfer-Encoding that names a coding other than ``chunked``."""
+
+
 class ProxyError(Exception):
     """An exchange that the proxy itself has to end.
 
@@ -191,6 +195,17 @@ class FieldsTooLarge(ClientError):
     status = 431
     title = "Request Header Fields Too Large"
     remedy = "Send fewer or shorter fields; large cookies are the usual cause."
+
+
+class CodingUnsupported(ClientError):
+    """A request whose content has a transfer coding that is not understood here."""
+
+    status = 501
+    title = "Not Implemented"
+    remedy = (
+        "Send the content with `Transfer-Encoding: chunked` alone, or with Content-Length; "
+        "the connection is closed."
+    )
 
 
 class VersionUnsupported(ClientError):

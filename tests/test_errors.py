@@ -30,6 +30,7 @@ STATUS = {
     "UpgradeRequired": 426,
     "FieldsTooLarge": 431,
     "InternalError": 500,
+    "CodingUnsupported": 501,
     "BadResponse": 502,
     "CertificateRefused": 502,
     "ConnectionRefused": 502,

@@ -12,10 +12,12 @@ from __future__ import annotations
 from pyproxy.errors import (
     BadRequest,
     ClientError,
+    CodingUnsupported,
     FieldsTooLarge,
     HeadTooLarge,
     Malformed,
     TargetTooLong,
+    UnknownCoding,
     UnknownVersion,
     UriTooLong,
     VersionUnsupported,
@@ -46,7 +48,9 @@ def _translate(error: Malformed) -> ClientError:
     if isinstance(error, HeadTooLarge):
         return FieldsTooLarge(f"the request has {error}")
     if isinstance(error, UnknownVersion):
-        return VersionUnsupported(text)
+        return VersionUnsupported(str(error))
+    if isinstance(error, UnknownCoding):
+        return CodingUnsupported(str(error))
     return BadRequest(text)
 
 

@@ -108,7 +108,10 @@ class RoutingTable:
                 return self._asterisk(method)
             split = split_absolute_form(target)
             if split is None:
-                raise BadRequest("the request target is neither a path nor an http URL")
+                raise BadRequest(
+                    "the request target is neither a path, which begins with `/`, nor a URL of "
+                    "http, https, ws or wss"
+                )
             authority, target = split
             if method == b"OPTIONS" and not target:
                 # The last proxy on the way has to write it so.  Spec: RFC 9112 3.2.4.

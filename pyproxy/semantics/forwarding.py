@@ -154,12 +154,16 @@ def host_of(head: RequestHead) -> bytes:
     """
     names = head.names
     count = names.count(b"host")
-    if count > 1 or (not count and head.minor_version == 1):
-        raise Malformed("not exactly one Host")
+    if count > 1:
+        raise Malformed("more than one Host")
     if not count:
+        if head.minor_version == 1:
+            raise Malformed("no Host, which HTTP/1.1 asks for")
         return b""
     host = head.fields[names.index(b"host")][1]
     if host and not is_authority(host):
+        if b"@" in host:
+            raise Malformed("a Host with userinfo (user:password@)")
         raise Malformed("a Host that is no host with or without a port")
     return host
 

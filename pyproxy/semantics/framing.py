@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
-from pyproxy.errors import Malformed
+from pyproxy.errors import Malformed, UnknownCoding
 from pyproxy.semantics.chunked import ChunkedReader, CodedReader
-from pyproxy.semantics.fields import Fields, Octets
+from pyproxy.semantics.fields import Fields, Octets, is_token, tokens
 from pyproxy.semantics.messages import Head, RequestHead, ResponseHead, noted_values
 
 _is_length = re.compile(rb"\d{1,18}").fullmatch
@@ -54,11 +54,37 @@ def request_framing(head: RequestHead) -> Framing:
     """Return how a request's content is delimited.
 
     Raises: Malformed for anything but one Content-Length, or one ``Transfer-Encoding: chunked`` in
-        HTTP/1.1, or neither.
+        HTTP/1.1, or neither; UnknownCoding where only a coding is not understood.
     Spec: RFC 9112 6.1, 6.2, 6.3 (3, 4, 5, 6, 7).
     """
+    if b"transfer-encoding" in head.noted:
+        return _coded_request(head)
     declared = _declared(head)
     return NO_CONTENT if declared is None else declared
+
+
+def _coded_request(head: RequestHead) -> Framing:
+    """Return the framing of a request with Transfer-Encoding, which is chunked or none at all.
+
+    A coding that is not known gets 501, as nginx and Go answer it, also where ``chunked`` does not
+    follow: what is wrong is still that it is not known.
+    """
+    if b"content-length" in head.noted:
+        raise Malformed("both Content-Length and Transfer-Encoding")
+    if head.minor_version == 0:
+        raise Malformed("Transfer-Encoding in an HTTP/1.0 message")
+    lines = noted_values(head, b"transfer-encoding")
+    if len(lines) == 1 and lines[0].lower() == b"chunked":
+        return CHUNKED
+    codings = tokens(lines)
+    names = [coding.partition(b";")[0].rstrip(b"\t ") for coding in codings]
+    if not names or not all(map(is_token, names)):
+        raise Malformed("a Transfer-Encoding that is no list of codings")
+    if b"chunked" in names[:-1]:
+        raise Malformed("a Transfer-Encoding with `chunked` twice, or not at its end")
+    if names[-1] == b"chunked" and (len(names) == 1 or codings[-1] != b"chunked"):
+        raise Malformed("a `chunked` in Transfer-Encoding with more than its name")
+    raise UnknownCoding("a transfer coding other than `chunked` is not understood here")
 
 
 def response_framing(head: ResponseHead, method: bytes) -> Framing:

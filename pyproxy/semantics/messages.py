@@ -10,8 +10,9 @@ import re
 
 import attrs
 
-from pyproxy.errors import HeadTooLarge, Malformed, TargetTooLong, UnknownVersion
+from pyproxy.errors import HeadTooLarge, Malformed, TargetTooLong
 from pyproxy.semantics.fields import Fields, parse_section
+from pyproxy.semantics.reasons import why_no_request_line
 
 MAX_HEAD_BYTES = 64 * 1024
 """Octets in one head, start line and empty line included."""
@@ -22,16 +23,23 @@ MAX_TARGET_BYTES = 32 * 1024
 MAX_METHOD_BYTES = 128
 """Octets in one method; the longest registered one has 17 (UPDATEREDIRECTREF)."""
 
+MAX_EMPTY_BYTES = 64 * 1024
+"""Octets of empty lines before one request line: as many as of a head."""
+
 MAX_START_LINE_BYTES = MAX_METHOD_BYTES + MAX_TARGET_BYTES + len("  HTTP/1.1\r")
 
 _request_line = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++) ([\x21\x22\x24-\x7e\x80-\xff]++) HTTP/1\.([01])\r\n"
 ).match
 _status_line = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n").match
-_any_version = re.compile(rb"[^ ]+ [^ ]+ HTTP/\d\.\d").fullmatch
-_after_empty_lines = re.compile(rb"\A(?:\r\n)++")
+_after_empty_lines = re.compile(rb"\A(?:\r?\n)++")
 _line = b": ".join
 _stray_octet = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0").search
+_STRAY = {
+    b"\n": "a bare LF in a head: only CRLF ends a line",
+    b"\r": "a bare CR in a head: only CRLF ends a line",
+    b"\0": "a NUL in a head",
+}
 
 
 NOTED = frozenset(
@@ -136,10 +144,7 @@ def parse_request_head(octets: bytes) -> RequestHead:
     """
     match = _request_line(octets)
     if match is None:
-        line = octets.partition(b"\r\n")[0]
-        if _any_version(line) and not line.endswith((b"HTTP/1.0", b"HTTP/1.1")):
-            raise UnknownVersion("the request line names a version that is not HTTP/1.x")
-        raise Malformed("the request line is not `method SP target SP HTTP/1.x`")
+        raise why_no_request_line(octets.partition(b"\r\n")[0])
     method, target, minor = match.groups()
     if len(method) > MAX_METHOD_BYTES:
         raise Malformed(f"the method is longer than {MAX_METHOD_BYTES} bytes")
@@ -200,6 +205,7 @@ class HeadReader:
 
     _prefix: bytes = b""
     _kept: bytes = b""
+    _skipped: int = 0
 
     @property
     def empty(self) -> bool:
@@ -214,7 +220,7 @@ class HeadReader:
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """Take octets; return (head without its empty line, what follows), or None for "not yet".
 
-        Empty lines before a request line are skipped (RFC 9112 2.2).
+        Empty lines before a request line are skipped, also those of a bare LF (RFC 9112 2.2).
         Raises: HeadTooLarge, TargetTooLong, Malformed.
         """
         if self._kept:
@@ -223,8 +229,8 @@ class HeadReader:
         else:
             start = 0
         if not self._prefix:
-            if data.startswith(b"\r"):
-                data, start = _after_empty_lines.sub(b"", data), 0
+            if data[:1] in b"\r\n":
+                data, start = self._after_empty_lines(data), 0
         elif not data.startswith(self._prefix[: len(data)]):
             raise Malformed(f"it does not begin with {self._prefix.decode('ascii')}")
         end = data.find(b"\r\n\r\n", start)
@@ -232,14 +238,30 @@ class HeadReader:
             if end + 4 > MAX_HEAD_BYTES:
                 raise HeadTooLarge(f"a head of more than {MAX_HEAD_BYTES} bytes")
             self._kept = b""
+            self._skipped = 0
             return data[: end + 2], data[end + 4 :]
         self._refuse_hopeless(data, start)
         self._kept = data
         return None
 
+    def _after_empty_lines(self, data: bytes) -> bytes:
+        """Return what follows the empty lines at the beginning.  Raises: Malformed past a bound."""
+        rest = _after_empty_lines.sub(b"", data)
+        self._skipped += len(data) - len(rest)
+        if self._skipped > MAX_EMPTY_BYTES:
+            raise Malformed(f"more than {MAX_EMPTY_BYTES} bytes of empty lines before a request")
+        return rest
+
     def _refuse_hopeless(self, data: bytes, start: int) -> None:
-        if _stray_octet(data, start):
-            raise Malformed("a bare CR, a bare LF or a NUL in a head")
+        end_of_line = data.find(b"\r\n")
+        if end_of_line >= start and not self._prefix and not _request_line(data):
+            # Nobody who says too little (HTTP/0.9) or no HTTP at all waits for the rest of it.
+            raise why_no_request_line(data[:end_of_line])
+        stray = _stray_octet(data, start)
+        if stray:
+            if end_of_line < 0 and not self._prefix:
+                raise why_no_request_line(data)
+            raise Malformed(_STRAY[stray[0]])
         if len(data) > MAX_START_LINE_BYTES and b"\r\n" not in data:
             raise TargetTooLong(f"no end of the start line within {MAX_START_LINE_BYTES} bytes")
         if len(data) > MAX_HEAD_BYTES:

@@ -148,15 +148,19 @@ def split_absolute_form(target: bytes) -> tuple[bytes, bytes] | None:
 
     The rest is a target in origin-form, or empty, or begins with the query.
 
-    Raises: Malformed for a scheme other than http and https, or a bad authority.
-    Spec: RFC 9112 3.2.2.
+    Raises: Malformed for a scheme other than http, https, ws and wss, or a bad authority.
+    Spec: RFC 9112 3.2.2, RFC 9110 4.2.4 (userinfo), RFC 6455 3.
     """
     match = _absolute_form(target)
     if match is None:
         return None
     scheme, authority, rest = match.groups()
-    if scheme.lower() not in (b"http", b"https") or not is_authority(authority):
-        raise Malformed("the target in absolute-form is no http or https URL")
+    if scheme.lower() not in (b"http", b"https", b"ws", b"wss"):
+        raise Malformed("the target is a URL of another scheme than http, https, ws and wss")
+    if b"@" in authority:
+        raise Malformed("userinfo (user:password@) in the target: it goes into Authorization")
+    if not is_authority(authority):
+        raise Malformed("the target is a URL without a proper host and port")
     return authority, rest
 
 

@@ -506,6 +506,33 @@ class PipelineTests(LiveTestCase):
             self.assertEqual(client.read_response().body, b"ok")
         self.assertEqual(self.upstream.bodies, [b"abc"])
 
+    def test_empty_lines_between(self) -> None:
+        """Empty lines before a request are ignored, CRLF or bare LF (RFC 9112 2.2).
+
+        They bring no answer that nobody asked for, whenever they come.
+        """
+        post = request(b"POST / HTTP/1.1", b"Content-Length: 3", body=b"abc")
+        for lines in (b"\r\n", b"\n", b"\r\n\r\n", b"\n\n", b"\n\r\n", b"\n" * 1000):
+            with self.subTest(lines=lines[:9]), self.proxy.client() as client:
+                client.send(lines + post + lines)
+                self.assertEqual(client.read_response().body, b"ok")
+                self.assertTrue(client.quiet(0.05), "an answer to an empty line")
+                client.send(lines)
+                self.assertTrue(client.quiet(0.05), "an answer to an empty line")
+                client.send(post + lines + request())
+                self.assertEqual(client.read_response().body, b"ok")
+                self.assertEqual(client.read_response().body, b"ok")
+        self.assertEqual([b"abc", b"abc", b""] * 6, self.upstream.bodies)
+
+    def test_empty_lines_without_end(self) -> None:
+        """They are no request, and cost no more than a bound (RFC 9112 2.2)."""
+        for line in (b"\r\n", b"\n"):
+            with self.subTest(line=line), self.proxy.client() as client:
+                client.send(request() + line * 200_000)
+                self.assertEqual(client.read_response().body, b"ok")
+                self.assertEqual(client.read_response().status, 400)
+                client.wait_closed()
+
     def test_many_on_one_connection(self) -> None:
         """A client connection serves request after request."""
         with self.proxy.client() as client:

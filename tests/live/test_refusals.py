@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 
@@ -39,10 +40,7 @@ AMBIGUOUS_LENGTHS = {
     "word": b"Content-Length: three",
     "wide digit": b"Content-Length: \xef\xbc\x93",
     "superscript": b"Content-Length: \xb3",
-    "unknown coding": b"Transfer-Encoding: xchunked",
     "gzip behind chunked": b"Transfer-Encoding: chunked, gzip",
-    "gzip before chunked": b"Transfer-Encoding: gzip, chunked",
-    "identity": b"Transfer-Encoding: identity",
     "chunked twice": b"Transfer-Encoding: chunked, chunked",
     "chunked on two lines": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
     "identity on a second line": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
@@ -51,6 +49,42 @@ AMBIGUOUS_LENGTHS = {
     "vertical tab": b"Transfer-Encoding: \x0bchunked",
     "parameter": b"Transfer-Encoding: chunked;a=b",
 }
+UNKNOWN_CODINGS = {
+    "unknown coding": b"Transfer-Encoding: xchunked",
+    "gzip before chunked": b"Transfer-Encoding: gzip, chunked",
+    "gzip on a line before": b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+    "gzip": b"Transfer-Encoding: gzip",
+    "identity": b"Transfer-Encoding: identity",
+    "parameters": b"Transfer-Encoding: x;a=b, chunked",
+}
+REASONS: dict[str, tuple[bytes, int, bytes]] = {
+    "fragment": (b"GET /x?page=1#y HTTP/1.1\r\n" + HOST, 400, b"a fragment (#)"),
+    "userinfo": (b"GET http://user:sekret@a/ HTTP/1.1\r\n" + HOST, 400, b"userinfo"),
+    "another scheme": (b"GET ftp://a/ HTTP/1.1\r\n" + HOST, 400, b"another scheme"),
+    "no host in a URL": (b"GET http:///a HTTP/1.1\r\n" + HOST, 400, b"without a proper host"),
+    "no path": (b"GET a:80 HTTP/1.1\r\n" + HOST, 400, b"neither a path"),
+    "asterisk": (b"GET * HTTP/1.1\r\n" + HOST, 400, b"OPTIONS only"),
+    "no Host": (b"GET / HTTP/1.1\r\n", 400, b"no Host"),
+    "two Hosts": (b"GET / HTTP/1.1\r\n" + HOST + HOST, 400, b"more than one Host"),
+    "userinfo in Host": (b"GET / HTTP/1.1\r\nHost: u:sekret@a\r\n", 400, b"a Host with userinfo"),
+    "space in the target": (b"GET /a b HTTP/1.1\r\n" + HOST, 400, b"%20"),
+    "two spaces": (b"GET  / HTTP/1.1\r\n" + HOST, 400, b"more than one space"),
+    "tab": (b"GET\t/ HTTP/1.1\r\n" + HOST, 400, b"a tab"),
+    "lower case": (b"GET / http/1.1\r\n" + HOST, 400, b"capital ones"),
+    "HTTP/0.9": (b"GET /", 400, b"HTTP/0.9"),
+    "no target": (b"GET HTTP/1.1\r\n" + HOST, 400, b"no target"),
+    "another protocol": (b"OPTIONS rtsp://a/ RTSP/1.0\r\n", 400, b"another protocol"),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n", 505, b"the preface of HTTP/2"),
+    "another version": (b"GET / HTTP/1.2\r\n" + HOST, 505, b"a version of HTTP"),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32), 400, b"TLS handshake"),
+    "PROXY": (b"PROXY TCP4 192.0.2.1 192.0.2.2 5 80\r\n" + GET, 400, b"PROXY protocol"),
+    "PROXY 2": (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c", 400, b"PROXY protocol"),
+    "bare LF": (b"GET / HTTP/1.1\nHost: a\n\n", 400, b"bare CR or LF"),
+    "a status line": (b"HTTP/1.1 200 OK\r\n", 400, b"a status line"),
+    "unknown coding": (POST + b"Transfer-Encoding: zip, chunked\r\n", 501, b"transfer coding other than"),
+}
+"""What clients send by mistake, and words of the reason that they are given."""
+
 MALFORMED_FIELDS = {
     "bare CR in a value": b"X: a\rb",
     "bare CR before the end": b"X: a\r\r\nY: b",
@@ -119,6 +153,17 @@ class ClientMessageTests(LiveTestCase):
             with self.subTest(name):
                 body = chunk(b"abc") + LAST_CHUNK + SMUGGLED
                 self.assert_refused(POST + fields + b"\r\n\r\n" + body)
+
+    def test_unknown_coding(self) -> None:
+        """A transfer coding that is not understood is 501, and goes nowhere (RFC 9112 6.1)."""
+        for name, fields in UNKNOWN_CODINGS.items():
+            with self.subTest(name):
+                body = chunk(b"abc") + LAST_CHUNK + SMUGGLED
+                self.assert_refused(POST + fields + b"\r\n\r\n" + body, 501)
+                old = POST.replace(b"1.1", b"1.0")
+                self.assert_refused(old + fields + b"\r\n\r\n" + body, 400)
+                length = b"\r\nContent-Length: 3"
+                self.assert_refused(POST + fields + length + b"\r\n\r\n" + body, 400)
 
     def test_old_version_with_coding(self) -> None:
         """Transfer-Encoding in HTTP/1.0 is faulty framing (RFC 9112 6.1)."""
@@ -203,6 +248,30 @@ class ClientMessageTests(LiveTestCase):
         """The preface of HTTP/2 is refused, not passed on (FIELD 19; RFC 9113 3.4)."""
         self.assertIn(self.refusal(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").status, (400, 505))
         self.assertEqual(self.upstream.heads, [])
+
+    def test_reasons(self) -> None:
+        """A refusal says what came, in words that lead to the mistake, and quotes nothing."""
+        for name, (octets, status, words) in REASONS.items():
+            with self.subTest(name):
+                response = self.refusal(octets + b"\r\n")
+                self.assertEqual(status, response.status)
+                self.assertIn(words, response.body)
+                self.assertIn(words, b",".join(response.head.values(b"proxy-status")))
+                self.assertNotIn(b"sekret", response.head.octets + response.body)
+        self.assertEqual(self.upstream.heads, [])
+
+    def test_refusal_of_too_little(self) -> None:
+        """A client of HTTP/0.9 says no more than its line: it is answered at the line's end."""
+        response = self.refusal(b"GET /\r\n")
+        self.assertEqual(400, response.status)
+        self.assertIn(b"HTTP/0.9", response.body)
+
+    def test_tls_on_a_plain_port(self) -> None:
+        """A TLS client on a port without TLS is closed at once, and the log says what it was."""
+        context = ssl.create_default_context()
+        with self.proxy.client() as client, self.assertRaises(ssl.SSLError):
+            context.wrap_socket(client.sock, server_hostname="localhost")
+        self.assertTrue(eventually(lambda: "it is a TLS handshake" in self.log()))
 
     def test_chunks(self) -> None:
         """A bad chunk is 400, and the upstream's message stays incomplete (RFC 9112 7.1)."""

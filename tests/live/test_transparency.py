@@ -118,6 +118,8 @@ class TargetsTests(LiveTestCase):
             (b"http://evil.example?q", b"/?q"),
             (b"https://evil.example/x", b"/x"),
             (b"HTTP://evil.example/x", b"/x"),
+            (b"ws://evil.example/x?y", b"/x?y"),
+            (b"wss://evil.example", b"/"),
         ):
             with self.subTest(target=target):
                 self.assertEqual(

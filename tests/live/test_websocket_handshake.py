@@ -134,6 +134,13 @@ class RecognitionTests(WebSocketTestCase):
             self.assertEqual(client.read_head().status, 101)
             self.assertEqual(read_frame(wire).payload, b"up")
 
+    def test_absolute_form(self) -> None:
+        """A target may be a whole URL of a WebSocket, or of HTTP (RFC 9112 3.2.2, RFC 6455 3)."""
+        for url in (b"ws://front.example/x?y", b"WSS://front.example:443/x?y", b"http://a/x?y"):
+            with self.subTest(url=url), self.open(target=url) as pair:
+                self.assertEqual(b"/x?y", pair.request.target)
+                self.assert_open(pair)
+
     def test_in_pieces(self) -> None:
         """A handshake may come octet by octet."""
         held = HeldEnd()

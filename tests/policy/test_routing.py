@@ -69,6 +69,8 @@ class RoutingTests(SynchronousTestCase):
         self.assertEqual(Routed(DEFM, b"/base/a", b"any:80"), find(b"http://any:80/defm/a"))
         self.assertEqual(Routed(ROOT, b"/", b"any"), find(b"HTTPS://any"))
         self.assertEqual(Routed(ROOT, b"/?a", b"any"), find(b"http://any?a", b"OPTIONS"))
+        self.assertEqual(Routed(DEFM, b"/base/a", b"any:80"), find(b"ws://any:80/defm/a"))
+        self.assertEqual(Routed(ROOT, b"/", b"any"), find(b"wss://any"))
 
     def test_wrong_form(self) -> None:
         """A target in no form that a server knows is refused.  RFC 9112 3.2."""

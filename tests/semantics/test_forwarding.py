@@ -86,6 +86,16 @@ class HostTests(SynchronousTestCase):
         for bad in (b"a b", b"u@h", b"h/", b"h:x", b"http://h", b"a, b", b"h?"):
             strict.refusal(self.host, bad)
 
+    def test_reasons(self) -> None:
+        """The text says what is wrong with it."""
+        for reason, hosts in (
+            ("no Host", ()),
+            ("more than one Host", (b"h", b"h")),
+            ("userinfo", (b"u:p@h",)),
+            ("no host with or without a port", (b"http://h",)),
+        ):
+            self.assertIn(reason, str(strict.refusal(self.host, *hosts)))
+
 
 class ClientTests(SynchronousTestCase):
     """Who the client is."""

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pyproxy.errors import Malformed
+from pyproxy.errors import Malformed, UnknownCoding
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.framing import (
     CHUNKED,
@@ -126,6 +126,40 @@ class HeadFramingTests(SynchronousTestCase):
             for _, value in fields:
                 self.assertNotIn(repr(value), str(error))
             strict.refusal(response, fields)
+
+    def test_unknown_coding(self) -> None:
+        """A coding that is not understood is told apart, for a 501; all else stays malformed.
+
+        RFC 9112 6.1.
+        """
+        for codings, unknown in (
+            ([b"gzip, chunked"], True),
+            ([b"gzip"], True),
+            ([b"identity"], True),
+            ([b"xchunked"], True),
+            ([b"chunkedx"], True),
+            ([b'x-coding;a=b;c="d", Chunked'], True),
+            ([b"gzip"], True),
+            ([b"gzip", b"chunked"], True),
+            ([b",gzip,,CHUNKED"], True),
+            ([b"chunked, gzip"], False),
+            ([b"chunked", b"identity"], False),
+            ([b"gzip, chunked, chunked"], False),
+            ([b"gzip, chunked;a=b"], False),
+            ([b"chunked;a=b"], False),
+            ([b"chunked,"], False),
+            ([b"x chunked"], False),
+            ([b'"gzip", chunked'], False),
+            ([b"g\xfcip, chunked"], False),
+            ([b","], False),
+            ([b""], False),
+        ):
+            fields = [(CODING, coding) for coding in codings]
+            error = strict.refusal(request, fields)
+            self.assertIs(UnknownCoding if unknown else Malformed, type(error), codings)
+            # What is wrong otherwise comes first: it leaves two readings.
+            for wrong in (request, [*fields, (LENGTH, b"5")]), (request, fields, 0):
+                self.assertIs(Malformed, type(strict.refusal(*wrong)), codings)
 
     def test_declared_content(self) -> None:
         """A response may speak of content that is not due, and of none at all.  RFC 9110 8.6."""

@@ -10,6 +10,7 @@ from pyproxy.errors import HeadTooLarge, Malformed, TargetTooLong, UnknownVersio
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.messages import (
     FIRST_PIECE_BYTES,
+    MAX_EMPTY_BYTES,
     MAX_HEAD_BYTES,
     MAX_METHOD_BYTES,
     MAX_TARGET_BYTES,
@@ -387,28 +388,80 @@ class HeadReaderTests(SynchronousTestCase):
         self.assertTrue(reader.empty)
         reader.feed(b"G")
         self.assertFalse(reader.empty)
-        self.assertEqual((b"GET /\r\n", b""), reader.feed(b"ET /\r\n\r\n"))
+        self.assertEqual((b"GET / HTTP/1.1\r\n", b""), reader.feed(b"ET / HTTP/1.1\r\n\r\n"))
         self.assertTrue(reader.empty)
 
     def test_empty_lines_before(self) -> None:
-        """Empty lines before a start line are skipped.  RFC 9112 2.2."""
-        for octets in (b"\r\nGET /\r\n\r\n", b"\r\n\r\n\r\nGET /\r\n\r\nx"):
-            whole = read_parts([octets])
-            self.assertEqual(b"GET /\r\n", whole[0])
+        """Empty lines before a request line are skipped, of CRLF or of LF alone.  RFC 9112 2.2."""
+        line = b"GET / HTTP/1.1\r\n"
+        for before in (b"\r\n", b"\n", b"\r\n\r\n\r\n", b"\n\n", b"\n\r\n", b"\r\n\n\n\r\n"):
+            octets = before + line + b"\r\n" + b"x"
+            self.assertEqual((line, b"x"), read_parts([octets]))
             for parts in strict.splits(octets):
-                self.assertEqual(whole, read_parts(parts), parts)
+                self.assertEqual((line, b"x"), read_parts(parts), parts)
+
+    def test_empty_lines_are_bounded(self) -> None:
+        """Nobody sends them for ever, at once or one by one; each request has the bound anew."""
+        for line in (b"\r\n", b"\n"):
+            most = MAX_EMPTY_BYTES // len(line)
+            for parts in ([line * most], [line] * most):
+                reader = HeadReader()
+                for _ in range(2):
+                    for part in parts:
+                        self.assertIsNone(reader.feed(part))
+                        self.assertTrue(reader.empty)
+                    self.assertIsNotNone(reader.feed(b"GET / HTTP/1.1\r\n\r\n"))
+                for part in parts:
+                    reader.feed(part)
+                strict.refusal(reader.feed, line)
+            strict.refusal(HeadReader().feed, line * (most + 1) + b"GET / HTTP/1.1\r\n\r\n")
 
     def test_many_empty_lines_are_linear(self) -> None:
         """Empty lines cost no more than their octets, however many come at once."""
-        octets = b"\r\n" * (8 * strict.CROWD)
-        taken = strict.cpu_seconds(HeadReader().feed, octets)
+        taken = strict.cpu_seconds(HeadReader().feed, b"\r\n" * (MAX_EMPTY_BYTES // 2))
         self.assertLess(taken, strict.CPU_BUDGET)
 
     def test_hopeless_at_once(self) -> None:
         """A bare CR, a bare LF or a NUL is refused as soon as it is seen.  RFC 9112 2.2, 5.5."""
-        for octets in (b"GET / HTTP/1.1\n", b"GET /\rx", b"\n", b"\rx", b"GET /\0", b"A\r\nb\n"):
+        for octets in (
+            b"GET / HTTP/1.1\n",
+            b"GET /\rx",
+            b"\rx",
+            b"\r\r\n",
+            b"GET /\0",
+            b"GET / HTTP/1.1\r\nb\n",
+            b"GET / HTTP/1.1\r\nb: \rc",
+            b"GET / HTTP/1.1\r\nb: \0",
+        ):
             for parts in strict.splits(octets):
                 self.assertEqual("refused", read_parts(parts), parts)
+
+    def test_no_request_line_at_once(self) -> None:
+        """What is no request line is refused at its end: nobody waits for a head behind it.
+
+        A client of HTTP/0.9 sends no more than its line.
+        """
+        for octets in (b"GET /\r\n", b"nonsense\r\n", b"GET /#a HTTP/1.1\r\n"):
+            for parts in strict.splits(octets):
+                self.assertEqual("refused", read_parts(parts), parts)
+
+    def test_reason_of_a_stray_octet(self) -> None:
+        """What is no HTTP at all is called by its name, whether its first line ends or not."""
+        for octets, word in (
+            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "TLS"),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11", "PROXY"),
+            (b"GET / HTTP/1.1\nHost: h\n\n", "bare CR or LF in the request line"),
+            (b"GET / HTTP/1.1\r\nHost: h\n\n", "bare LF in a head"),
+            (b"GET / HTTP/1.1\r\nHost: h\rX: y", "bare CR in a head"),
+            (b"GET / HTTP/1.1\r\nHost: h\0", "NUL in a head"),
+            (b"\x05\x01\x00", "NUL in the request line"),
+        ):
+            for parts in strict.splits(octets):
+                reader = HeadReader()
+                with self.assertRaises(Malformed) as caught:
+                    for part in parts:
+                        reader.feed(part)
+                self.assertIn(word, str(caught.exception), parts)
 
     def test_prefix(self) -> None:
         """What cannot become a response is refused at its first wrong octet."""

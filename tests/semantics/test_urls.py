@@ -385,6 +385,8 @@ class AbsoluteFormTests(SynchronousTestCase):
             (b"https://h?", (b"h", b"?")),
             (b"http://h//a%2F", (b"h", b"//a%2F")),
             (b"http://[::1]:80/", (b"[::1]:80", b"/")),
+            (b"ws://h/x?y", (b"h", b"/x?y")),
+            (b"WSS://h:443", (b"h:443", b"")),
             (b"/a", None),
             (b"//h/a", None),
             (b"*", None),
@@ -395,9 +397,22 @@ class AbsoluteFormTests(SynchronousTestCase):
             self.assertEqual(expected, split_absolute_form(target), target)
 
     def test_refused(self) -> None:
-        """Only http and https URLs with a plain authority are served.  RFC 9110 4.2.4."""
-        for target in (b"ftp://h/", b"file:///etc", b"http:///a", b"http://u:p@h/", b"http://h:x/"):
-            strict.refusal(split_absolute_form, target)
+        """Only URLs of HTTP and WebSockets with a plain authority are served, and it says why.
+
+        RFC 9110 4.2.4.
+        """
+        for target, reason in (
+            (b"ftp://h/", "another scheme"),
+            (b"file:///etc", "another scheme"),
+            (b"wsx://h/", "another scheme"),
+            (b"http:///a", "host and port"),
+            (b"http://h:x/", "host and port"),
+            (b"http://a b/", "host and port"),
+            (b"http://u:p@h/", "userinfo"),
+            (b"https://u@h", "userinfo"),
+            (b"ws://@h/", "userinfo"),
+        ):
+            self.assertIn(reason, str(strict.refusal(split_absolute_form, target)), target)
 
     def test_no_error_repeats_the_url(self) -> None:
         """The text of a refusal does not quote the user information."""
