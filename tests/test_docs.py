@@ -19,6 +19,8 @@ import trustme
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from pyproxy.semantics.forwarding import HOP_BY_HOP
+from pyproxy.semantics.to_client import LEADS_PAST
 from pyproxy.tap import Options
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +57,21 @@ def proxy_commands(text: str) -> list[list[str]]:
             words = shlex.split(line)
             found.append(words[words.index("pyproxy", 1) + 1 :])
     return found
+
+
+class FieldTests(SynchronousTestCase):
+    """What is taken out of a message is told where the documents say that nothing is changed."""
+
+    def test_fields_of_one_hop(self) -> None:
+        """Each of them is named, and so is what leads past the proxy."""
+        text = (DOCS / "options.rst").read_text()
+        for name in HOP_BY_HOP | LEADS_PAST:
+            self.assertRegex(text, rf"(?i)``{name.decode()}``")
+
+    def test_proxy_authorization(self) -> None:
+        """It ends here: a user may take it for a field like any other."""
+        for page in (README, DOCS / "design.rst"):
+            self.assertIn("``Proxy-Authorization``", page.read_text(), page)
 
 
 class OptionTests(SynchronousTestCase):
