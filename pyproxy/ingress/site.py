@@ -74,6 +74,14 @@ class ProxySite(server.Site):
         """Make a connection's protocol."""
         return Channel(self)
 
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what an ``ssl:`` listener offers by ALPN: what is spoken here.
+
+        twisted.web's own site offers h2 as soon as its packages are in the environment.
+        Spec: RFC 7301 3.2.
+        """
+        return [b"http/1.1"]
+
     def startFactory(self) -> None:
         """Begin; twisted.web's own log and its clock are not used."""
 

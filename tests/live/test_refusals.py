@@ -81,7 +81,11 @@ REASONS: dict[str, tuple[bytes, int, bytes]] = {
     "PROXY 2": (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c", 400, b"PROXY protocol"),
     "bare LF": (b"GET / HTTP/1.1\nHost: a\n\n", 400, b"bare CR or LF"),
     "a status line": (b"HTTP/1.1 200 OK\r\n", 400, b"a status line"),
-    "unknown coding": (POST + b"Transfer-Encoding: zip, chunked\r\n", 501, b"transfer coding other than"),
+    "unknown coding": (
+        POST + b"Transfer-Encoding: zip, chunked\r\n",
+        501,
+        b"transfer coding other than",
+    ),
 }
 """What clients send by mistake, and words of the reason that they are given."""
 

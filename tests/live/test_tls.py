@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import ssl
+import subprocess
 import tempfile
 import unittest
 from collections.abc import Iterator
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import trustme
+from twisted.web import http, server
+from twisted.web.resource import Resource
 
 from tests.live.kit import (
     Closed,
@@ -326,3 +330,58 @@ class Sealed:
             except ssl.SSLWantReadError:
                 self.send()
                 self._come.write(self._wire.read_some())
+
+
+class ListenerTests(unittest.TestCase):
+    """An ``ssl:`` listener, with what twisted.web needs for HTTP/2 in the environment."""
+
+    authority: ClassVar[trustme.CA] = trustme.CA()
+
+    def setUp(self) -> None:
+        """Run an upstream, and a proxy with such a listener in front of it."""
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        key = Path(directory) / "key.pem"
+        self.authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(key)
+        self.ca = Path(directory) / "ca.pem"
+        self.authority.cert_pem.write_to_path(self.ca)
+        listen = f"--listen=ssl:0:interface=127.0.0.1:privateKey={key}:certKey={key}"
+        self.upstream = self.enterContext(ScriptedUpstream())
+        self.proxy = self.enterContext(Proxy("--target", self.upstream.url, listen))
+
+    def test_trap(self) -> None:
+        """Trap, twisted.web server: its site offers h2 as soon as both packages are there."""
+        self.assertTrue(http.H2_ENABLED, "h2 and priority are not installed")
+        site = server.Site(Resource())
+        self.assertIn(b"h2", site.acceptableProtocols())
+
+    def negotiated(self, *offered: str) -> tuple[str | None, bytes]:
+        """Offer protocols; return the one that is chosen, and the content that is then given."""
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if offered:
+            context.set_alpn_protocols(offered)
+        with self.proxy.client() as client:
+            secure = context.wrap_socket(client.sock, server_hostname="localhost")
+            with Wire(secure) as wire:
+                wire.send(request())
+                return secure.selected_alpn_protocol(), wire.read_response().body
+
+    def test_offered(self) -> None:
+        """It offers what it speaks, ``http/1.1``, and that works.  RFC 7301 3.2."""
+        for offered, chosen in (
+            (("h2", "http/1.1"), "http/1.1"),
+            (("http/1.1",), "http/1.1"),
+            ((), None),
+        ):
+            self.assertEqual((chosen, b"ok"), self.negotiated(*offered), offered)
+        with self.assertRaises(ssl.SSLError):  # RFC 7301 3.2 wants it to fail
+            self.negotiated("h2")
+
+    def test_curl(self) -> None:
+        """curl, which asks for h2 first, gets an answer."""
+        curl = shutil.which("curl")
+        if curl is None:
+            self.skipTest("there is no curl")
+        url = f"https://localhost:{self.proxy.port}/"
+        command = [curl, "-sS", "--http2", "--cacert", str(self.ca), "-w", " %{http_version}", url]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=30)
+        self.assertEqual((0, b"ok 1.1"), (done.returncode, done.stdout), done.stderr)
