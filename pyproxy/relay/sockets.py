@@ -6,6 +6,7 @@ import array
 import fcntl
 import select
 import socket
+import sys
 import termios
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,8 @@ from pyproxy.relay.writing import writer
 
 KEEPALIVE_SECONDS = 30
 """After how much silence the kernel asks whether the peer is still there."""
+
+_SIOCOUTQNSD = 0x894B
 
 POLLRDHUP = getattr(select, "POLLRDHUP", 0)
 """Linux's sign that the peer sent a FIN; elsewhere only a reset is seen.  Spec: poll(2)."""
@@ -185,6 +188,23 @@ def half_close(transport: StreamTransport) -> None:
         transport.loseConnection()
     else:
         transport.loseWriteConnection()
+
+
+def not_sent(transport: StreamTransport) -> int:
+    """Return how many octets written to the kernel it has not sent yet: the peer has no room.
+
+    Those on their way, which a distant peer has still to acknowledge, do not count.  0 where that
+    cannot be known: on other systems than Linux, and of Unix sockets, whose FIN waits for nobody.
+    Spec: SIOCOUTQNSD of Linux's sockios.h.
+    """
+    descriptor = _descriptor(transport)
+    answer = array.array("i", [0])
+    if descriptor >= 0 and sys.platform == "linux":
+        try:
+            fcntl.ioctl(descriptor, _SIOCOUTQNSD, answer)
+        except OSError:
+            return 0
+    return answer[0]
 
 
 def hand_over(transport: StreamTransport, protocol: object) -> None:

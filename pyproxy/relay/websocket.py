@@ -26,9 +26,10 @@ from pyproxy.errors import (
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.direction import PlainDirection, WatchedDirection
 from pyproxy.relay.limits import LOOKS, Sweeper
-from pyproxy.relay.lookout import LINGER_SECONDS, LOOK_INTERVAL, Lookout
+from pyproxy.relay.lookout import Lookout
+from pyproxy.relay.patience import Patience
 from pyproxy.relay.seams import WebSocketEnd
-from pyproxy.relay.sockets import has_left, has_reset, said_goodbye, tune, unsent
+from pyproxy.relay.sockets import has_left, has_reset, not_sent, said_goodbye, tune, unsent
 from pyproxy.relay.writing import backlog
 from pyproxy.semantics.frames import FrameCount, FrameWatch
 
@@ -56,9 +57,14 @@ class Pair:
     what an end does                 what becomes of the other
     ===============================  ============================================================
     sends a FIN behind its Close     gets the FIN too, and may still answer
+    the client sends a FIN alone     the same; but it is reset when it takes nothing before the FIN
     the client leaves otherwise      the upstream gets what is on its way, and is closed
     the upstream leaves otherwise    the client gets what is on its way, then a FIN
     ===============================  ============================================================
+
+    A client's FIN alone may mean that it has closed, or only that it has said all: TCP does not
+    tell (a Unix socket does).  A client that has closed answers the next octets with a reset, and
+    has left then.
 
     An end is closed once it has sent its FIN, or nobody listens to it, and it was told of the end.
 
@@ -78,18 +84,19 @@ class Pair:
     client_left: bool = False
     _state: State = State.OPEN
     _gone: tuple[WebSocketEnd, ...] = ()
-    _forsaken_at: float | None = None
+    _cut: tuple[WebSocketEnd, ...] = ()
     _heard: int = 0
     _heard_at: float = 0.0
     _pinged_at: float = 0.0
     _drained: tuple[int, ...] = ()
-    _moved: dict[WebSocketEnd, tuple[object, float]] | None = None
+    _patience: Patience = attrs.field(init=False)
     _to_upstream: AnyDirection = attrs.field(init=False)
     _to_client: AnyDirection = attrs.field(init=False)
     _lookout: Lookout = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._lookout = Lookout(self._clock, self._look)
+        self._patience = Patience(self._limits.idle)
         self._heard_at = self._pinged_at = self._sweeper.now
         if self._limits.ws_ping is None and self._limits.max_message is None:
             on_pause = self._lookout.begin
@@ -157,14 +164,21 @@ class Pair:
 
     def read_lost(self, end: WebSocketEnd) -> None:
         """Take note that an end sends nothing more.  Spec: RFC 6455 7.1.1."""
+        self._sends_no_more(end, gone=has_reset(end.transport))
+
+    def _sends_no_more(self, end: WebSocketEnd, gone: bool) -> None:
+        """Pass an end's FIN on.  Args: whether it is known not to listen any more either."""
         from_end, to_end = self._directions(end)
         expected = self._ends_well(from_end)
         self._begin_to_end(end)
         from_end.source_done = True
         from_end.finish()
         if not expected:
-            self._forsake_upstream(end)
-            to_end.finish()
+            if end is self.client and not gone:
+                self._patience.pass_fin(self._upstream.transport, self._clock.seconds())
+            else:
+                self._forsake_upstream(end)
+                to_end.finish()
         self._close_finished()
 
     def lost(self, end: WebSocketEnd) -> None:
@@ -185,10 +199,21 @@ class Pair:
         return self._state is State.CLOSING or from_end.closed
 
     def _forsake_upstream(self, end: WebSocketEnd) -> None:
-        """Listen to the upstream no more, if it is the client that left."""
-        if end is self.client and self._forsaken_at is None:
+        """Listen to the upstream no more, if it is the client that left.
+
+        One that goes on although it had the client's FIN is reset, so that it learns of it now.
+        """
+        patience = self._patience
+        if end is self.client and patience.forsaken_at is None:
+            if patience.half_closed and not self._to_client.source_done:
+                self._cut_off(self._upstream)
             self._to_client.source_done = True
-            self._forsaken_at = self._clock.seconds()
+            patience.forsaken_at = self._clock.seconds()
+
+    def _cut_off(self, end: WebSocketEnd) -> None:
+        """Reset an end's connection; to close it as well would undo that."""
+        self._cut += (end,)
+        end.transport.abortConnection()
 
     def _begin_to_end(self, end: WebSocketEnd) -> None:
         """Take note of what ended it first."""
@@ -207,10 +232,19 @@ class Pair:
         """Close the ends that have nothing more to say or to be told."""
         for end in (self.client, self._upstream):
             from_end, to_end = self._directions(end)
-            if from_end.source_done and to_end.sink_done and end not in self._gone:
+            done = from_end.source_done and to_end.sink_done
+            if done and end not in self._gone + self._cut and not self._would_wait(end):
                 end.transport.loseConnection()
         if len(self._gone) == 2:
             self._be_over()
+
+    def _would_wait(self, end: WebSocketEnd) -> bool:
+        """Whether a close would stay in the kernel, for an upstream whose client has left.
+
+        It stands behind octets that the upstream does not take; ``_look`` resets it instead.
+        """
+        forsaken = end is self._upstream and self._patience.forsaken_at is not None
+        return forsaken and not_sent(end.transport) > 0
 
     def _be_over(self) -> None:
         if self._state is not State.OVER:
@@ -230,14 +264,18 @@ class Pair:
     def _look(self) -> bool:
         """Look after ends that are ending, and after those that cannot be heard."""
         self._hear_goodbyes()
-        if self._to_upstream.paused and self.client not in self._gone:
-            self._look_for_client()
+        if self.client not in self._gone:
+            if self._to_upstream.paused:
+                self._look_for_client()
+            elif self._patience.half_closed and has_reset(self.client.transport):
+                # Its FIN was its last event: a socket that is not read tells nobody of more.
+                self._cut_off(self.client)
         if self._state is State.OPEN:
             return self._to_upstream.paused or self._to_client.paused
         now = self._clock.seconds()
         for end in (self.client, self._upstream):
-            if end not in self._gone and self._has_been_still(end, now):
-                end.transport.abortConnection()
+            if end not in self._gone and self._time_is_over(end, now):
+                self._cut_off(end)
         return self._state is not State.OVER
 
     def _look_for_client(self) -> None:
@@ -248,7 +286,7 @@ class Pair:
         """
         transport = self.client.transport
         if has_reset(transport):
-            transport.abortConnection()
+            self._cut_off(self.client)
         elif has_left(transport):
             self._to_upstream.read_to_the_end()
 
@@ -257,29 +295,17 @@ class Pair:
         for end in (self.client, self._upstream):
             if end not in self._gone and said_goodbye(end.transport):
                 _, to_end = self._directions(end)
-                self.read_lost(end)
+                self._sends_no_more(end, gone=True)
                 to_end.finish()
                 self._close_finished()
 
-    def _has_been_still(self, end: WebSocketEnd, now: float) -> bool:
-        """Tell whether an end that is ending has been given enough time.
-
-        An upstream whose client left has one interval.  Any other end may go on for as long as
-        something moves; without that it has LINGER_SECONDS, or while it has octets to take the
-        limit of silence.
-        """
-        if end is self._upstream and self._forsaken_at is not None:
-            return now - self._forsaken_at >= LOOK_INTERVAL / 2
-        if self._moved is None:
-            self._moved = {}
+    def _time_is_over(self, end: WebSocketEnd, now: float) -> bool:
+        """Tell whether an end that is ending has been given enough time."""
+        patience = self._patience
+        if end is self._upstream and patience.upstream_is_overdue(end.transport, now):
+            return True
         from_end, to_end = self._directions(end)
-        waits = (backlog(end.transport), unsent(end.transport))
-        moved = (from_end.count, to_end.count, waits)
-        seen, since = self._moved.get(end, (None, now))
-        if moved != seen:
-            self._moved[end] = (moved, now)
-            return False
-        return now - since >= (self._limits.idle if any(waits) else LINGER_SECONDS)
+        return patience.is_over(end, (from_end.count, to_end.count), now)
 
     def _draining(self) -> tuple[int, ...]:
         """Return what has still to be taken by ends that are so full that nothing is read."""

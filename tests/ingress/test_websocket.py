@@ -225,13 +225,26 @@ class EndingTests(WebSocketTestCase):
 
     def test_client_gone(self) -> None:
         """A client that leaves takes the upstream along (FIELD 1)."""
-        for leave in (MemoryTransport.end_reading, MemoryTransport.lose):
-            client, upstream = self.open()
-            leave(client)
-            self.network.settle()
-            self.assertIsNotNone(upstream.lost)
-            self.assertTrue(self.scene.logged[-1].left)
-            self.assertIsNone(self.scene.logged[-1].error)
+        client, upstream = self.open()
+        client.lose()
+        self.network.settle()
+        self.assertIsNotNone(upstream.lost)
+        self.assertTrue(self.scene.logged[-1].left)
+        self.assertIsNone(self.scene.logged[-1].error)
+
+    def test_client_has_said_all(self) -> None:
+        """A client's FIN without a Close is passed on at once; what is said then reaches it."""
+        self.client.end_reading()
+        self.network.settle()
+        self.assertTrue(self.upstream.half_closed)
+        self.assertFalse(self.client.half_closed)
+        self.upstream.deliver(TEXT + CLOSE)
+        self.assertEqual(TEXT + CLOSE, self.client.take())
+        self.upstream.end_reading()
+        self.network.settle()
+        self.assert_over()
+        self.assertTrue(self.scene.logged[-1].left)
+        self.assertIsNone(self.scene.logged[-1].error)
 
     def test_client_gone_while_the_upstream_does_not_read(self) -> None:
         """What is left in the transport does not keep the upstream for long."""

@@ -108,7 +108,7 @@ class LeavingTests(WebSocketTestCase):
                         pair.close()
 
     def test_half_closed(self) -> None:
-        """FIN alone, without a Close before it, is leaving."""
+        """FIN alone, without a Close before it, is passed on as such, and at once."""
         for client_leaves in (True, False):
             with self.subTest(client_leaves=client_leaves), self.open() as pair:
                 leaves, stays = self.sides(pair, client_leaves=client_leaves)
@@ -116,6 +116,40 @@ class LeavingTests(WebSocketTestCase):
                 leaves.finish()
                 stays.wait_closed()
                 self.assertLess(time.monotonic() - left, PROMPT)
+
+    def test_last_words(self) -> None:
+        """What the upstream still says to a client that sent FIN alone reaches it."""
+        message = binary(bytes(range(256)) * 4096)
+        for said in ((), (text(b"bye"),), (text(b"1"), message, close(1000, b"bye"))):
+            with self.subTest(said=len(said)), self.open() as pair:
+                pair.client.send(text(b"all I have").masked().octets)
+                pair.client.finish()
+                self.assertEqual(read_frame(pair.upstream).payload, b"all I have")
+                self.assertEqual(pair.upstream.read_to_end(), b"")
+                for frame in said:
+                    time.sleep(0.3)
+                    pair.upstream.send(frame.octets)
+                    self.assertEqual(read_frame(pair.client), frame)
+                pair.upstream.close()
+                self.assertEqual(pair.client.read_to_end(), b"")
+
+    def test_last_words_have_a_limit(self) -> None:
+        """An upstream that says nothing more does not keep the connections."""
+        with self.open() as pair:
+            pair.client.finish()
+            self.assertEqual(pair.upstream.read_to_end(), b"")
+            self.assertTrue(pair.client.quiet(3.0), "the closing time is not over")
+            pair.upstream.wait_hangup(3 * PATIENCE)
+            pair.client.wait_closed()
+
+    def test_client_that_is_gone_after_all(self) -> None:
+        """A client that has closed answers what is still said by RST, and both ends are reset."""
+        with self.open() as pair:
+            pair.client.close()
+            self.assertEqual(pair.upstream.read_to_end(), b"")
+            said = time.monotonic()
+            pair.upstream.send(text(b"anybody there?").octets)
+            self.assertLess(pair.upstream.wait_hangup() - said, PROMPT)
 
     def test_while_paused(self) -> None:
         """A client whose octets nobody takes any more is still heard when it leaves.
@@ -182,7 +216,7 @@ class LeavingTests(WebSocketTestCase):
 
         def reset() -> float:
             with self.open() as pair:
-                pair.client.send_until_blocked(bytes(MIB), 256 * MIB, pause=0.2)
+                pair.client.send_until_blocked(bytes(MIB), 256 * MIB, pause=1.0)
                 left = time.monotonic()
                 pair.client.reset()
                 return pair.upstream.wait_hangup() - left

@@ -144,6 +144,23 @@ class PumpTests(SynchronousTestCase):
         self.assertEqual(b"", self.far.recv(1))
         self.assertEqual([], self.reactor.getDelayedCalls())
 
+    def test_half_close(self) -> None:
+        """A client that only sends no more is told what the upstream says, until that ends too."""
+        transport: Any = self.client.transport
+        self.near.shutdown(socket.SHUT_WR)
+        self.turn()
+        self.assertEqual([], self.ended)
+        self.assertNotIn("doRead", transport.__dict__)
+        self.assertEqual(b"", self.far.recv(1))
+        self.far.send(TEXT)
+        self.turn()
+        self.assertEqual(TEXT, self.near.recv(100))
+        self.far.close()
+        self.turn()
+        self.assertEqual(b"", self.near.recv(1))
+        self.assertEqual([self.pair], self.ended)
+        self.assertEqual([], self.reactor.getDelayedCalls())
+
     def test_reads_after_the_cut(self) -> None:
         """Octets of the frame at hand pass before the Close, and none after it."""
         self.near.send(LARGE[:100])

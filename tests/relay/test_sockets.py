@@ -20,6 +20,7 @@ from pyproxy.relay.sockets import (
     half_close,
     hand_over,
     has_left,
+    not_sent,
     tune,
     unsent,
 )
@@ -149,12 +150,39 @@ class KernelTests(SynchronousTestCase):
         self.theirs.recv(1000)
         self.assertEqual(0, unsent(self.transport))
 
+    def test_not_sent(self) -> None:
+        """Octets for which the peer has no room are counted, those on their way are not."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ours = socket.create_connection(listener.getsockname(), 5)
+            theirs, _ = listener.accept()
+        self.addCleanup(theirs.close)
+        self.transport.close_kernel()
+        self.transport._kernel = ours, theirs
+        ours.setblocking(False)
+        ours.send(bytes(1000))
+        self.assertEqual(0, not_sent(secured(self.transport)))
+        sent = 1000
+        try:
+            while True:
+                sent += ours.send(bytes(65536))
+        except BlockingIOError:
+            pass
+        waiting = not_sent(self.transport)
+        self.assertTrue(0 < waiting < sent, (waiting, sent))
+        self.assertLessEqual(waiting, unsent(self.transport))
+
+    def test_not_sent_elsewhere(self) -> None:
+        """Of a Unix socket nothing is known; its FIN waits for nobody."""
+        self.ours.sendall(bytes(1000))
+        self.assertEqual(0, not_sent(self.transport))
+
     def test_closed(self) -> None:
         """A closed transport has no descriptor any more."""
         self.transport.lose()
         self.assertTrue(has_left(self.transport))
         self.assertFalse(SilenceCheck(self.transport).holds())
         self.assertEqual(0, unsent(self.transport))
+        self.assertEqual(0, not_sent(self.transport))
 
 
 class Speaker(Protocol):

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import attrs
 from twisted.internet import tcp
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
@@ -62,7 +62,7 @@ class Line(MemoryTransport):
         fins: how often a FIN was asked for.
         late: octets that were written behind it.
         fed: told of octets that the proxy reads, before it reads them.
-        left: told that the proxy learns of a FIN, or of the loss, before it does.
+        left: told that the proxy learns of a FIN, or of the loss, before it does; of which.
     """
 
     def __init__(self, clock: Clock, *, room: int = ROOM) -> None:
@@ -71,7 +71,7 @@ class Line(MemoryTransport):
         self.fins = 0
         self.late = b""
         self.fed: Callable[[bytes], None] = lambda octets: None
-        self.left: Callable[[], None] = lambda: None
+        self.left: Callable[[bool], None] = lambda gone: None
         self._arrived = b""
         self._finished = False
 
@@ -127,13 +127,13 @@ class Line(MemoryTransport):
     def end_reading(self) -> None:
         """Let the proxy learn of the FIN."""
         if self.lost is None and not self.disconnected:
-            self.left()
+            self.left(False)
         super().end_reading()
 
     def lose(self, reason: type[Exception] = ConnectionDone) -> None:
         """End the connection."""
         if self.lost is None:
-            self.left()
+            self.left(True)
         super().lose(reason)
 
     # what the proxy calls
@@ -360,10 +360,12 @@ class Scene:
         """A connection breaks."""
         peer.line.lose(ConnectionLost)
 
-    def _leaves(self, peer: Peer) -> None:
+    def _leaves(self, peer: Peer, gone: bool) -> None:
         if not peer.done:
             peer.done = True
-            peer.deaf = peer.deaf or not (peer.closed or self.client.cut)
+            # A client that sends a FIN alone may still listen.
+            listens = peer.closed or self.client.cut or (peer is self.client and not gone)
+            peer.deaf = peer.deaf or not listens
 
     def end(self, error: ProxyError) -> None:
         """The proxy ends it."""
@@ -571,7 +573,7 @@ class LeavingTests(SceneTestCase):
     """A client leaves without a closing handshake (FIELD 1)."""
 
     def leave(self, phase: str, leaving: str, offset: float, chatters: bool) -> Scene:
-        """Let a client leave; return the scene once the upstream may no longer be open.
+        """Let a client leave; return the scene once the upstream was told, which is at once.
 
         Args: seconds between the phase's beginning and the leaving; whether the upstream sends.
         """
@@ -580,15 +582,20 @@ class LeavingTests(SceneTestCase):
         scene.wait(offset, 0.01)
         left = scene.clock.seconds()
         LEAVING[leaving](scene)
-        while scene.upstream.line.lost is None and scene.clock.seconds() < left + 1:
+        line = scene.upstream.line
+        fin_is_enough = leaving == "FIN" and phase != "upstream full"
+        while not (line.lost or (fin_is_enough and line.fins)) and scene.clock.seconds() < left + 1:
             if chatters:
-                scene.upstream.line.arrive(TEXT)
+                line.arrive(TEXT)
             scene.wait(0.005, 0.005)
         self.assertLessEqual(scene.clock.seconds() - left, AT_ONCE)
         return scene
 
     def test_at_once(self) -> None:
-        """The upstream is closed within 0.1 s in every phase, whatever it sends meanwhile."""
+        """The upstream is told within 0.1 s in every phase, whatever it sends meanwhile.
+
+        It is closed; of a FIN alone it gets the FIN, or a reset where that cannot pass.
+        """
         for phase, leaving, tenth, chatters in product(PHASES, LEAVING, range(7), (False, True)):
             if leaving == "unheard" and phase != "upstream full":
                 continue  # a client that is read is heard
@@ -596,8 +603,122 @@ class LeavingTests(SceneTestCase):
             self.assertTrue(scene.pair.client_left)
             self.assertIsNone(scene.pair.error)
             self.assertEqual([], scene.upstream.end.closes)
+            scene.client.line.take()
             scene.wait(LINGER_SECONDS + IDLE + 1, SWEEP)
             self.assert_over(scene)
+
+    def finished(self, limits: Limits = PLAIN) -> Scene:
+        """Return a scene whose client has sent a FIN and no Close."""
+        scene = self.scene(limits)
+        scene.fin(scene.client)
+        self.assertEqual((0, 1), (scene.client.line.fins, scene.upstream.line.fins))
+        return scene
+
+    def test_last_words(self) -> None:
+        """A client that sent a FIN alone gets what the upstream still says, and its Close.
+
+        It may have said all and be listening: TCP does not tell.
+        """
+        for limits in (PLAIN, WATCHED):
+            scene = self.finished(limits)
+            said = b""
+            for _ in range(4):
+                scene.wait(LINGER_SECONDS / 2, SWEEP)
+                scene.octets(scene.upstream)
+                said += scene.client.line.take()
+            scene.says_close(scene.upstream)
+            self.assertEqual(TEXT * 4 + CLOSE, said + scene.client.line.take())
+            scene.fin(scene.upstream)
+            scene.turn()
+            self.assert_over(scene)
+            self.assertEqual(1, scene.client.line.fins)
+            self.assertEqual((None, True), (scene.pair.error, scene.pair.client_left))
+
+    def test_last_words_without_close(self) -> None:
+        """An upstream that answers a FIN with last words and its own FIN ends in order."""
+        scene = self.finished()
+        scene.octets(scene.upstream)
+        scene.fin(scene.upstream)
+        scene.turn()
+        self.assert_over(scene)
+        self.assertEqual(TEXT, scene.client.line.written)
+        self.assertEqual((None, True), (scene.pair.error, scene.pair.client_left))
+
+    def test_nothing_more_is_said(self) -> None:
+        """Both are cut off after LINGER_SECONDS without a movement, and not before."""
+        scene = self.finished()
+        scene.wait(LINGER_SECONDS - 0.1)
+        self.assertEqual([None, None], [each.line.lost for each in scene.peers])
+        scene.wait(0.2)
+        self.assert_over(scene)
+
+    def test_gone_after_all(self) -> None:
+        """A client that has closed answers octets with a reset: the upstream is reset too."""
+        scene = self.finished()
+        scene.wait(1)
+        scene.octets(scene.upstream)
+        scene.lost(scene.client)
+        self.assertTrue(scene.upstream.line.disconnecting_at_once)
+        scene.turn()
+        self.assert_over(scene)
+
+    def fill_kernel(self, line: Line) -> socket.socket:
+        """Give a line a real TCP socket that takes no more octets; return its other end."""
+        line.close_kernel()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ours = socket.create_connection(listener.getsockname(), 5)
+            theirs, _ = listener.accept()
+        line._kernel = ours, theirs
+        ours.setblocking(False)
+        try:
+            while True:
+                ours.send(bytes(65536))
+        except BlockingIOError:
+            return theirs
+
+    def test_octets_that_only_the_kernel_holds(self) -> None:
+        """An upstream that takes nothing is reset, also when nothing waits in our transport.
+
+        A close in order would wait for ever in the kernel, behind what the upstream does not take.
+        """
+        for leaving in ("RST", "FIN"):
+            scene = self.scene()
+            line = scene.upstream.line
+            self.fill_kernel(line)
+            LEAVING[leaving](scene)
+            self.assertIsNone(line.lost)
+            scene.wait(AT_ONCE, 0.01)
+            self.assertTrue(line.lost and line.lost.check(ConnectionAborted), leaving)
+
+    def test_octets_that_leave_the_kernel(self) -> None:
+        """While the upstream takes what stands before the FIN, it is not reset."""
+        scene = self.scene()
+        line = scene.upstream.line
+        theirs = self.fill_kernel(line)
+        scene.fin(scene.client)
+        for _ in range(5):
+            self.assertGreater(len(theirs.recv(262144)), 0)
+            scene.wait(LOOK_INTERVAL)
+            self.assertIsNone(line.lost)
+
+    def test_slow_upstream_before_a_fin(self) -> None:
+        """An upstream that takes what stands before the FIN gets all of it, and may answer."""
+        scene = self.scene()
+        line = scene.upstream.line
+        scene.client.line.arrive(FLOOD * 5)
+        scene.client.line.send_fin()
+        got = b""
+        while line.full:
+            self.assertIsNone(line.lost)
+            got += line.take_some(500)
+            scene.wait(0.03, 0.01)
+        self.assertEqual(FLOOD * 5, got + line.take())
+        self.assertTrue(line.half_closed)
+        scene.octets(scene.upstream)
+        self.assertEqual(TEXT, scene.client.line.written)
+        line.send_fin()
+        scene.turn()
+        self.assert_over(scene)
 
     def test_upstream_that_reads_on(self) -> None:
         """A Close among octets that nobody reads yet is heard: nothing before it is lost."""
