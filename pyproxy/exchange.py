@@ -35,8 +35,9 @@ from pyproxy.semantics.forwarding import (
 )
 from pyproxy.semantics.framing import NO_CONTENT
 from pyproxy.semantics.handshake import SWITCH, opening_key, opens_websocket
+from pyproxy.semantics.logins import logs_in
 from pyproxy.semantics.messages import ResponseHead, noted_values
-from pyproxy.sides import ClientSide, UpstreamRequest, UpstreamResponse, UpstreamSide
+from pyproxy.sides import Bond, ClientSide, UpstreamRequest, UpstreamResponse, UpstreamSide
 
 
 @attrs.define(eq=False)
@@ -107,8 +108,12 @@ class Exchange:
             fields = one_hop_less(fields)
         if key is not None:
             fields += SWITCH
+        bond = client.bond
+        if b"authorization" in head.noted and logs_in(head):
+            bond = client.bind()
+        origin, coded = route.target.origin, client.takes_chunks
         self._request = request = UpstreamRequest(
-            self, route.target.origin, head.method, target, fields, upload, key, client.takes_chunks
+            self, origin, head.method, target, fields, upload, key, coded, bond
         )
         self._since = self._sweeper.now
         self._sweeper.watch(self)
@@ -207,7 +212,14 @@ class Exchange:
 
     def unanswered(self, error: ProxyError) -> None:
         """End because no response will come."""
+        if self._request is not None and self._request.bond is not None:
+            # The login went with the upstream's connection: the client has to begin anew.
+            self._client.end_connection()
         self._end(error)
+
+    def bind(self) -> Bond:
+        """Return the bond of the client's connection, made if there was none."""
+        return self._client.bind()
 
     def _let_go(self) -> None:
         """Have nothing more to do with either side."""

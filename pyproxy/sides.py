@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -30,6 +31,7 @@ class ClientSide(Protocol):
         options: the request's connection options.
         asked_host: the request's Host, empty without one.
         request_id: the request's name in logs and error texts.
+        bond: of the client's connection, None unless an upstream connection belongs to it.
     """
 
     head: RequestHead
@@ -39,6 +41,7 @@ class ClientSide(Protocol):
     asked_host: bytes
     upload: Upload | None
     begun: bool
+    bond: Bond | None
 
     @property
     def request_id(self) -> str:
@@ -82,6 +85,9 @@ class ClientSide(Protocol):
 
     def unsent(self) -> int:
         """Return how many octets the client has still to take."""
+
+    def bind(self) -> Bond:
+        """Return the bond of the client's connection, made if there was none."""
 
 
 class UpstreamConnection(Protocol):
@@ -141,6 +147,30 @@ class Asking(Protocol):
     def unanswered(self, error: ProxyError) -> None:
         """Take note that no response will come."""
 
+    def bind(self) -> Bond | None:
+        """Return the bond of the client's connection; None where there is no such connection."""
+
+
+@attrs.define(eq=False)
+class Bond:
+    """What binds upstream connections to one client's connection.
+
+    A login that belongs to a connection (Negotiate, NTLM) would be every client's otherwise.
+
+    Attributes:
+        lost: called when such a connection has ended while it was idle, and the login with it.
+        connections: by origin; nobody else uses them, and they end with the client's.
+    """
+
+    lost: Callable[[], None]
+    connections: dict[Origin, UpstreamConnection] = attrs.Factory(dict)
+
+    def close(self) -> None:
+        """Close them all: the client's connection has ended."""
+        connections, self.connections = self.connections, {}
+        for connection in connections.values():
+            connection.abort()
+
 
 @attrs.define(eq=False)
 class UpstreamRequest:
@@ -152,6 +182,7 @@ class UpstreamRequest:
         content: what follows the head; content of UNKNOWN_LENGTH is sent in chunks.
         websocket_key: the key of an opening handshake, None for any other request.
         coded: chunked content of the response is wanted in its coding, without its last chunk.
+        bond: of the client's connection, if it has one; its connections serve this request.
         opening: the connection that is being opened for it, if one is.
         connection: what it was written to, once that is there.
     """
@@ -164,6 +195,7 @@ class UpstreamRequest:
     content: IBodyProducer | None = None
     websocket_key: bytes | None = None
     coded: bool = False
+    bond: Bond | None = None
     opening: Opening | None = None
     connection: UpstreamConnection | None = None
 

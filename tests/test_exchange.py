@@ -22,7 +22,7 @@ from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.framing import CHUNKED as IN_CHUNKS
 from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
 from pyproxy.semantics.messages import RequestHead, ResponseHead
-from pyproxy.sides import UpstreamRequest
+from pyproxy.sides import Bond, UpstreamRequest
 from pyproxy.upstream.agent import ForwardingAgent
 from tests.memory import Stage, StageTestCase, request, response, status_of
 
@@ -411,6 +411,13 @@ class Client:
         self.broken = ""
         self.sent = 0
         self.source: IPushProducer | None = None
+        self.bond: Bond | None = None
+
+    def bind(self) -> Bond:
+        """Note it."""
+        self.note("bind")
+        self.bond = Bond(lambda: None)
+        return self.bond
 
     def note(self, what: str, *facts: object) -> None:
         """Note something, or fail."""

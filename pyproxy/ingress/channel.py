@@ -27,6 +27,7 @@ from pyproxy.relay.writing import backlog, writer
 from pyproxy.semantics.fields import Write
 from pyproxy.semantics.forwarding import persists
 from pyproxy.semantics.messages import RequestHead
+from pyproxy.sides import Bond
 
 
 @implementer(IPushProducer)
@@ -44,6 +45,7 @@ class Channel(ChannelFace):
         state: what may still happen on it.
         request: the one that is being answered.
         full: the client's transport has enough to write.
+        bond: what binds upstream connections to this one, None while none is bound.
     """
 
     send: Write
@@ -53,6 +55,7 @@ class Channel(ChannelFace):
         self.persists = False
         self.state = State.OPEN
         self.request: ClientRequest | None = None
+        self.bond: Bond | None = None
         self.full = False
         self._requests = RequestReader(self)
         self._source: IPushProducer | None = None
@@ -151,9 +154,26 @@ class Channel(ChannelFace):
         self._requests.read_on()
         pair.open(early, octets)
 
+    def bind(self) -> Bond:
+        """Return the bond of this connection, made if there was none."""
+        if self.bond is None:
+            self.bond = Bond(self._login_lost)
+        return self.bond
+
+    def _login_lost(self) -> None:
+        """End the connection between requests: the login ended, and the client has to begin anew.
+
+        It would send the rest of a login, or a request that relies on one, to a new connection.
+        """
+        if self.request is None and self.state is State.OPEN:
+            self._end()
+
     def _let_go(self) -> None:
         """Have nothing more to do with the connection."""
         self.state = State.CLOSED
+        if self.bond is not None:
+            self.bond.close()
+            self.bond = None
         self._requests.forget()
         self._source = None
         self._lookout.end()

@@ -32,6 +32,7 @@ from pyproxy.semantics.framing import (
 )
 from pyproxy.semantics.messages import RequestHead, write_head
 from pyproxy.semantics.problems import problem
+from pyproxy.sides import Bond
 
 MAX_COLLECTED_BYTES = 1024 * 1024
 """Content that is collected for a mounted resource which does not stream: a form, no upload."""
@@ -101,6 +102,7 @@ class ClientRequest(server.Request):
         self.unsent = channel.unsent
         self.options = options
         self.asked_host = host
+        self.bond = channel.bond
         self.begun = False
         self.status = 0
         self.error: ProxyError | None = None
@@ -168,6 +170,11 @@ class ClientRequest(server.Request):
         # With the cycle the collector would have to free all that the exchange made.
         self.exchange = None
         self.channel.response_ended(self, self._persists)
+
+    def bind(self) -> Bond:
+        """Return the bond of the client's connection, made if there was none."""
+        self.bond = bond = self.channel.bind()
+        return bond
 
     def end_connection(self) -> None:
         """Let the response be the last one on the connection."""

@@ -19,6 +19,7 @@ from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.fields import Write
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.messages import RequestHead
+from pyproxy.sides import Bond
 
 LOGGED_FIELDS = frozenset({b"forwarded", b"referer", b"user-agent", b"x-forwarded-for"})
 """Request fields that the access log asks for, in lower case."""
@@ -106,6 +107,10 @@ class ChannelSide(Protocol):
     site: SiteSide
     hop: Hop
     persists: bool
+    bond: Bond | None
+
+    def bind(self) -> Bond:
+        """Return the connection's bond, made if there was none."""
 
     def response_ended(self, request: Any, keep: bool) -> None:
         """Go on to the next request, or end the connection."""

@@ -11,6 +11,7 @@ from enum import Enum
 
 from pyproxy.errors import HeadTooLarge, Malformed
 from pyproxy.semantics.fields import Fields, Octets, parse_section
+from pyproxy.semantics.oddities import NOTHING_ODD, Oddity
 
 MAX_CHUNK_LINE_BYTES = 4096
 """Octets of one chunk-size line, extensions included."""
@@ -22,6 +23,7 @@ MAX_TRAILER_BYTES = 16 * 1024
 """Octets of one trailer section."""
 
 _plain_size = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n").match
+_stray_octet = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0").search
 _chunk_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
 _chunk_line_start = re.compile(
     rb"[0-9A-Fa-f]{1,15}+(?:(?:;[\t\x20-\x7e\x80-\xff]*+)?\r?)"
@@ -36,11 +38,12 @@ class _Chunked(Enum):
     COMPLETE = "complete"
 
 
-class _Reader:
+class Reader:
     """What both readers know of the coding.
 
     Sizes are hexadecimal digits and nothing else; extensions are checked, bounded and dropped
-    (they belong to one hop); every line ends in CRLF.
+    (they belong to one hop); every line ends in CRLF.  ``odd_chunks`` is not as strict: it is asked
+    where a line or section would be refused.
 
     Attributes: as ``framing.ContentReader`` has them.
     """
@@ -52,6 +55,7 @@ class _Reader:
         "_state",
         "complete",
         "excess",
+        "oddities",
         "overhead",
         "trailers",
     )
@@ -61,6 +65,7 @@ class _Reader:
         self.excess: Octets = b""
         self.trailers: Fields = []
         self.overhead = 0
+        self.oddities: frozenset[Oddity] = NOTHING_ODD
         self._state = _Chunked.SIZE
         self._remaining = 0
         self._extended = False
@@ -72,14 +77,13 @@ class _Reader:
         end = rest.find(b"\r\n")
         if end < 0:
             # The CR of the line's end may be here already.
-            if len(rest) > MAX_CHUNK_LINE_BYTES + 1 or (rest and _chunk_line_start(rest) is None):
+            hopeful = not rest or _chunk_line_start(rest) or self._odd_start(rest)
+            if len(rest) > MAX_CHUNK_LINE_BYTES + 1 or not hopeful:
                 raise Malformed("a chunk size that is no hexadecimal number")
             self._kept = rest
             return -1
-        match = _chunk_line(rest, 0, end)
-        if match is None:
-            raise Malformed("a chunk size that is no hexadecimal number")
-        self._extended = match.end(1) < end
+        match = _chunk_line(rest, 0, end) or self._odd_line(rest, end)
+        self._extended = match.span(1) != (0, end)
         self._remaining = int(match[1], 16)
         self._state = _Chunked.DATA if self._remaining else _Chunked.TRAILERS
         return position + end + 2
@@ -101,24 +105,37 @@ class _Reader:
             found = data.find(b"\r\n\r\n", position)
             end, section = found + 4, data[position : found + 2]
             if found < 0:
+                if _stray_octet(data, position):
+                    raise Malformed("a bare CR, a bare LF or a NUL in a trailer section")
                 if len(data) - position > MAX_TRAILER_BYTES + 1:
                     raise HeadTooLarge(f"a trailer section of more than {MAX_TRAILER_BYTES} bytes")
                 self._kept = data[position:]
                 return -1
         if len(section) > MAX_TRAILER_BYTES:
             raise HeadTooLarge(f"a trailer section of more than {MAX_TRAILER_BYTES} bytes")
-        self.trailers = parse_section(section)
+        self.trailers = self._parse_section(section) if section else []
         self.complete = True
         self._state = _Chunked.COMPLETE
         self.excess = data[end:]
         return -1
+
+    def _odd_start(self, start: bytes) -> bool:
+        """Tell whether the start of a line may become one, against the strict rules."""
+        return False
+
+    def _odd_line(self, octets: bytes, end: int) -> re.Match[bytes]:
+        """Return an odd line's match, whose first group is its size.  Raises: Malformed."""
+        raise Malformed("a chunk size that is no hexadecimal number")
+
+    def _parse_section(self, octets: bytes) -> Fields:
+        return parse_section(octets)
 
     def close(self) -> bool:
         """Tell whether the content is whole when the connection ends now."""
         return self.complete
 
 
-class ChunkedReader(_Reader):
+class ChunkedReader(Reader):
     """Reads the content out of the chunked coding."""
 
     __slots__ = ()
@@ -176,7 +193,7 @@ class ChunkedReader(_Reader):
         return self._trailer_section(data, position)
 
 
-class CodedReader(_Reader):
+class CodedReader(Reader):
     """Reads the chunked coding as strictly, and gives it on as it came.
 
     What it withholds are extensions, and all from the last chunk on: its trailers are not for

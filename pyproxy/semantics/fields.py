@@ -28,6 +28,9 @@ _VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
 _is_token = re.compile(_TOKEN).fullmatch
 _is_value = re.compile(_VALUE).fullmatch
 _is_section = re.compile(rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+").fullmatch
+_is_section_with_cookies = re.compile(
+    rb"(?:(?i:cookie):[^\0\r\n]*+\r\n|" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+"
+).fullmatch
 # What _is_section let through needs one octet only to find an end: half the time of a class of two.
 _split_section = re.compile(rb"([^:]++):[\t ]*+([^\r]*+)\r\n").findall
 # A quoted string without its end reaches to the end: looking for it again would be quadratic.
@@ -51,9 +54,11 @@ def parse_section(octets: bytes, start: int = 0) -> Fields:
     Returns: the fields in their order, names in their case, values without the white space around.
     Raises: Malformed for bare CR or LF, NUL and other controls, obs-fold, white space before the
         colon, an empty or wrong name; HeadTooLarge for more than MAX_FIELDS fields.
+    Controls other than those three pass in Cookie: what was set so has to come back, nobody frames
+        or routes by it, and every reader that takes them reads them alike (docs/upstreams.rst).
     Spec: RFC 9112 5; RFC 9110 5.5, 5.6.2.
     """
-    if _is_section(octets, start) is None:
+    if _is_section(octets, start) is None and _is_section_with_cookies(octets, start) is None:
         raise Malformed(_explain(octets[start:]))
     fields: Fields = _split_section(octets, start)
     if len(fields) > MAX_FIELDS:

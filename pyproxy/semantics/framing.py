@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import attrs
 
@@ -17,6 +17,7 @@ from pyproxy.errors import Malformed, UnknownCoding
 from pyproxy.semantics.chunked import ChunkedReader, CodedReader
 from pyproxy.semantics.fields import Fields, Octets, is_token, tokens
 from pyproxy.semantics.messages import Head, RequestHead, ResponseHead, noted_values
+from pyproxy.semantics.oddities import NOTHING_ODD, Oddity
 
 _is_length = re.compile(rb"\d{1,18}").fullmatch
 
@@ -90,7 +91,8 @@ def _coded_request(head: RequestHead) -> Framing:
 def response_framing(head: ResponseHead, method: bytes) -> Framing:
     """Return how the content of a response to a request with that method is delimited.
 
-    Raises: Malformed as for requests; ambiguous fields are refused even where no content follows.
+    Raises: Malformed as for requests, even where no content follows; ``odd_heads.mend`` knows what
+        can be mended then.
     Spec: RFC 9112 6.3 (1 to 8).
     """
     declared = _declared(head)
@@ -140,6 +142,10 @@ class ContentReader(Protocol):
     trailers: Fields
     overhead: int
 
+    @property
+    def oddities(self) -> frozenset[Oddity]:
+        """What was odd, and is mended on its way; of responses only."""
+
     def feed(self, data: Octets) -> Octets:
         """Take octets as read; return the content among them, a view of a view.
 
@@ -156,6 +162,7 @@ class LengthReader:
     __slots__ = ("_remaining", "complete", "excess", "trailers")
 
     overhead = 0
+    oddities = NOTHING_ODD
 
     def __init__(self, length: int) -> None:
         self._remaining = length
@@ -188,6 +195,7 @@ class UntilCloseReader:
     excess: Octets = b""
     trailers: Fields = attrs.Factory(list)
     overhead: int = 0
+    oddities: ClassVar[frozenset[Oddity]] = NOTHING_ODD
 
     def feed(self, data: Octets) -> Octets:
         """Take octets; all of them are content."""

@@ -44,14 +44,17 @@ _STRAY = {
 
 NOTED = frozenset(
     {
+        b"authorization",
         b"connection",
         b"content-length",
         b"content-location",
         b"expect",
         b"forwarded",
         b"host",
+        b"keep-alive",
         b"location",
         b"origin",
+        b"proxy-authenticate",
         b"referer",
         b"refresh",
         b"sec-fetch-mode",
@@ -62,6 +65,7 @@ NOTED = frozenset(
         b"upgrade",
         b"user-agent",
         b"via",
+        b"www-authenticate",
         b"x-forwarded-for",
         b"x-forwarded-host",
         b"x-forwarded-port",
@@ -211,6 +215,11 @@ class HeadReader:
     def empty(self) -> bool:
         """Whether no octet of the next head has arrived."""
         return not self._kept
+
+    def give_up(self) -> bytes:
+        """Return the octets of the next head, and forget them."""
+        kept, self._kept = self._kept, b""
+        return kept
 
     @property
     def kept(self) -> int:

@@ -25,6 +25,7 @@ from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.urls import Origin, parse_target
 from pyproxy.sides import UpstreamRequest, UpstreamResponse
 from pyproxy.upstream.connection import Connection
+from pyproxy.upstream.manners import Manners
 from pyproxy.upstream.opening import Opener, Trust
 from pyproxy.upstream.pool import Pool
 
@@ -64,6 +65,9 @@ class Awaited:
         """Hand the error over."""
         self.response.errback(error)
 
+    def bind(self) -> None:
+        """Have no client's connection: the upstream's is used for nothing else then."""
+
 
 @attrs.frozen(eq=False)
 class _Upstream:
@@ -72,6 +76,7 @@ class _Upstream:
     origin: Origin
     pool: Pool
     opener: Opener
+    manners: Manners
 
 
 @implementer(IAgent)
@@ -90,14 +95,16 @@ class ForwardingAgent:
         """Send a request; who asks is told of the response, or why there is none.
 
         A request goes out a second time only when the first went to a kept connection that closed
-        without an octet of reply, the method is idempotent and there is no content.
+        without an octet of reply, the method is idempotent and there is no content; and never when
+        that connection carried a client's login, which the request would be without.
         """
         upstream = self._upstream(request.origin)
-        connection = upstream.pool.take()
+        pool = upstream.pool
+        connection = pool.take() if request.bond is None else pool.take_bound(request)
         if connection is not None:
             connection.send(request)
         else:
-            self._send_on_new(request, upstream.opener)
+            self._send_on_new(request, upstream)
 
     def _unanswered(
         self, connection: Connection, request: UpstreamRequest, reason: ProxyError
@@ -110,18 +117,22 @@ class ForwardingAgent:
             and not connection.replied
             and request.method in IDEMPOTENT
             and request.content is None
+            and request.bond is None
         ):
-            self._send_on_new(request, self._upstream(request.origin).opener)
+            self._send_on_new(request, self._upstream(request.origin))
         else:
             request.asking.unanswered(reason)
 
-    def _send_on_new(self, request: UpstreamRequest, opener: Opener) -> None:
+    def _send_on_new(self, request: UpstreamRequest, upstream: _Upstream) -> None:
         """Open a connection and send a request on it."""
-        opening = Deferred.fromCoroutine(opener.open())
+        opening = Deferred.fromCoroutine(upstream.opener.open())
         request.opening = opening
 
         def opened(connection: Connection) -> None:
             request.opening = None
+            connection.manners = upstream.manners
+            if request.bond is not None:
+                connection.bind(request, request.bond)
             connection.send(request)
 
         def failed(failure: Failure) -> None:
@@ -178,7 +189,8 @@ class ForwardingAgent:
             return last
         upstream = self._upstreams.get(origin)
         if upstream is None:
-            pool = Pool(self._sweeper)
+            manners = Manners(origin)
+            pool = Pool(self._sweeper, self._reactor.seconds, manners)
             self._sweeper.watch(pool)
             opener = Opener(
                 origin,
@@ -188,6 +200,6 @@ class ForwardingAgent:
                 pool.put,
                 self._unanswered,
             )
-            upstream = self._upstreams[origin] = _Upstream(origin, pool, opener)
+            upstream = self._upstreams[origin] = _Upstream(origin, pool, opener, manners)
         self._last = upstream
         return upstream

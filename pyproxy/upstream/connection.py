@@ -7,8 +7,9 @@ Spec: RFC 9112 9.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING
 
 from twisted.internet.address import UNIXAddress
@@ -38,8 +39,11 @@ from pyproxy.relay.transports import StreamTransport
 from pyproxy.relay.writing import backlog, writer
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.messages import write_head
-from pyproxy.sides import UpstreamRequest
-from pyproxy.upstream.receiving import ReadFlow, ResponseReader
+from pyproxy.semantics.oddities import Oddity
+from pyproxy.sides import Bond, UpstreamRequest
+from pyproxy.upstream.manners import Manners
+from pyproxy.upstream.receiving import ResponseReader
+from pyproxy.upstream.seams import ReadFlow
 from pyproxy.upstream.sending import Sending, send_whole
 
 if TYPE_CHECKING:
@@ -75,8 +79,18 @@ class Connection(Protocol):
         replied: an octet of reply to the present request has come.
         kept: it has answered a request before.
         suspect: content may follow the last response, which declared some that was not due.
+        spoke: octets came that nobody had asked for.
         idle_since: when it became idle, in seconds; the pool's to set.
+        idle_limit: for how many seconds the upstream lets a request come after that.
+        use_before: until when a request may be sent, in seconds of the clock; the pool's to set.
+        bond: of the client's connection that it belongs to, None for everybody's.
+        manners: its origin's, once it is open.
     """
+
+    bond: Bond | None = None
+    manners: Manners | None = None
+    spoke = False
+    idle_limit = use_before = inf
 
     transport: StreamTransport  # type: ignore[assignment]
     source: IPushProducer
@@ -180,6 +194,7 @@ class Connection(Protocol):
             return
         # Octets that nobody asked for could be taken for the next response.
         idle = self.usable
+        self.spoke = True
         self.abort()
         if idle:
             self._on_idle(self)
@@ -209,6 +224,24 @@ class Connection(Protocol):
     def unanswered(self, request: UpstreamRequest, error: ProxyError) -> None:
         """Tell who opened the connection that a request has got no response."""
         self._unanswered(self, request, error)
+
+    def note(self, oddities: Set[Oddity]) -> None:
+        """Take note of what was odd in a response."""
+        if self.manners is not None:
+            self.manners.note(oddities)
+
+    def content_followed(self) -> None:
+        """Take note that undue content has followed a response."""
+        if self.manners is not None:
+            self.manners.content_followed()
+
+    def bind(self, request: UpstreamRequest, bond: Bond) -> None:
+        """Belong to a client's connection from now on."""
+        self.bond = bond
+        former = bond.connections.get(request.origin)
+        bond.connections[request.origin] = self
+        if former is not None and former is not self:
+            former.abort()
 
     def become_websocket(self) -> WebSocketEnd:
         """Hand the transport over to an end of a WebSocket, and return that."""

@@ -6,10 +6,15 @@ pool shrinks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import inf
+
 import attrs
 
 from pyproxy.relay.limits import Sweeper
+from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.connection import Connection
+from pyproxy.upstream.manners import Manners
 
 MAX_IDLE_CONNECTIONS = 4096
 """Idle connections kept per origin: what a burst of as many exchanges leaves behind.
@@ -30,7 +35,8 @@ REST_SECONDS = 1.0
 """How long a connection is left alone on which content may follow that was declared and not due.
 
 Some servers send the content of an answer to HEAD, or of a 304, although they must not; it would be
-taken for the response to the next request, which may be another client's.
+taken for the response to the next request, which may be another client's.  An origin that has shown
+over some of these connections that it does not is trusted, until it once does (``Manners``).
 """
 
 
@@ -39,6 +45,8 @@ class Pool:
     """The idle connections to one origin."""
 
     _sweeper: Sweeper
+    _seconds: Callable[[], float]
+    _manners: Manners
     _idle: list[Connection] = attrs.Factory(list)
     _resting: list[Connection] = attrs.Factory(list)
     _closed: bool = False
@@ -51,22 +59,57 @@ class Pool:
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
-                if connection.silent():
+                if connection.use_before < inf and self._seconds() >= connection.use_before:
+                    connection.close()
+                elif connection.silent():
                     return connection
-                connection.abort()
+                elif not connection.suspect:
+                    connection.abort()
+                # What came on a suspect one tells of its origin: the reactor is about to read it.
+        return None
+
+    def take_bound(self, request: UpstreamRequest) -> Connection | None:
+        """Return the connection that belongs to a request's client, or None for "a new one".
+
+        It does not rest: what may follow on it is that client's own.
+        """
+        bond = request.bond
+        connection = None if bond is None else bond.connections.get(request.origin)
+        if not isinstance(connection, Connection) or not connection.usable:
+            return None
+        late = connection.use_before < inf and self._seconds() >= connection.use_before
+        if not late and connection.silent():
+            return connection
+        connection.abort()
         return None
 
     def put(self, connection: Connection) -> None:
         """Keep a connection that has become idle, or forget one that was lost while idle."""
         if not connection.usable:
-            for kept in (self._idle, self._resting):
-                if connection in kept:
-                    kept.remove(connection)
-        elif self._closed or len(self._idle) + len(self._resting) >= MAX_IDLE_CONNECTIONS:
+            self._forget(connection)
+        elif (
+            self._closed
+            or connection.idle_limit <= 0
+            or len(self._idle) + len(self._resting) >= MAX_IDLE_CONNECTIONS
+        ):
             connection.close()
         else:
             connection.idle_since = self._sweeper.now
-            (self._resting if connection.suspect else self._idle).append(connection)
+            if connection.idle_limit < inf:
+                connection.use_before = self._seconds() + connection.idle_limit
+            if connection.bond is None:
+                rests = connection.suspect and not self._manners.trusted
+                (self._resting if rests else self._idle).append(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        """Forget a connection that was lost while idle, and learn from why."""
+        for kept in (self._idle, self._resting):
+            if connection in kept:
+                kept.remove(connection)
+        if connection.suspect and connection.spoke:
+            self._manners.content_followed()
+        if connection.bond is not None:
+            connection.bond.lost()
 
     def check(self, now: float) -> float:
         """Close what has been idle for too long; take up what has rested long enough.
@@ -77,7 +120,12 @@ class Pool:
         for connection in rested:
             self._resting.remove(connection)
             self._idle.insert(0, connection)
-        expired = [one for one in self._idle if now - one.idle_since >= IDLE_SECONDS]
+            self._manners.rested()
+        expired = [
+            one
+            for one in self._idle
+            if now - one.idle_since >= IDLE_SECONDS or now >= one.use_before
+        ]
         for connection in expired:
             self._idle.remove(connection)
             connection.close()

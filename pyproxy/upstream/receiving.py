@@ -7,11 +7,10 @@ Spec: RFC 9112 4-7.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Set
 
-from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from pyproxy.errors import (
     BadResponse,
@@ -32,14 +31,18 @@ from pyproxy.semantics.forwarding import connection_options, persists
 from pyproxy.semantics.framing import (
     NO_CONTENT,
     ContentReader,
-    content_reader,
     declares_content,
     response_framing,
 )
 from pyproxy.semantics.handshake import check_switch
+from pyproxy.semantics.logins import asks_for_login, idle_limit
 from pyproxy.semantics.messages import HeadReader, ResponseHead, parse_response_head, split_head
+from pyproxy.semantics.odd_chunks import response_reader
+from pyproxy.semantics.odd_heads import OddHeadReader, mend
+from pyproxy.semantics.oddities import ENDS_CONNECTION, Oddity
 from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.response import ForwardedResponse
+from pyproxy.upstream.seams import ConnectionSide
 
 
 def _translate(error: Malformed) -> UpstreamError:
@@ -47,56 +50,6 @@ def _translate(error: Malformed) -> UpstreamError:
     if isinstance(error, HeadTooLarge):
         return ResponseHeadTooLarge(f"the upstream's response has {error}")
     return BadResponse(f"the upstream's response is malformed: {error}")
-
-
-class ConnectionSide(Protocol):
-    """What a reader of responses asks of its connection; ``connection.Connection`` is one.
-
-    Attributes:
-        source: pauses and stops what comes from the upstream.
-        replied, suspect: as ``Connection`` has them; the reader's to set.
-    """
-
-    source: IPushProducer
-    replied: bool
-    suspect: bool
-
-    def answered(self, request: UpstreamRequest, persists: bool) -> None:
-        """Take the connection back after a whole response; it may serve another if it persists."""
-
-    def unanswered(self, request: UpstreamRequest, error: ProxyError) -> None:
-        """Take note that a request has got no response, and why; the connection was closed."""
-
-    def become_websocket(self) -> WebSocketEnd:
-        """Hand the transport over to an end of a WebSocket, and return that."""
-
-    def abort(self) -> None:
-        """Close the connection at once, and let the reader ``forget`` its request."""
-
-
-@implementer(IPushProducer)
-class ReadFlow:
-    """What the receiver of a response's content sees as its transport."""
-
-    __slots__ = ("_connection", "_valve")
-
-    def __init__(self, connection: ConnectionSide, valve: Valve) -> None:
-        self._connection = connection
-        self._valve = valve
-
-    def pauseProducing(self) -> None:
-        """Stop reading from the upstream."""
-        self._valve.hold(Hold.FULL)
-
-    def resumeProducing(self) -> None:
-        """Read from the upstream again."""
-        self._valve.release(Hold.FULL)
-
-    def stopProducing(self) -> None:
-        """Close the connection: nobody wants the rest."""
-        self._connection.abort()
-
-    loseConnection = abortConnection = stopProducing
 
 
 class ResponseReader:
@@ -115,6 +68,7 @@ class ResponseReader:
         "_ended",
         "_flow",
         "_heads",
+        "_odd",
         "_persists",
         "_receiver",
         "_response",
@@ -130,6 +84,8 @@ class ResponseReader:
         self._connection = connection
         self._flow = flow
         self._heads = HeadReader(b"HTTP/1.")
+        # Takes over where that has refused; mostly it never does.
+        self._odd: OddHeadReader | None = None
         # The content's reader and the response are there from its head on.
         self._content: ContentReader | None = None
         self._response: ForwardedResponse | None = None
@@ -172,26 +128,123 @@ class ResponseReader:
         self._connection.replied = True
         beyond: memoryview | None = None
         if isinstance(data, memoryview):
-            data, beyond = split_head(data) if self._heads.empty else (bytes(data), None)
+            apart = self._heads.empty and self._odd is None
+            data, beyond = split_head(data) if apart else (bytes(data), None)
         try:
-            while (found := self._heads.feed(data)) is not None:
-                octets, data = found
+            while self._odd is None:
+                octets = b""
+                try:
+                    found = self._heads.feed(data)
+                    if found is None:
+                        return
+                    octets, data = found
+                    head = parse_response_head(octets)
+                except Malformed:
+                    self._odd = OddHeadReader()
+                    head_so_far = octets + b"\r\n" if octets else self._heads.give_up()
+                    data = head_so_far + data + (beyond or b"")
+                    break
                 rest: Octets = data
                 if beyond is not None:
                     rest, beyond = beyond, None
-                head = parse_response_head(octets)
-                if head.status >= 200:
-                    self._begin_response(request, head, rest)
-                    return
-                if head.status == 101:
-                    self._begin_switch(request, head, bytes(rest))
-                    return
-                request.asking.interim(head)
-                if not rest or self.request is None:  # it may have been withdrawn just now
+                rest = self._begin(request, head, rest)
+                if not rest:
                     return
                 data = bytes(rest)
+            self._read_odd_heads(request, data)
         except Malformed as error:
             self.fail(_translate(error))
+
+    def _read_odd_heads(self, request: UpstreamRequest, data: bytes) -> None:
+        """Read heads that the strict rules refuse.  Raises: Malformed."""
+        while self._odd is not None and (found := self._odd.feed(data)) is not None:
+            head, data = found
+            rest = self._begin(request, head, data)
+            if not rest:
+                return
+            data = bytes(rest)
+
+    def _begin(self, request: UpstreamRequest, head: ResponseHead, rest: Octets) -> Octets:
+        """Tell who asks of a response; content of a final one waits until somebody receives it.
+
+        Returns: what another head may begin in.
+        Raises: Malformed.
+        """
+        if head.status < 200:
+            return self._begin_interim(request, head, rest)
+        try:
+            framing = response_framing(head, request.method)
+            options = connection_options(head)
+        except Malformed:
+            head = self._mended(head, request.method)
+            framing = response_framing(head, request.method)
+            options = connection_options(head)
+        reader = response_reader(framing, request.coded)
+        self._persists = persists(head.minor_version, options)
+        if self._odd is not None:
+            self._heed_oddities(self._odd.oddities)
+        self._connection.suspect = False
+        if reader.complete:
+            self._connection.suspect = declares_content(head)
+            if rest:
+                self._heed_undue_content()
+        elif rest:
+            self._undelivered = reader.feed(rest)
+        noted = head.noted
+        if b"keep-alive" in noted:
+            self._connection.idle_limit = idle_limit(head)
+        if b"www-authenticate" in noted or b"proxy-authenticate" in noted:
+            self._heed_login(request, head)
+        self._content = reader
+        self._response = response = ForwardedResponse(self, head, framing, options, reader)
+        # It will not be sent again, and a stream may stay open for long: half a KiB of each.
+        request.fields = []
+        request.asking.responded(response)
+        if self._receiver is None and self._content is reader:
+            # The place of a view will be used again.
+            self._undelivered = bytes(self._undelivered)
+            self._flow.hold(Hold.UNCLAIMED)
+        return b""
+
+    def _begin_interim(self, request: UpstreamRequest, head: ResponseHead, rest: Octets) -> Octets:
+        """Tell who asks of an interim response, or of a switch.  Returns, raises: as ``_begin``."""
+        if head.status == 101:
+            self._begin_switch(request, head, bytes(rest))
+            return b""
+        request.asking.interim(head)
+        # It may have been withdrawn just now.
+        return rest if self.request is not None else b""
+
+    def _mended(self, head: ResponseHead, method: bytes) -> ResponseHead:
+        """Return a head whose framing is in the right form.  Raises: Malformed."""
+        head, oddities = mend(head, method)
+        if self._odd is None:
+            self._odd = OddHeadReader()
+        self._odd.oddities |= oddities
+        return head
+
+    def _heed_oddities(self, oddities: Set[Oddity]) -> None:
+        """Say what was odd, and rely no more on an upstream that may not know where it ends."""
+        self._persists = self._persists and ENDS_CONNECTION.isdisjoint(oddities)
+        self._connection.note(oddities)
+
+    def _heed_undue_content(self) -> None:
+        """End the connection behind a response that is followed by what nobody asked for.
+
+        It would be taken for the next response.
+        """
+        self._persists = False
+        if self._connection.suspect:
+            self._connection.content_followed()
+
+    def _heed_login(self, request: UpstreamRequest, head: ResponseHead) -> None:
+        """Let the connection belong to who asks, if the upstream logs connections in."""
+        if asks_for_login(head):
+            bond = request.asking.bind()
+            if bond is None:
+                self._persists = False
+            else:
+                self._connection.bind(request, bond)
 
     def _begin_switch(self, request: UpstreamRequest, head: ResponseHead, rest: bytes) -> None:
         """Take a 101 for the response, if it is the one that was asked for.  Raises: Malformed."""
@@ -212,29 +265,6 @@ class ResponseReader:
         end = self._connection.become_websocket()
         octets, self._undelivered = bytes(self._undelivered), b""
         return end, octets
-
-    def _begin_response(self, request: UpstreamRequest, head: ResponseHead, rest: Octets) -> None:
-        """Tell who asks of the final response; its content waits until somebody receives it."""
-        framing = response_framing(head, request.method)
-        options = connection_options(head)
-        reader = content_reader(framing, request.coded)
-        self._persists = persists(head.minor_version, options)
-        self._connection.suspect = False
-        if reader.complete:
-            self._connection.suspect = declares_content(head)
-            # Octets after a response without content would be taken for the next response.
-            self._persists = self._persists and not rest
-        elif rest:
-            self._undelivered = reader.feed(rest)
-        self._content = reader
-        self._response = response = ForwardedResponse(self, head, framing, options, reader)
-        # It will not be sent again, and a stream may stay open for long: half a KiB of each.
-        request.fields = []
-        request.asking.responded(response)
-        if self._receiver is None and self._content is reader:
-            # The place of a view will be used again.
-            self._undelivered = bytes(self._undelivered)
-            self._flow.hold(Hold.UNCLAIMED)
 
     # content
 
@@ -266,6 +296,8 @@ class ResponseReader:
             return
         if reader.trailers:
             response.trailers = reader.trailers
+        if reader.oddities:
+            self._connection.note(reader.oddities)
         self.forget()
         self._connection.answered(request, self._persists and not reader.excess)
         if receiver is not None:
@@ -275,7 +307,7 @@ class ResponseReader:
 
     def forget(self) -> None:
         """Read nothing more for the present request."""
-        self.request = self._response = self._content = self._receiver = None
+        self.request = self._response = self._content = self._receiver = self._odd = None
         self._takes_views = self._switched = False
 
     def fail(self, error: ProxyError) -> None:
@@ -287,6 +319,9 @@ class ResponseReader:
         if receiver is not None:
             receiver.connectionLost(Failure(error))
         elif request is not None and response is None:
+            if self._connection.suspect and isinstance(error, BadResponse):
+                # What came is most likely the content that its last head declared.
+                self._connection.content_followed()
             self._connection.unanswered(request, error)
 
     def connection_lost(self, in_order: bool) -> None:
@@ -295,8 +330,10 @@ class ResponseReader:
         self._persists = False
         if self._switched:
             self.forget()
-        elif reader is None:
+        elif reader is None and self._heads.empty and self._odd is None:
             self.fail(ConnectionTerminated("the upstream closed the connection before it answered"))
+        elif reader is None:
+            self.fail(ResponseIncomplete("the upstream closed the connection inside a head"))
         elif reader.close() and in_order:
             if self._receiver is not None:
                 self._end_response(reader)

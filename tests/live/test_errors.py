@@ -100,6 +100,7 @@ class ErrorTests(LiveTestCase):
         for octets, word in (
             (b"nonsense\r\n\r\n", b"http_protocol_error"),
             (b"", b"connection_terminated"),
+            (b"HTTP/1.1 200 O", b"http_response_incomplete"),
         ):
             with self.subTest(word=word):
                 self.upstream.drop_connections()
@@ -285,9 +286,7 @@ class AccessLogTests(LiveTestCase):
             response = self.proxy.ask(octets)
             self.assertEqual(response.status, 400)
             self.assertNotIn(b"hidden", response.body)
-        self.upstream.script = answer_and_close(
-            b"HTTP/1.1 200 OK\r\nSet-Cookie : a=hidden6x\r\n\r\n"
-        )
+        self.upstream.script = answer_and_close(b"HTTP/1.1 200 OK\r\nSet-Cookie a=hidden6x\r\n\r\n")
         self.assertNotIn(b"hidden", self.ask().body)
         self.assertNotIn("hidden", self.log())
 

@@ -130,6 +130,20 @@ BAD_TRAILERS = {
     "bare LF": b"0\r\nX: a\n\r\n\r\n",
 }
 
+READ_IN_ONE_WAY = {
+    "Content-Length with Transfer-Encoding",
+    "Transfer-Encoding with Content-Length",
+    "identity",
+    "chunked twice",
+    "chunked on two lines",
+    "empty coding",
+    "space before the colon",
+    "tab before the colon",
+    "obs-fold",
+    "too many digits",
+}
+"""What a response may have all the same; docs/upstreams.rst has the rows."""
+
 
 class ClientMessageTests(LiveTestCase):
     """Messages of clients."""
@@ -379,7 +393,7 @@ class UpstreamMessageTests(LiveTestCase):
     def test_body_length(self) -> None:
         """Ambiguous framing of a response is 502 (RFC 9112 6.3)."""
         for name, fields in AMBIGUOUS_LENGTHS.items():
-            if name != "gzip before chunked":
+            if name not in READ_IN_ONE_WAY:
                 with self.subTest(name):
                     body = chunk(b"abc") + LAST_CHUNK
                     self.assert_bad_gateway(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n\r\n" + body)
@@ -387,6 +401,8 @@ class UpstreamMessageTests(LiveTestCase):
     def test_fields(self) -> None:
         """Malformed field lines of a response are 502 (RFC 9112 5.1, 5.2)."""
         for name, fields in MALFORMED_FIELDS.items():
+            if name in READ_IN_ONE_WAY:
+                continue
             with self.subTest(name):
                 self.assert_bad_gateway(
                     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + fields + b"\r\n\r\nok"
@@ -398,10 +414,8 @@ class UpstreamMessageTests(LiveTestCase):
             b"HTTP/1.1 2000 OK",
             b"HTTP/1.1 20 OK",
             b"HTTP/1.1 abc OK",
-            b"HTTP/1.1  200 OK",
             b"HTTP/1.1 +20 OK",
             b"HTTP/1.1 099 OK",
-            b"HTTP/2.0 200 OK",
             b"HTTP/1 200 OK",
             b"http/1.1 200 OK",
             b"ICY 200 OK",
@@ -414,9 +428,9 @@ class UpstreamMessageTests(LiveTestCase):
                 self.assert_bad_gateway(line + b"\r\nContent-Length: 2\r\n\r\nok")
 
     def test_line_ends(self) -> None:
-        """Only CRLF ends a line of a head (RFC 9112 2.2)."""
-        self.assert_bad_gateway(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok")
-        self.assert_bad_gateway(b"HTTP/1.1 200 OK\r\nContent-Length: 2\n\r\nok")
+        """CR alone ends no line of a head (RFC 9112 2.2)."""
+        self.assert_bad_gateway(b"HTTP/1.1 200 OK\rContent-Length: 2\r\rok")
+        self.assert_bad_gateway(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\r\nok")
 
     def test_switching_unasked(self) -> None:
         """A 101 that nobody asked for is 502 (RFC 9110 15.2.2; FIELD 19)."""
@@ -434,6 +448,8 @@ class UpstreamMessageTests(LiveTestCase):
     def test_chunks(self) -> None:
         """A bad chunk breaks the client's message; it never ends clean (RFC 9112 7.1)."""
         for name, octets in (BAD_CHUNKS | BAD_TRAILERS).items():
+            if name in READ_IN_ONE_WAY:
+                continue
             with self.subTest(name), self.proxy.client() as client:
                 self.upstream.script = answer(
                     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

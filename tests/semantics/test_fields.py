@@ -117,6 +117,29 @@ class SectionTests(SynchronousTestCase):
                 parse_section(line + b"\r\n")
             self.assertNotIn("sek", str(caught.exception).lower())
 
+    def test_controls_in_cookies(self) -> None:
+        """A Cookie may hold controls other than NUL, CR and LF; no other field may.  RFC 9110 5.5.
+
+        What was set so has to come back.
+        """
+        cookie = b"k=" + bytes({*range(1, 32), 127} - {10, 13}) + b";"
+        for name in (b"Cookie", b"cookie", b"COOKIE"):
+            octets = b"A: b\r\n" + name + b": " + cookie + b"\r\nC: d\r\n"
+            expected = [(b"A", b"b"), (name, cookie), (b"C", b"d")]
+            self.assertEqual(expected, parse_section(octets))
+            self.assertEqual(expected, parse_section(b"line\r\n" + octets, 6))
+        for refused in (
+            *(b"Cookie: a" + octet + b"b\r\n" for octet in (b"\0", b"\r", b"\n")),
+            b"Cookie : a\x01\r\n",
+            b"Cookie\x01: a\r\n",
+            b"Cookies: a\x01\r\n",
+            b"Set-Cookie: a\x01\r\n",
+            b"X: a\x01\r\nCookie: a\x01\r\n",
+            b"Cookie: a\x01\r\n b\r\n",
+            b"Cookie: a\x01",
+        ):
+            strict.refusal(parse_section, refused)
+
     def test_number_of_fields(self) -> None:
         """A section of MAX_FIELDS fields passes, one more is too large.  RFC 9110 5.4."""
         self.assertEqual(MAX_FIELDS, len(parse_section(b"A: b\r\n" * MAX_FIELDS)))

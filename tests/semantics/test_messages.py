@@ -391,6 +391,14 @@ class HeadReaderTests(SynchronousTestCase):
         self.assertEqual((b"GET / HTTP/1.1\r\n", b""), reader.feed(b"ET / HTTP/1.1\r\n\r\n"))
         self.assertTrue(reader.empty)
 
+    def test_given_up(self) -> None:
+        """Who gives a head up gets its octets, and the reader begins anew."""
+        reader = HeadReader(b"HTTP/1.")
+        self.assertIsNone(reader.feed(b"HTTP/1.1 2"))
+        self.assertRaises(Malformed, reader.feed, b"00 OK\n")
+        self.assertEqual(b"HTTP/1.1 2", reader.give_up())
+        self.assertTrue(reader.empty)
+
     def test_empty_lines_before(self) -> None:
         """Empty lines before a request line are skipped, of CRLF or of LF alone.  RFC 9112 2.2."""
         line = b"GET / HTTP/1.1\r\n"

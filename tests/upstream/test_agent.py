@@ -38,6 +38,7 @@ from pyproxy.errors import (
     InternalError,
     NameNotResolved,
     ProxyError,
+    ResponseIncomplete,
 )
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.messages import ResponseHead
@@ -254,7 +255,8 @@ class SecondTryTests(AgentTestCase):
             self.scene.answer(OK)
             self.assertEqual(200, self.successResultOf(answered).code)
         else:
-            self.failureResultOf(answered, ConnectionTerminated)
+            error = ResponseIncomplete if replied else ConnectionTerminated
+            self.failureResultOf(answered, error)
         first = dying.value().count(b" / HTTP/1.1\r\n")
         self.assertEqual(1, first)
         return 2 if again else 1

@@ -8,8 +8,10 @@ from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.sockets import SilenceCheck
 from pyproxy.upstream import pool as pool_module
 from pyproxy.upstream.connection import Connection
+from pyproxy.upstream.manners import Manners
 from pyproxy.upstream.pool import IDLE_SECONDS, REST_SECONDS, Pool
 from tests.memory import CLIENT, UPSTREAM, MemoryTransport, Network, no_websocket, not_lost
+from tests.upstream.kit import ORIGIN
 
 
 class PoolTests(SynchronousTestCase):
@@ -22,7 +24,8 @@ class PoolTests(SynchronousTestCase):
         self.sweeper = Sweeper(self.network, 1.0)
         self.sweeper.start()
         self.addCleanup(self.sweeper.stop)
-        self.pool = Pool(self.sweeper)
+        self.manners = Manners(ORIGIN)
+        self.pool = Pool(self.sweeper, self.network.seconds, self.manners)
         self.sweeper.watch(self.pool)
 
     def open(self) -> Connection:

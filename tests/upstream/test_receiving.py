@@ -21,8 +21,8 @@ from pyproxy.errors import (
 )
 from pyproxy.relay.ends import RelayedEnd
 from pyproxy.semantics.messages import FIRST_PIECE_BYTES, MAX_HEAD_BYTES
-from pyproxy.upstream.receiving import ReadFlow
 from pyproxy.upstream.response import ForwardedResponse
+from pyproxy.upstream.seams import ReadFlow
 from tests.memory import LONG, OK, cuts_around, in_chunks, splits
 from tests.upstream.kit import (
     CHUNKED_OK,
@@ -261,22 +261,29 @@ class EndingTests(ConnectionTestCase):
                 self.assertIsNotNone(receiver.reason.check(ResponseIncomplete))
 
     def test_closed_before_the_head(self) -> None:
-        """Whoever waits is told, whether or not a part of the head had come."""
-        for octets, replied in ((b"", False), (b"HTTP/1.1 20", True)):
+        """Whoever waits is told, and whether a part of the head had come (RFC 9209 2.3)."""
+        for octets, replied, error in (
+            (b"", False, ConnectionTerminated),
+            (b"HTTP/1.1 20", True, ResponseIncomplete),
+            (b"HTTP/1.1 200 OK\nX: y\n", True, ResponseIncomplete),
+            (b"HTTP/1.1 103 Early Hints\r\n\r\n", True, ConnectionTerminated),
+            (b"HTTP/1.1 103 Early Hints\r\n\r\nH", True, ResponseIncomplete),
+        ):
             opened = Opened.new()
             answered = opened.send()
             if octets:
                 opened.transport.deliver(octets)
             opened.transport.lose()
-            self.failureResultOf(answered, ConnectionTerminated)
+            self.failureResultOf(answered, error)
             self.assertEqual(replied, opened.connection.replied)
 
     def test_malformed(self) -> None:
         """A response that two could read differently ends the connection."""
         for octets in (
             b"ICY 200 OK\r\n\r\n",
-            b"HTTP/1.1 200 OK\nX: y\n\n",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
         ):
@@ -432,8 +439,8 @@ class InPlaceTests(ConnectionTestCase):
         """What is no response is refused, however large the read it comes in."""
         for octets in (
             LONG,
-            b"HTTP/1.1 200 OK\r\nX : y\r\n\r\n" + LONG,
-            b"HTTP/1.1 200 OK\nX: y\n\n" + LONG,
+            b"HTTP/1.1 200 OK\r\nX y\r\n\r\n" + LONG,
+            b"HTTP/1.1 200 OK\nX y\n\n" + LONG,
             CHUNKED_OK + b"xyz\r\n" + LONG,
             self.HINTS + b"ICY 200 OK\r\n\r\n" + LONG,
         ):

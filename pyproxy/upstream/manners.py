@@ -1,0 +1,59 @@
+"""How an origin behaves: what it was seen to do, and what it may be trusted with.
+
+One for each origin, for as long as its connections are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import attrs
+from twisted.logger import Logger
+
+from pyproxy.semantics.oddities import Oddity
+from pyproxy.semantics.urls import Origin
+
+TRUSTED_AFTER = 3
+"""Connections that rested in silence before an origin is trusted to send no undue content.
+
+After it was caught once it takes twice as many, then twice as many again.
+"""
+
+
+@attrs.define(eq=False)
+class Manners:
+    """What is known of how an origin behaves.
+
+    Attributes:
+        trusted: nothing follows a response that declares content which is not due.
+    """
+
+    _origin: Origin
+    trusted: bool = False
+    _needed: int = TRUSTED_AFTER
+    _rested: int = 0
+    _said: set[Oddity] = attrs.Factory(set)
+    _log: Logger = Logger()
+
+    def note(self, oddities: Set[Oddity]) -> None:
+        """Say in the log what was odd, once for each kind."""
+        for oddity in sorted(oddities - self._said, key=lambda one: one.name):
+            self._said.add(oddity)
+            self._log.warn(
+                "upstream {scheme}://{authority} sent {what}; it was mended, and is not said again",
+                scheme=self._origin.scheme,
+                authority=self._origin.authority.decode("ascii"),
+                what=oddity.value,
+            )
+
+    def rested(self) -> None:
+        """Take note of a connection on which nothing followed."""
+        self._rested += 1
+        self.trusted = self._rested >= self._needed
+
+    def content_followed(self) -> None:
+        """Take note of undue content."""
+        if self.trusted:
+            self._needed *= 2
+        self._rested = 0
+        self.trusted = False
