@@ -103,6 +103,17 @@ class ForwardingAgent:
         connection = pool.take() if request.bond is None else pool.take_bound(request)
         if connection is not None:
             connection.send(request)
+        elif request.bond is None and (wait := pool.decides_in()):
+            request.opening = self._reactor.callLater(wait, self._decided, request, upstream)
+        else:
+            self._send_on_new(request, upstream)
+
+    def _decided(self, request: UpstreamRequest, upstream: _Upstream) -> None:
+        """Send a request that has waited for whether connections need to rest."""
+        request.opening = None
+        connection = upstream.pool.take()
+        if connection is not None:
+            connection.send(request)
         else:
             self._send_on_new(request, upstream)
 

@@ -13,10 +13,10 @@ from twisted.logger import Logger
 from pyproxy.semantics.oddities import Oddity
 from pyproxy.semantics.urls import Origin
 
-TRUSTED_AFTER = 3
+TRUSTED_AFTER = 5
 """Connections that rested in silence before an origin is trusted to send no undue content.
 
-After it was caught once it takes twice as many, then twice as many again.
+After it was caught while it was trusted it takes twice as many, then twice as many again.
 """
 
 
@@ -26,10 +26,12 @@ class Manners:
 
     Attributes:
         trusted: nothing follows a response that declares content which is not due.
+        caught: it once did.
     """
 
     _origin: Origin
     trusted: bool = False
+    caught: bool = False
     _needed: int = TRUSTED_AFTER
     _rested: int = 0
     _said: set[Oddity] = attrs.Factory(set)
@@ -57,3 +59,4 @@ class Manners:
             self._needed *= 2
         self._rested = 0
         self.trusted = False
+        self.caught = True

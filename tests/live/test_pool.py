@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from pyproxy.upstream.manners import TRUSTED_AFTER
+from pyproxy.upstream.pool import REST_SECONDS
 from tests.live.kit import (
     LAST_CHUNK,
     OK,
@@ -20,6 +22,7 @@ from tests.live.kit import (
     eventually,
     free_port,
     request,
+    upstream_and_proxy,
 )
 
 
@@ -104,6 +107,92 @@ class ReuseTests(LiveTestCase):
             self.assertEqual((response.status, response.body), (200, b"ok"))
             time.sleep(0.1)
         self.assertEqual(len(self.upstream.heads), 3)
+
+
+class UndueContentTests(LiveTestCase):
+    """Answers to HEAD, and 304, that declare a length (RFC 9110 8.6)."""
+
+    def setUp(self) -> None:
+        """Begin with an upstream of which nothing is known."""
+        super().setUp()
+        self.server, self.front = self.enterContext(upstream_and_proxy())
+
+    def head(self) -> int:
+        """Ask by HEAD; return the status."""
+        return self.front.ask(request(b"HEAD / HTTP/1.1"), b"HEAD").status
+
+    def earn_trust(self) -> None:
+        """Let connections rest in silence until the upstream is trusted."""
+        for _ in range(TRUSTED_AFTER):
+            self.assertEqual(200, self.head())
+        # Rested for a second, and looked at once a second.
+        time.sleep(REST_SECONDS + 1.5)
+
+    def test_trusted(self) -> None:
+        """Once nothing has followed on some connections, 300 in turn need hardly any."""
+        self.earn_trust()
+        self.server.connections = 0
+        for _ in range(300):
+            self.assertEqual(200, self.head())
+        self.assertLessEqual(self.server.connections, 2)
+
+        self.server.script = answer(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n")
+        for _ in range(300):
+            self.assertEqual(304, self.front.ask(request()).status)
+        self.assertLessEqual(self.server.connections, 2)
+
+    def test_burst(self) -> None:
+        """From the first request on, 300 in turn need few: one waits for a tenth of a second."""
+        for _ in range(300):
+            self.assertEqual(200, self.head())
+        self.assertLessEqual(self.server.connections, TRUSTED_AFTER + 2)
+
+    def test_caught(self) -> None:
+        """Who sends content after all is trusted no more, and nobody gets that content."""
+        self.earn_trust()
+        stray = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray"
+
+        def late(wire: Wire) -> None:
+            if wire.read_head().method != b"HEAD":
+                wire.send(OK)
+                return
+            wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(stray))
+            time.sleep(0.05)
+            wire.send(stray)
+
+        self.server.script = late
+        self.assertEqual(200, self.head())
+        time.sleep(0.5)
+        self.server.drop_connections()
+        time.sleep(0.1)
+        self.server.connections = 0
+        for _ in range(5):
+            self.assertEqual(200, self.head())
+            self.assertEqual(b"ok", self.front.ask(request()).body)
+        self.assertGreaterEqual(self.server.connections, 4)
+
+
+class KeepAliveTests(LiveTestCase):
+    """``Keep-Alive`` of an upstream (RFC 2068 19.7.1.1)."""
+
+    def connections(self, value: bytes, pause: float) -> int:
+        """Return how many connections two requests take, with a pause between them."""
+        self.upstream.drop_connections()
+        time.sleep(0.1)
+        self.upstream.connections = 0
+        fields = b"Keep-Alive: " + value + b"\r\nContent-Length: 2\r\n\r\nok"
+        self.upstream.script = answer(b"HTTP/1.1 200 OK\r\n" + fields)
+        for wait in (pause, 0):
+            self.assertEqual(b"ok", self.ask().body)
+            time.sleep(wait)
+        return self.upstream.connections
+
+    def test_timeout(self) -> None:
+        """A connection is used again, but not in its last second; one second is none."""
+        self.assertEqual(1, self.connections(b"timeout=60", 0))
+        self.assertEqual(2, self.connections(b"timeout=2", 1.1))
+        self.assertEqual(2, self.connections(b"timeout=1", 0))
+        self.assertEqual(2, self.connections(b"timeout=60, max=0", 0))
 
 
 class SecondTryTests(LiveTestCase):

@@ -45,10 +45,12 @@ from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.urls import Origin, parse_target
 from pyproxy.sides import UpstreamResponse
 from pyproxy.upstream.agent import Awaited, ForwardingAgent
+from pyproxy.upstream.manners import TRUSTED_AFTER
 from pyproxy.upstream.opening import Trust
+from pyproxy.upstream.pool import SHOWN_SECONDS
 from pyproxy.upstream.trust import read_authorities
-from tests.memory import OK, UPSTREAM_PORT, Stage, StageTestCase
-from tests.upstream.kit import Content
+from tests.memory import OK, UPSTREAM_PORT, Stage, StageTestCase, response
+from tests.upstream.kit import Content, Receiver
 from tests.upstream.test_trust import Server
 
 ORIGIN = Origin("http", "127.0.0.1", UPSTREAM_PORT, b"127.0.0.1:9000")
@@ -233,6 +235,49 @@ class AskingTests(AgentTestCase):
         self.ask(asking)
         self.assertEqual([InternalError], asking.told)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
+
+class UndueContentTests(AgentTestCase):
+    """Answers to HEAD that declare a length, in a burst."""
+
+    def burst(self, count: int) -> None:
+        """Ask by HEAD, one after the other."""
+        for _ in range(count):
+            answered = self.send(b"HEAD")
+            self.scene.answer(response(b"Content-Length: 5"))
+            self.successResultOf(answered).deliverBody(Receiver())
+
+    def test_waits_once(self) -> None:
+        """What would take one connection too many waits for a verdict, then goes on an old one."""
+        self.burst(TRUSTED_AFTER)
+        self.assertEqual(TRUSTED_AFTER, len(self.network.opened))
+        answered = self.send(b"HEAD")
+        self.network.advance(SHOWN_SECONDS)
+        self.assertEqual(TRUSTED_AFTER, len(self.network.opened))
+        asked = [one for one in self.network.opened if one.value()]
+        asked[0].deliver(response(b"Content-Length: 5"))
+        self.assertEqual(200, self.successResultOf(answered).code)
+
+    def test_verdict_against_it(self) -> None:
+        """Against an origin that was caught meanwhile, it goes on a new one."""
+        self.burst(TRUSTED_AFTER)
+        answered = self.send()
+        self.network.opened[0].deliver(b"stray")
+        self.network.advance(SHOWN_SECONDS)
+        self.network.settle()
+        self.assertEqual(TRUSTED_AFTER + 1, len(self.network.opened))
+        self.scene.answer(OK)
+        self.assertEqual(200, self.successResultOf(answered).code)
+
+    def test_withdrawn(self) -> None:
+        """Who leaves meanwhile is not sent for."""
+        self.burst(TRUSTED_AFTER)
+        asking = Awaited(ORIGIN, b"GET", b"/", HOST, None)
+        self.ask_agent(self.agent, asking)
+        asking.request.withdraw()
+        self.network.advance(SHOWN_SECONDS)
+        self.network.settle()
+        self.assertFalse(any(b"GET" in one.value() for one in self.network.opened))
 
 
 class SecondTryTests(AgentTestCase):

@@ -8,8 +8,8 @@ from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.sockets import SilenceCheck
 from pyproxy.upstream import pool as pool_module
 from pyproxy.upstream.connection import Connection
-from pyproxy.upstream.manners import Manners
-from pyproxy.upstream.pool import IDLE_SECONDS, REST_SECONDS, Pool
+from pyproxy.upstream.manners import TRUSTED_AFTER, Manners
+from pyproxy.upstream.pool import IDLE_SECONDS, REST_SECONDS, SHOWN_SECONDS, Pool
 from tests.memory import CLIENT, UPSTREAM, MemoryTransport, Network, no_websocket, not_lost
 from tests.upstream.kit import ORIGIN
 
@@ -119,6 +119,107 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual((None, 1), (self.pool.take(), self.pool.size))
         self.network.advance(REST_SECONDS + 2)
         self.assertIs(connection, self.pool.take())
+
+    def rest(self, count: int) -> None:
+        """Let connections rest in silence, one after the other."""
+        for _ in range(count):
+            connection = self.open()
+            connection.suspect = True
+            self.pool.put(connection)
+            self.assertIsNone(self.pool.take())
+            self.network.advance(REST_SECONDS + 2)
+            self.assertIs(connection, self.pool.take())
+
+    def suspect(self) -> Connection:
+        """Put a connection back on which content may follow."""
+        connection = self.open()
+        connection.suspect = True
+        self.pool.put(connection)
+        return connection
+
+    def test_trusted(self) -> None:
+        """After some that rested in silence the others need not rest."""
+        self.rest(TRUSTED_AFTER)
+        connection = self.suspect()
+        self.assertIs(connection, self.pool.take())
+
+    def test_caught(self) -> None:
+        """Content on one takes the trust back; to earn it again takes twice as many."""
+        self.rest(TRUSTED_AFTER)
+        self.wire(self.suspect()).deliver(b"content")
+        self.rest(2 * TRUSTED_AFTER)
+        self.assertIsNotNone(self.suspect() and self.pool.take())
+        self.wire(self.suspect()).deliver(b"content")
+        self.rest(4 * TRUSTED_AFTER)
+        self.assertTrue(self.manners.trusted)
+
+    def test_caught_while_it_rests(self) -> None:
+        """Content on a resting one begins the count anew."""
+        self.rest(TRUSTED_AFTER - 1)
+        self.wire(self.suspect()).deliver(b"content")
+        self.rest(TRUSTED_AFTER)
+        self.assertTrue(self.manners.trusted)
+
+    def test_many_speak_for_their_origin(self) -> None:
+        """In a burst some that are silent at a time are enough, unless the origin was caught."""
+        for caught in (False, True):
+            self.manners.caught, self.manners.trusted = caught, False
+            resting = [self.suspect() for _ in range(TRUSTED_AFTER)]
+            self.assertIsNone(self.pool.take())
+            self.network.rightNow += SHOWN_SECONDS
+            taken = self.pool.take()
+            self.assertEqual(not caught, taken in resting)
+            self.assertEqual(not caught, self.manners.trusted)
+            self.pool._resting.clear()
+            self.pool._idle.clear()
+
+    def test_one_speaks_against_it(self) -> None:
+        """One of them that has something to say is enough for the contrary."""
+        resting = [self.suspect() for _ in range(TRUSTED_AFTER)]
+        self.wire(resting[0]).kernel[1].send(b"content")
+        self.network.rightNow += SHOWN_SECONDS
+        self.assertIsNone(self.pool.take())
+        self.assertFalse(self.manners.trusted)
+
+    def test_closed_while_it_rests(self) -> None:
+        """A close is no content; neither is what comes where none was declared."""
+        self.rest(TRUSTED_AFTER)
+        self.wire(self.suspect()).lose()
+        plain = self.open()
+        self.pool.put(plain)
+        self.wire(plain).deliver(b"HTTP/1.1 408 Request Timeout")
+        self.assertTrue(self.manners.trusted)
+
+    def test_caught_by_the_kernel(self) -> None:
+        """Content that the reactor has not read yet is left for it: it tells of the origin."""
+        self.rest(TRUSTED_AFTER)
+        connection = self.suspect()
+        self.wire(connection).kernel[1].send(b"content")
+        self.assertIsNone(self.pool.take())
+        self.assertFalse(self.closed(connection))
+        self.wire(connection).deliver(b"content")
+        self.assertTrue(self.closed(connection))
+        self.assertFalse(self.manners.trusted)
+
+    def test_keep_alive(self) -> None:
+        """A connection is not used in the last second that the upstream keeps it; nor kept then."""
+        for limit, used in ((4.0, 3.9), (4.0, 4.0), (0.0, 0.0)):
+            connection = self.open()
+            connection.idle_limit = limit
+            self.pool.put(connection)
+            self.assertEqual(int(limit > 0), self.pool.size)
+            self.network.rightNow += used
+            taken = self.pool.take()
+            self.assertEqual(used < limit, taken is connection)
+            self.assertEqual(used >= limit, self.closed(connection))
+
+    def test_keep_alive_swept(self) -> None:
+        """Nor is it kept open until somebody asks for it."""
+        connection = self.open()
+        connection.idle_limit = 3.0
+        self.pool.put(connection)
+        self.network.pass_time(5, 1)
+        self.assertEqual((True, 0), (self.closed(connection), self.pool.size))
 
     def test_close(self) -> None:
         """A closed pool keeps nothing any more."""

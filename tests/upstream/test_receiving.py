@@ -20,12 +20,14 @@ from pyproxy.errors import (
     ResponseIncomplete,
 )
 from pyproxy.relay.ends import RelayedEnd
-from pyproxy.semantics.messages import FIRST_PIECE_BYTES, MAX_HEAD_BYTES
+from pyproxy.semantics.messages import FIRST_PIECE_BYTES, MAX_HEAD_BYTES, ResponseHead
+from pyproxy.upstream.manners import Manners
 from pyproxy.upstream.response import ForwardedResponse
 from pyproxy.upstream.seams import ReadFlow
 from tests.memory import LONG, OK, cuts_around, in_chunks, splits
 from tests.upstream.kit import (
     CHUNKED_OK,
+    ORIGIN,
     Asked,
     ConnectionTestCase,
     Opened,
@@ -327,6 +329,142 @@ class EndingTests(ConnectionTestCase):
             else:
                 opened.transport.lose()
             self.assertRaises(InternalError, self.successResultOf(answered).detach)
+
+
+ODD_OK = b"HTTP/1.1  200 OK\nX : a\n b\nContent-Length: 2, 2\n\nok"
+ODD_CHUNKS = (
+    b"HTTP/1.1 200 OK\r\nX: \x01\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2 \r\nok\r\n0\r\nX : y\r\n\r\n"
+)
+ODD_HINTS = b"HTTP/1.1 103 Early  Hints\nLink : a\n\n"
+
+
+class OddResponseTests(ConnectionTestCase):
+    """What is read in one way only is mended (docs/upstreams.rst)."""
+
+    # Octets, whether the connection serves another request, and how many interim responses.
+    WHOLE = (
+        (ODD_OK, True, 0),
+        (ODD_CHUNKS, False, 0),
+        (ODD_HINTS + ODD_OK, True, 1),
+        (ODD_HINTS + OK, True, 1),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n" + ODD_CHUNKS, False, 1),
+        (ODD_HINTS + ODD_HINTS + ODD_CHUNKS, False, 2),
+    )
+
+    def noting(self) -> tuple[Opened, Manners]:
+        """Open a connection to an origin of which something is known."""
+        opened = Opened.new()
+        opened.connection.manners = manners = Manners(ORIGIN)
+        return opened, manners
+
+    def test_every_split(self) -> None:
+        """An odd response is read the same however the network cuts it."""
+        for octets, kept, interims in self.WHOLE:
+            for pieces in [(octets,), *splits(octets)]:
+                for in_place in (False, True):
+                    opened, manners = self.noting()
+                    receiver, asked = Receiver(), Asked()
+                    opened.receive(receiver, asked)
+                    for piece in pieces:
+                        deliver = opened.transport.deliver_in_place if in_place else None
+                        (deliver or opened.transport.deliver)(piece)
+                    self.assertEqual((b"ok", True), (receiver.content, receiver.whole), pieces)
+                    self.assertEqual(interims, len(asked.interims), pieces)
+                    self.assertEqual([opened.connection] * kept, opened.idle, pieces)
+                    self.assertTrue(manners._said, pieces)
+
+    def test_large_read(self) -> None:
+        """Content behind an odd head is found at its place, however large the read."""
+        length = b"HTTP/1.1  200 OK\nContent-Length: %d\n\n" % len(LONG)
+        split = LONG[:100] + b"\r\n\r\n" + LONG[104:]
+        for head in (length, ODD_HINTS + length, b"HTTP/1.1 103 A\r\n\r\n" + length):
+            for pieces in cuts_around(head + split, len(head)):
+                opened = Opened.new()
+                receiver = Receiver()
+                opened.receive(receiver)
+                for piece in pieces:
+                    opened.transport.deliver_in_place(piece)
+                self.assertEqual((split, True), (receiver.content, receiver.whole))
+                self.assertEqual([opened.connection], opened.idle)
+
+    def test_next_response(self) -> None:
+        """The next response is read strictly from its first octet on: nothing is remembered."""
+        self.receive(ODD_OK)
+        receiver = self.receive(OK)
+        self.assertEqual((b"ok", True), (receiver.content, receiver.whole))
+
+    def test_withdrawn(self) -> None:
+        """A request may be withdrawn at an odd interim response."""
+
+        class Leaving(Asked):
+            def interim(self, head: ResponseHead) -> None:
+                """Ask no more."""
+                self.request.withdraw()
+
+        for hints in (ODD_HINTS, b"HTTP/1.1 103 A\r\n\r\n"):
+            opened = Opened.new()
+            answered = opened.send(Leaving())
+            opened.transport.deliver(hints + ODD_OK)
+            self.assertNoResult(answered)
+            opened.network.settle()
+            self.assertIsNotNone(opened.transport.lost)
+
+    def test_identity_is_not_kept(self) -> None:
+        """The length beside ``identity`` counts, and nothing comes behind it (RFC 9112 6.3)."""
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 2\r\n\r\n"
+        for content, whole in ((b"ok", True), (b"o", False)):
+            opened = Opened.new()
+            receiver = Receiver()
+            opened.receive(receiver)
+            opened.transport.deliver(head + content)
+            opened.transport.lose()
+            self.assertEqual(whole, receiver.whole)
+            self.assertEqual([], opened.idle)
+
+    def test_nobody_is_known(self) -> None:
+        """A connection whose origin nobody keeps says nothing, and reads the same."""
+        receiver = self.receive(ODD_OK)
+        self.assertTrue(receiver.whole)
+        self.connection.content_followed()
+
+    def test_login_of_nobody(self) -> None:
+        """Who has no client's connection uses one with a login for nothing else."""
+        self.receive(b"HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n")
+        self.assert_reusable(False)
+
+
+class UndueContentTests(ConnectionTestCase):
+    """An origin is caught when content follows that was declared and not due."""
+
+    UNDUE = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"
+
+    def caught(self, *pieces: bytes) -> bool:
+        """Tell whether a trusted origin is caught, by what follows an answer to HEAD."""
+        opened = Opened.new()
+        opened.connection.manners = manners = Manners(ORIGIN, trusted=True)
+        opened.receive(Receiver(), Asked(b"HEAD"))
+        for piece in pieces:
+            opened.transport.deliver(piece)
+        if opened.connection.usable:
+            answered = opened.send()
+            opened.transport.deliver(b"content")
+            self.failureResultOf(answered, BadResponse)
+        return not manners.trusted
+
+    def test_with_the_head(self) -> None:
+        """In the same read as the head."""
+        self.assertTrue(self.caught(self.UNDUE + b"content"))
+
+    def test_for_the_next_response(self) -> None:
+        """Or where the next response should begin, which is no response then."""
+        self.assertTrue(self.caught(self.UNDUE))
+
+    def test_not_declared(self) -> None:
+        """What no head has spoken of is another mistake."""
+        nothing = b"HTTP/1.1 200 OK\r\n\r\n"
+        self.assertFalse(self.caught(nothing + b"content"))
+        self.assertFalse(self.caught(nothing))
 
 
 class InPlaceTests(ConnectionTestCase):
