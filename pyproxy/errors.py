@@ -282,7 +282,7 @@ class ConnectTimeout(ConnectFailed):
 
 
 class ConnectionTerminated(UpstreamError):
-    """The upstream closed the connection before a whole response head."""
+    """The upstream closed the connection before it answered."""
 
     error_type = "connection_terminated"
 
@@ -302,7 +302,7 @@ class ResponseHeadTooLarge(UpstreamError):
 
 
 class ResponseIncomplete(UpstreamError):
-    """The upstream closed the connection in the middle of a response."""
+    """The upstream closed the connection in the middle of a response, or of its head."""
 
     error_type = "http_response_incomplete"
 

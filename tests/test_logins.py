@@ -12,6 +12,7 @@ from tests.memory import (
     response,
     status_of,
 )
+from tests.upstream.test_receiving import KEY, SWITCHING
 
 NTLM = b"Authorization: NTLM TlRMTVNTUAABAAAA"
 NEGOTIATE = b"authorization: negotiate YII="
@@ -205,6 +206,26 @@ class EndTests(LoginTestCase):
         self.ask(client, answered=response(b"Connection: close", b"Content-Length: 0"))
         self.ask(client)
         self.assertEqual([True, False], self.lost())
+
+
+class WebSocketTests(LoginTestCase):
+    """A WebSocket may be opened with a login."""
+
+    def test_switch(self) -> None:
+        """It takes both connections with it; nothing of the bond is left behind."""
+        client = self.scene.client()
+        self.ask(client, NTLM, answered=challenge())
+        client.take()
+        opening = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13")
+        key = b"Sec-WebSocket-Key: " + KEY
+        client.deliver(request(b"GET / HTTP/1.1", NTLM, *opening, key))
+        self.network.settle()
+        self.scene.answer(SWITCHING)
+        self.assertEqual(101, status_of(client.take()))
+        self.assertEqual(([False], None), (self.lost(), client.lost))
+        client.lose()
+        self.network.pass_time(10, 1)
+        self.assertEqual([True], self.lost())
 
 
 class OperatorTests(LoginTestCase):
