@@ -67,6 +67,23 @@ LONG = bytes(range(256)) * 48
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+class Acknowledging:
+    """The socket of a transport in memory, as far as it is told to acknowledge.
+
+    Attributes:
+        told: each time with True when that should last.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+
+    def setsockopt(self, level: int, name: int, value: int) -> None:
+        """Take note of TCP_QUICKACK; nothing else is set on it.  Spec: tcp(7)."""
+        if (level, name) != (socket.IPPROTO_TCP, socket.TCP_QUICKACK):
+            raise OSError("no other option is known here")
+        self.told.append(value == 1)
+
+
 @implementer(ITransport, IConsumer, IPushProducer)
 class MemoryTransport(StringTransport):
     """One end of a TCP connection; the test is the other end.
@@ -75,6 +92,7 @@ class MemoryTransport(StringTransport):
         no_delay: Nagle's algorithm is off.
         half_closed: a FIN was sent, and reading goes on.
         lost: why the connection is no more, None while it is.
+        socket: notes when it is told to acknowledge.
     """
 
     def __init__(
@@ -84,6 +102,7 @@ class MemoryTransport(StringTransport):
         self.no_delay = False
         self.half_closed = False
         self.lost: Failure | None = None
+        self.socket = Acknowledging()
         self._clock = clock
         self._room = room
         self._full = False

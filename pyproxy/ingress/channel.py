@@ -22,7 +22,7 @@ from pyproxy.relay.content import Upload
 from pyproxy.relay.lookout import LINGER_SECONDS, Lookout
 from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
-from pyproxy.relay.sockets import hand_over, has_left, said_goodbye, tune, unsent
+from pyproxy.relay.sockets import acknowledge, hand_over, has_left, said_goodbye, tune, unsent
 from pyproxy.relay.writing import backlog, writer
 from pyproxy.semantics.fields import Write
 from pyproxy.semantics.forwarding import persists
@@ -104,6 +104,10 @@ class Channel(ChannelFace):
             self._meet()
         self.request = request = ClientRequest(self, head, upload, options, host)
         request.process()
+
+    def acknowledge(self) -> None:
+        """Acknowledge at once what has come; see ``sockets.acknowledge``."""
+        acknowledge(self.transport)
 
     def refuse(self, error: ProxyError, head: RequestHead | None = None) -> None:
         """Answer what is no request, and end the connection."""

@@ -139,6 +139,7 @@ class RequestReader:
                 if 0 < self._heads.kept <= len(data):
                     # All that is kept has come just now: the time of this head begins.
                     sink.head_begun()
+                sink.acknowledge()
                 return
             octets, rest = found
             head = parse_request_head(octets)
@@ -170,6 +171,7 @@ class RequestReader:
         upload.overhead = reader.overhead
         if not reader.complete:
             self._content = reader
+            self._sink.acknowledge()
             return b""
         upload.finish(reader.trailers)
         return bytes(reader.excess)
@@ -196,6 +198,8 @@ class RequestReader:
                 upload.finish(reader.trailers)
             if reader.excess:
                 self.feed(bytes(reader.excess))
+        elif reader.awaits_more:
+            sink.acknowledge()
 
     # what the connection asks
 

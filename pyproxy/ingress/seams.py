@@ -164,6 +164,9 @@ class RequestSink(Protocol):
         Args: its connection options; its Host, empty without one.
         """
 
+    def acknowledge(self) -> None:
+        """Acknowledge at once what has come; the client may hold the rest back until then."""
+
     def refuse(self, error: ProxyError, head: RequestHead | None) -> None:
         """Answer what is no request, and end the connection."""
 

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
-from pyproxy.relay.sockets import half_close
+from pyproxy.relay.sockets import acknowledge, half_close
 from pyproxy.relay.writing import Writer, backlog, writer
 from pyproxy.semantics.frames import FrameCount, FrameWatch
 
@@ -34,6 +34,7 @@ class State(Enum):
 class Frames(Protocol):
     """What a direction knows of its frames; see ``semantics.frames``."""
 
+    left: int
     closing: bool
 
     @property
@@ -108,6 +109,8 @@ class Direction(Generic[F]):
         """Take octets that the source's transport has read."""
         if self._state is State.OPEN:
             self._take(octets)
+            if self._frames.left:
+                acknowledge(self._source.transport)
         elif self._state is State.CLOSING:
             self._pass(self._frames.finish_frame(octets))
             if self._frames.at_boundary:
@@ -203,6 +206,9 @@ class PlainDirection(Direction[FrameCount]):
         else:
             frames.follow(octets, size)
         self._write(octets)
+        if frames.left:
+            # The source may hold the rest of the frame back until then.
+            acknowledge(self._source.transport)
 
     def _take(self, octets: bytes) -> None:
         self._frames.follow(octets, len(octets))

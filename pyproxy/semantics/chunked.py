@@ -53,6 +53,7 @@ class Reader:
         "_kept",
         "_remaining",
         "_state",
+        "awaits_more",
         "complete",
         "excess",
         "oddities",
@@ -61,6 +62,7 @@ class Reader:
     )
 
     def __init__(self) -> None:
+        self.awaits_more = False
         self.complete = False
         self.excess: Octets = b""
         self.trailers: Fields = []
@@ -148,6 +150,7 @@ class ChunkedReader(Reader):
         """
         if self._state is _Chunked.DATA and len(data) < self._remaining:
             self._remaining -= len(data)
+            self.awaits_more = True
             return data
         data = self._kept + data if self._kept else bytes(data)
         self._kept = b""
@@ -155,6 +158,7 @@ class ChunkedReader(Reader):
         position = self._whole_chunks(data, pieces) if self._state is _Chunked.SIZE else 0
         while position >= 0 and not self.complete:
             position = self._step(data, position, pieces)
+        self.awaits_more = self._state is not _Chunked.SIZE or len(data) >= LARGE_CHUNK_BYTES
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _whole_chunks(self, data: bytes, pieces: list[bytes]) -> int:
@@ -210,18 +214,21 @@ class CodedReader(Reader):
         """
         if self._state is _Chunked.DATA and len(data) < self._remaining:
             self._remaining -= len(data)
+            self.awaits_more = True
             return data
         if self._kept:
             data, self._kept = self._kept + data, b""
-        elif len(data) < LARGE_CHUNK_BYTES or self._is_small(data):
+        size = len(data)
+        if size < LARGE_CHUNK_BYTES or self._is_small(data):
             data = bytes(data)
         pieces: list[Octets] = []
         given, stop, position = self._follow(data, pieces)
         if self._state is _Chunked.TRAILERS:
             self._trailer_section(bytes(data[position:]), 0)
+        self.awaits_more = self._state is not _Chunked.SIZE or size >= LARGE_CHUNK_BYTES
         if pieces:
             return b"".join((*pieces, data[given:stop]))
-        return data if stop == len(data) else data[:stop]
+        return data if stop == size else data[:stop]
 
     def _follow(self, data: Octets, pieces: list[Octets]) -> tuple[int, int, int]:
         """Follow the coding through one read.

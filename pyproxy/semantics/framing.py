@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import attrs
 
 from pyproxy.errors import Malformed, UnknownCoding
-from pyproxy.semantics.chunked import ChunkedReader, CodedReader
+from pyproxy.semantics.chunked import LARGE_CHUNK_BYTES, ChunkedReader, CodedReader
 from pyproxy.semantics.fields import Fields, Octets, is_token, tokens
 from pyproxy.semantics.messages import Head, RequestHead, ResponseHead, noted_values
 from pyproxy.semantics.oddities import NOTHING_ODD, Oddity
@@ -132,12 +132,14 @@ class ContentReader(Protocol):
 
     Attributes:
         complete: the end of the content was seen.
+        awaits_more: more is due at once, as far as can be told; says nothing once complete.
         excess: octets after that end.
         trailers: the trailer section, once complete.
         overhead: octets that were given on as a part of the coding, and are no content.
     """
 
     complete: bool
+    awaits_more: bool
     excess: Octets
     trailers: Fields
     overhead: int
@@ -161,6 +163,7 @@ class LengthReader:
 
     __slots__ = ("_remaining", "complete", "excess", "trailers")
 
+    awaits_more = True
     overhead = 0
     oddities = NOTHING_ODD
 
@@ -192,6 +195,7 @@ class UntilCloseReader:
     """Reads content that ends with the connection.  Spec: RFC 9112 6.3 (8)."""
 
     complete: bool = False
+    awaits_more: bool = False
     excess: Octets = b""
     trailers: Fields = attrs.Factory(list)
     overhead: int = 0
@@ -199,6 +203,7 @@ class UntilCloseReader:
 
     def feed(self, data: Octets) -> Octets:
         """Take octets; all of them are content."""
+        self.awaits_more = len(data) >= LARGE_CHUNK_BYTES
         return data
 
     def close(self) -> bool:

@@ -28,6 +28,7 @@ from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import (
     SilenceCheck,
+    acknowledge,
     end_tls,
     ended_tls,
     hand_over,
@@ -242,6 +243,10 @@ class Connection(Protocol):
         bond.connections[request.origin] = self
         if former is not None and former is not self:
             former.abort()
+
+    def acknowledge(self, lasting: bool = True) -> None:
+        """Acknowledge at once what has come; see ``sockets.acknowledge``."""
+        acknowledge(self.transport, lasting)
 
     def become_websocket(self) -> WebSocketEnd:
         """Hand the transport over to an end of a WebSocket, and return that."""

@@ -118,8 +118,11 @@ class ResponseReader:
             return
         if content:
             receiver.dataReceived(content)  # type: ignore[arg-type]
-        if reader.complete and self._content is reader:
-            self._end_response(reader)
+        if self._content is reader:
+            if reader.complete:
+                self._end_response(reader)
+            elif reader.awaits_more:
+                self._connection.acknowledge()
 
     # heads
 
@@ -136,6 +139,8 @@ class ResponseReader:
                 try:
                     found = self._heads.feed(data)
                     if found is None:
+                        # The rest of it is due.
+                        self._connection.acknowledge()
                         return
                     octets, data = found
                     head = parse_response_head(octets)
@@ -190,6 +195,9 @@ class ResponseReader:
                 self._heed_undue_content()
         elif rest:
             self._undelivered = reader.feed(rest)
+        if not reader.complete:
+            # Of an unknown length it may be an event stream, whose events shall cost no more.
+            self._connection.acknowledge(reader.awaits_more)
         noted = head.noted
         if b"keep-alive" in noted:
             self._connection.idle_limit = idle_limit(head)
@@ -212,8 +220,12 @@ class ResponseReader:
             self._begin_switch(request, head, bytes(rest))
             return b""
         request.asking.interim(head)
-        # It may have been withdrawn just now.
-        return rest if self.request is not None else b""
+        if self.request is None:  # it may have been withdrawn just now
+            return b""
+        if not rest:
+            # The next head is due.
+            self._connection.acknowledge()
+        return rest
 
     def _mended(self, head: ResponseHead, method: bytes) -> ResponseHead:
         """Return a head whose framing is in the right form.  Raises: Malformed."""

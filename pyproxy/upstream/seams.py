@@ -43,6 +43,9 @@ class ConnectionSide(Protocol):
     def unanswered(self, request: UpstreamRequest, error: ProxyError) -> None:
         """Take note that a request has got no response, and why; the connection was closed."""
 
+    def acknowledge(self, lasting: bool = True) -> None:
+        """Acknowledge at once what has come; the upstream may hold the rest back until then."""
+
     def become_websocket(self) -> WebSocketEnd:
         """Hand the transport over to an end of a WebSocket, and return that."""
 

@@ -410,3 +410,43 @@ class FlowTests(ChannelTestCase):
         self.assertEqual("producing", client.producerState)
         client.deliver(request() * 3)
         self.assertEqual("paused", client.producerState)
+
+
+class AcknowledgingTests(ChannelTestCase):
+    """What leaves a request unfinished is acknowledged at once: the rest may wait for that."""
+
+    SIZED = request(b"POST / HTTP/1.1", b"Content-Length: 9")
+    CODED = request(b"POST / HTTP/1.1", b"Transfer-Encoding: chunked")
+
+    def told(self, *pieces: bytes) -> list[int]:
+        """Let a request arrive in pieces; return how often the socket was told after each."""
+        client = self.scene.client()
+        after = []
+        for piece in pieces:
+            client.deliver(piece)
+            self.network.settle()
+            after.append(len(client.socket.told))
+            client.socket.told.clear()
+        self.assertTrue(self.scene.answer())
+        self.assertTrue(client.take())
+        return after
+
+    def test_whole(self) -> None:
+        """A read that ends a request costs nothing more, and so does one between two."""
+        for pieces in (
+            (request(), request()),
+            (self.SIZED + b"123456789",),
+            (self.CODED + b"1\r\na\r\n0\r\n\r\n",),
+            (b"\r\n" + request(),),
+        ):
+            self.assertEqual([0] * len(pieces), self.told(*pieces), pieces)
+
+    def test_unfinished(self) -> None:
+        """Each read that leaves a head, or content of a known length, unfinished."""
+        for pieces, expected in (
+            ((request()[:9], request()[9:]), [1, 0]),
+            ((self.SIZED, b"123456789"), [1, 0]),
+            ((self.SIZED + b"123", b"456", b"789"), [1, 1, 0]),
+            ((self.CODED, b"5\r\nab", b"cde\r\n", b"0\r\n\r\n"), [1, 1, 0, 0]),
+        ):
+            self.assertEqual(expected, self.told(*pieces), pieces)

@@ -32,6 +32,22 @@ class End(RelayedEnd):
         self.transport.write(b"<%d>" % code)
 
 
+class Noting(socket.socket):
+    """A socket that notes when it is told to acknowledge."""
+
+    told: list[bool]
+
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self.told = []
+
+    def setsockopt(self, level: int, name: int, value: Any, *rest: Any) -> None:
+        """Take note of TCP_QUICKACK."""
+        if (level, name) == (socket.IPPROTO_TCP, socket.TCP_QUICKACK):
+            self.told.append(value == 1)
+        super().setsockopt(level, name, value, *rest)
+
+
 class PumpTests(SynchronousTestCase):
     """A pair whose ends are Twisted's own TCP transports."""
 
@@ -50,7 +66,8 @@ class PumpTests(SynchronousTestCase):
         self.pair.open(b"", b"")
 
     def _end(self, number: int) -> tuple[End, socket.socket]:
-        ours, theirs = socket.socketpair()
+        one, theirs = socket.socketpair()
+        ours = Noting(fileno=one.detach())
         for each in (ours, theirs):
             each.setblocking(False)
             self.addCleanup(each.close)
@@ -112,6 +129,25 @@ class PumpTests(SynchronousTestCase):
         transport: Any = self.client.transport
         verifyObject(IPushProducer, transport.producer)
         self.assertIs(self.upstream.transport.producer, transport.doRead.__self__._take.__self__)  # type: ignore[attr-defined]
+
+    def test_acknowledged(self) -> None:
+        """A read that leaves a frame unfinished is acknowledged at once; a whole one is not."""
+        for octets, expected in (
+            (TEXT, 0),
+            (TEXT * 3 + LARGE[:10], 1),
+            (LARGE[10:5000], 1),
+            (LARGE[5000:9000], 1),
+            (LARGE[9000:] + TEXT, 0),
+        ):
+            for peer, read in ((self.near, self.client), (self.far, self.upstream)):
+                told = read.transport.socket.told  # type: ignore[attr-defined]
+                left = memoryview(octets)
+                while left:
+                    told.clear()
+                    left = left[peer.send(left[:SMALL_BYTES]) :]
+                    self.turn()
+                    self.near.recv(1 << 20) if peer is self.far else self.far.recv(1 << 20)
+                self.assertEqual(expected, len(told), octets[:20])
 
     def test_nothing_to_read(self) -> None:
         """A reactor that was mistaken about it ends nothing."""

@@ -13,9 +13,11 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides, directlyProvides
 
+from pyproxy.relay import sockets
 from pyproxy.relay.sockets import (
     KEEPALIVE_SECONDS,
     SilenceCheck,
+    acknowledge,
     end_tls,
     half_close,
     hand_over,
@@ -183,6 +185,77 @@ class KernelTests(SynchronousTestCase):
         self.assertFalse(SilenceCheck(self.transport).holds())
         self.assertEqual(0, unsent(self.transport))
         self.assertEqual(0, not_sent(self.transport))
+
+
+class AcknowledgeTests(SynchronousTestCase):
+    """Octets that were read are acknowledged at once, once or from then on."""
+
+    def connected(self, family: int, address: Any) -> tuple[Any, socket.socket]:
+        """Return a transport of Twisted's that has read octets, and the peer's socket."""
+        listening = socket.socket(family)
+        listening.bind(address)
+        listening.listen()
+        ours = socket.socket(family)
+        ours.connect(listening.getsockname())
+        theirs, _ = listening.accept()
+        for end in (listening, ours, theirs):
+            self.addCleanup(end.close)
+        nobody: Any = None
+        reactor: Any = MemoryReactorClock()
+        transport = tcp.Server(ours, Speaker(), ("h", 1), nobody, 1, reactor)
+        if family == socket.AF_INET:
+            # As a connection is that has asked and was answered.
+            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        theirs.sendall(b"octets")
+        ours.recv(100)
+        return transport, theirs
+
+    def prompt(self, transport: Any) -> int:
+        """Return whether a socket acknowledges by itself what is read.  Spec: tcp(7)."""
+        known: int = transport.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+        return known
+
+    def test_tcp(self) -> None:
+        """The peer has its acknowledgement, also through TLS, and will have later ones."""
+        for wrap in (lambda transport: transport, secured):
+            transport, theirs = self.connected(socket.AF_INET, ("127.0.0.1", 0))
+            acknowledge(wrap(transport))
+            self.assertEqual(1, self.prompt(transport))
+            peer: Any = theirs
+            self.assertEqual(0, unsent(peer))
+
+    def test_once(self) -> None:
+        """One that does not last leaves later octets to the kernel's habit."""
+        left = set()
+        for _ in range(5):
+            transport, theirs = self.connected(socket.AF_INET, ("127.0.0.1", 0))
+            acknowledge(transport, lasting=False)
+            peer: Any = theirs
+            self.assertEqual(0, unsent(peer))
+            left.add(self.prompt(transport))
+        # Where this process is held up for 40 ms, nothing is due any more.
+        self.assertIn(0, left)
+
+    def test_unix(self) -> None:
+        """A Unix socket has nothing to acknowledge, and is left as it is."""
+        transport, _ = self.connected(socket.AF_UNIX, "")
+        acknowledge(transport)
+        self.assertEqual(0, transport.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def test_closed(self) -> None:
+        """So is a socket that is closed, or that its transport has let go of."""
+        transport, _ = self.connected(socket.AF_INET, ("127.0.0.1", 0))
+        transport.socket.close()
+        acknowledge(transport)
+        del transport.socket
+        acknowledge(transport)
+
+    def test_unknown(self) -> None:
+        """Where the kernel has no such option nothing is set."""
+        transport, _ = self.connected(socket.AF_INET, ("127.0.0.1", 0))
+        self.patch(sockets, "QUICKACK", None)
+        acknowledge(transport)
+        self.assertEqual(0, self.prompt(transport))
 
 
 class Speaker(Protocol):

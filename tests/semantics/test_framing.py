@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.errors import Malformed, UnknownCoding
+from pyproxy.semantics.chunked import LARGE_CHUNK_BYTES
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.framing import (
     CHUNKED,
@@ -258,6 +259,53 @@ class LengthTests(SynchronousTestCase):
     def test_reader_of_no_content(self) -> None:
         """A message without content is read as one of length 0."""
         self.assertTrue(content_reader(NO_CONTENT).complete)
+
+
+class AwaitsMoreTests(SynchronousTestCase):
+    """Whether a peer that sends no small segment before the last is acknowledged may be waiting."""
+
+    LARGE = LARGE_CHUNK_BYTES
+    LINE = b"%x\r\n" % LARGE_CHUNK_BYTES
+
+    def after(self, reader: ContentReader, *parts: bytes) -> list[bool]:
+        """Return what a reader says after each part."""
+        said = []
+        for part in parts:
+            reader.feed(part)
+            self.assertFalse(reader.complete)
+            said.append(reader.awaits_more)
+        return said
+
+    def test_length(self) -> None:
+        """Of a known length more is due until it is whole."""
+        self.assertTrue(content_reader(Framing(Kind.LENGTH, 9)).awaits_more)
+        self.assertEqual([True, True], self.after(LengthReader(9), b"abcd", b"efgh"))
+
+    def test_chunks(self) -> None:
+        """Inside a chunk, its line end or the trailer section more is due.
+
+        Small whole chunks are events, behind which nothing is due; behind large ones there may be.
+        """
+        large, half = bytes(self.LARGE), bytes(self.LARGE // 2)
+        event = b"5\r\nevent\r\n"
+        for parts, expected in (
+            ((event, event * 9), [False, False]),
+            ((b"5\r\n", b"ev", b"ent", b"\r", b"\n"), [True, True, True, True, False]),
+            ((event + b"5\r\nev", b"ent\r\n"), [True, False]),
+            ((self.LINE + large + b"\r\n", event), [True, False]),
+            ((self.LINE + half, half + b"\r\n"), [True, False]),
+            ((event, b"0\r\n", b"X: y\r\n"), [False, True, True]),
+        ):
+            for coded in (False, True):
+                reader = content_reader(CHUNKED, coded)
+                self.assertFalse(reader.awaits_more)
+                self.assertEqual(expected, self.after(reader, *parts), (coded, parts[0][:20]))
+
+    def test_until_close(self) -> None:
+        """Nobody knows whether more is due; behind much there may be."""
+        reader = content_reader(UNTIL_CLOSE)
+        self.assertFalse(reader.awaits_more)
+        self.assertEqual([False, True, False], self.after(reader, b"a", bytes(self.LARGE), b"a"))
 
 
 class UntilCloseTests(SynchronousTestCase):

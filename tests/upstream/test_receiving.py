@@ -20,6 +20,7 @@ from pyproxy.errors import (
     ResponseIncomplete,
 )
 from pyproxy.relay.ends import RelayedEnd
+from pyproxy.semantics.chunked import LARGE_CHUNK_BYTES
 from pyproxy.semantics.messages import FIRST_PIECE_BYTES, MAX_HEAD_BYTES, ResponseHead
 from pyproxy.upstream.manners import Manners
 from pyproxy.upstream.response import ForwardedResponse
@@ -623,3 +624,86 @@ class InPlaceTests(ConnectionTestCase):
         self.transport.deliver_in_place(LONG)
         self.assertFalse(self.connection.usable)
         self.assertTrue(self.transport.disconnected)
+
+
+class AcknowledgingTests(ConnectionTestCase):
+    """What leaves a response unfinished is acknowledged at once: the rest may wait for that."""
+
+    LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+    EVENT = b"5\r\nevent\r\n"
+    LINE = b"%x\r\n" % LARGE_CHUNK_BYTES
+    LARGE = LINE + bytes(LARGE_CHUNK_BYTES) + b"\r\n"
+    ONCE, LASTING = [False], [True]
+
+    def told(self, *pieces: bytes) -> list[list[bool]]:
+        """Let a response arrive in pieces; return what the socket was told after each."""
+        opened = Opened.new()
+        self.addCleanup(opened.network.close)
+        opened.receive(Receiver())
+        told = opened.transport.socket.told
+        after = []
+        for piece in pieces:
+            opened.transport.deliver(piece)
+            after.append(told.copy())
+            told.clear()
+        return after
+
+    def test_known_length(self) -> None:
+        """Each read that leaves content of a known length unfinished, and none that ends it."""
+        for pieces, expected in (
+            ((self.LONG + b"123456789",), [[]]),
+            ((self.LONG, b"123456789"), [self.LASTING, []]),
+            ((self.LONG + b"123", b"456", b"789"), [self.LASTING, self.LASTING, []]),
+            ((OK,), [[]]),
+        ):
+            self.assertEqual(expected, self.told(*pieces), pieces)
+
+    def test_chunks(self) -> None:
+        """So it is inside a chunk, and behind large ones; the last chunk ends it."""
+        half = LARGE_CHUNK_BYTES // 2
+        for pieces, expected in (
+            ((CHUNKED_OK + self.EVENT + b"0\r\n\r\n",), [[]]),
+            ((CHUNKED_OK + b"5\r\nev", b"ent\r\n0\r\n\r\n"), [self.LASTING, []]),
+            ((CHUNKED_OK + self.LARGE, b"0\r\n\r\n"), [self.LASTING, []]),
+            (
+                (CHUNKED_OK, self.LINE + bytes(half), bytes(half) + b"\r\n", b"0\r\n\r\n"),
+                [self.ONCE, self.LASTING, [], []],
+            ),
+        ):
+            self.assertEqual(expected, self.told(*pieces), pieces[-1])
+
+    def test_events(self) -> None:
+        """The head of a stream is, once, so that its first event comes; no event costs more."""
+        for pieces in (
+            (CHUNKED_OK, self.EVENT, self.EVENT * 3, self.EVENT),
+            (CHUNKED_OK + self.EVENT, self.EVENT),
+            (b"HTTP/1.1 200 OK\r\n\r\n", b"event", b"event"),
+        ):
+            expected = [self.ONCE, *[[]] * (len(pieces) - 1)]
+            self.assertEqual(expected, self.told(*pieces), pieces)
+
+    def test_heads(self) -> None:
+        """A head that is not whole, and an interim one, behind which another is due."""
+        early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+        for pieces, expected in (
+            ((OK[:9], OK[9:]), [self.LASTING, []]),
+            ((early, OK), [self.LASTING, []]),
+            ((early + OK[:20], OK[20:]), [self.LASTING, []]),
+            ((early + OK,), [[]]),
+        ):
+            self.assertEqual(expected, self.told(*pieces), pieces)
+
+    def test_not_of_an_ended_one(self) -> None:
+        """A receiver that gives the content up has ended it."""
+        answered = self.send()
+        self.transport.deliver(self.LONG)
+        self.transport.socket.told.clear()
+
+        class Quitter(Receiver):
+            def dataReceived(self, data: bytes) -> None:
+                assert self.transport is not None
+                self.transport.loseConnection()
+
+        self.successResultOf(answered).deliverBody(Quitter())
+        self.transport.deliver(b"123")
+        self.assertEqual([], self.transport.socket.told)
