@@ -18,7 +18,7 @@ from typing import NoReturn
 import attrs
 
 from benchmarks import measures as requests
-from benchmarks import soak
+from benchmarks import silence, soak, steps
 from benchmarks.generators import LoadError, find_wrk
 from benchmarks.measures import Measure, Sizes, Subject, Values
 from benchmarks.plot import svg
@@ -31,9 +31,9 @@ from benchmarks.verify import WrongAnswer
 from benchmarks.websockets import measures as websockets
 
 DESCRIPTORS = 16384
-"""What each process may open, where the hard limit allows; 5,000 pairs need 10,000."""
+"""What each process may open, where the hard limit allows; 8,000 streams need 16,000."""
 
-USUAL = (*requests.MEASURES, *websockets.MEASURES)
+USUAL = (*requests.MEASURES, *steps.MEASURES, *silence.MEASURES, *websockets.MEASURES)
 MEASURES: tuple[Measure, ...] = (*USUAL, *soak.MEASURES)
 
 QUICK = Sizes(
@@ -45,6 +45,8 @@ QUICK = Sizes(
     floods=5,
     held_streams=50,
     soak_clients=200,
+    silent_streams=(100, 400, 800),
+    silent_seconds=2,
     pairs=100,
     many_pairs=500,
 )

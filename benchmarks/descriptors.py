@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,14 @@ class Open:
     def others(self) -> int:
         """Return what is open without the connections to the upstream."""
         return self.all - self.upstream
+
+
+def descriptors_missing(what: str, needed: int) -> str | None:
+    """Return that a process may not open as many as something needs, or None when it may."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
+        return f"{what} need {needed} descriptors, a process here gets {allowed} (ulimit -Hn)"
+    return None
 
 
 def count(pids: Iterable[int], port: int) -> Open:

@@ -29,10 +29,10 @@ done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
     '\\nRESULT {"seconds": %f, "messages": %d, "octets": %d, "errors": %d,' ..
-    ' "median_us": %f, "p99_us": %f}\\n',
+    ' "median_us": %f, "p99_us": %f, "p999_us": %f}\\n',
     summary.duration / 1e6, summary.requests, summary.bytes,
     e.connect + e.read + e.write + e.status + e.timeout,
-    latency:percentile(50), latency:percentile(99)))
+    latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
 end
 """
 
@@ -54,6 +54,9 @@ class Sample:
     errors: int
     median_us: float
     p99_us: float
+    p999_us: float
+    """The 99.9th percentile."""
+
     cpu_us: float
     """CPU time of the system's process tree; zero when nothing stands between."""
 

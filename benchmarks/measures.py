@@ -54,6 +54,8 @@ class Sizes:
     floods: int = 50
     held_streams: int = 1000
     soak_clients: int = 2000
+    silent_streams: tuple[int, ...] = (1000, 4000, 8000)
+    silent_seconds: float = 5.0
     pairs: int = 1000
     many_pairs: int = 5000
 

@@ -43,9 +43,8 @@ http {{
 }}
 """
 
-CONNECTIONS = 8192
-WEBSOCKET_CONNECTIONS = 16384
-"""5,000 pairs are 10,000 connections."""
+CONNECTIONS = 17408
+"""8,000 streams are 16,000 connections, and it closes some when less than a sixteenth is free."""
 
 _POOLED = """proxy_pass http://origin;
             proxy_http_version 1.1;
@@ -102,7 +101,7 @@ def write_websocket_proxy(directory: Path, origin: int, port: int, buffer: str) 
     Args: buffer, how much it reads at once, as nginx writes it.
     """
     server = _location("/", _WEBSOCKET_PASS.format(buffer=buffer))
-    _write(directory, origin, port, server, WEBSOCKET_CONNECTIONS)
+    _write(directory, origin, port, server)
 
 
 def write_upstream(directory: Path, origin: int, port: int) -> None:
@@ -129,9 +128,7 @@ def _location(path: str, *directives: str) -> str:
     return f"location {path} {{{inside}\n        }}"
 
 
-def _write(
-    directory: Path, origin: int, port: int, server: str, connections: int = CONNECTIONS
-) -> None:
+def _write(directory: Path, origin: int, port: int, server: str) -> None:
     # A master that runs as root gives its workers another user, who could not read the directory.
     user = f"user {pwd.getpwuid(0).pw_name};\n" if os.geteuid() == 0 else ""
     text = _MAIN.format(
@@ -140,6 +137,6 @@ def _write(
         origin=origin,
         port=port,
         server=server,
-        connections=connections,
+        connections=CONNECTIONS,
     )
     (directory / "nginx.conf").write_text(text)

@@ -139,7 +139,8 @@ def _finding(target: Target, finding: Finding) -> list[str]:
     bound = finding.bound
     if bound.peer is None:
         return [f"{sign} {bound.value:g}", number(finding.measured), finding.verdict]
-    allowed = f"{sign} {bound.value:.2f} {bound.peer}"
+    more = f" + {bound.plus:g}" if bound.plus else ""
+    allowed = f"{sign} {bound.value:.2f} {bound.peer}{more}"
     return [allowed, _ratio(finding.measured), finding.verdict]
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import resource
 import time
 
 import attrs
 
 from benchmarks import verify
-from benchmarks.descriptors import count
+from benchmarks.descriptors import count, descriptors_missing
 from benchmarks.generators import Look, soak
 from benchmarks.load import Job
 from benchmarks.measures import Figure, Sizes, Subject, Values, at_rest, cpu
@@ -46,14 +45,8 @@ class Soak:
     with_direct: bool = False
 
     def missing(self, sizes: Sizes) -> str | None:
-        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        needed = 2 * sizes.soak_clients + SPARE_DESCRIPTORS
-        if allowed < needed:
-            return (
-                f"{sizes.soak_clients} clients need {needed} descriptors, a process here gets "
-                f"{allowed} (ulimit -Hn)"
-            )
-        return None
+        clients = sizes.soak_clients
+        return descriptors_missing(f"{clients} clients", 2 * clients + SPARE_DESCRIPTORS)
 
     def verify(self, port: int) -> None:
         verify.own(port)

@@ -21,10 +21,12 @@ Median = Callable[[str, str, str], float | None]
 
 @attrs.frozen
 class Bound:
-    """The worst that is allowed: so many times the peer's figure, or so much."""
+    """The worst that is allowed: so many times the peer's figure and as much more, or so much."""
 
     value: float
     peer: str | None = None
+    plus: float = 0.0
+    """In the figure's unit; what is measured is the ratio of what is above it."""
 
 
 @attrs.frozen
@@ -64,6 +66,9 @@ TARGETS = (
     Target("fields", "CPU", Bound(0.55, "aiohttp"), Bound(0.7, "caddy")),
     Target("post", "CPU", Bound(0.55, "aiohttp"), Bound(1.0, "caddy")),
     Target("answer", "CPU", Bound(0.6, "aiohttp"), Bound(0.6, "caddy")),
+    Target("steps", "p99", Bound(1.0, "nginx", plus=1000), Bound(1.0, "caddy")),
+    Target("steps", "p99.9", Bound(1.0, "nginx", plus=1000), Bound(1.0, "caddy")),
+    Target("idle-8000", "CPU", Bound(1.0), Bound(0.5)),
     Target("download", "CPU", Bound(1.0, "aiohttp"), Bound(1.2, "nginx")),
     Target("upload", "CPU", Bound(0.7, "aiohttp"), Bound(1.2, "nginx")),
     Target("events", "CPU", Bound(0.8, "aiohttp"), Bound(1.3, "nginx")),
@@ -82,7 +87,9 @@ def judge(target: Target, subject: str, median: Median) -> Judged:
         measured = value
         if bound.peer is not None:
             peer = median(target.measure, target.figure, bound.peer)
-            measured = value / peer if value is not None and peer is not None and peer > 0 else None
+            measured = None
+            if value is not None and peer is not None and peer > 0:
+                measured = (value - bound.plus) / peer
         if measured is None:
             return Finding(bound, None, UNKNOWN)
         good = measured >= bound.value if target.more_is_better else measured <= bound.value

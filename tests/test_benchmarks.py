@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import attrs
@@ -11,9 +15,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks import plot, report, targets
 from benchmarks.__main__ import MEASURES, USUAL, plan
-from benchmarks.load import Client, Flood, Job, Soak, Tally
+from benchmarks.descriptors import descriptors_missing
+from benchmarks.load import Client, Flood, Job, Soak, Tally, summary
 from benchmarks.measures import Measure
 from benchmarks.payloads import EVENT_LENGTH, EVENT_MARK, FLOOD_EVENTS, KIB, event, own_answer
+from benchmarks.processes import Running
+from benchmarks.silence import run_ns_in
 from benchmarks.systems import SYSTEMS
 from benchmarks.targets import HOLDS, MISSED, TARGETS, UNKNOWN, Bound, Target, judge
 from benchmarks.upstream import EVENTS_HEAD, FLOOD_BATCH
@@ -64,6 +71,15 @@ class TargetTests(SynchronousTestCase):
         judged = judge(Target("memory", "stream", Bound(14), Bound(8)), "pyproxy", made.median)
         self.assertEqual((judged.at_least.measured, judged.at_least.verdict), (11.0, HOLDS))
         self.assertEqual((judged.aim.measured, judged.aim.verdict), (11.0, MISSED))
+
+    def test_plus(self) -> None:
+        """A bound may allow for so much more than the peer's figure."""
+        for plus, verdict in ((80, HOLDS), (79, MISSED)):
+            target = Target("small", "CPU", Bound(1.0, "nginx", plus=plus), Bound(1))
+            at_least = judge(target, "pyproxy", results().median).at_least
+            self.assertEqual(at_least.verdict, verdict)
+            line = report.targets_table([judge(target, "pyproxy", results().median)], [SMALL])
+            self.assertIn(f"<= 1.00 nginx + {plus}", line)
 
     def test_not_measured(self) -> None:
         """Without the peer, or with nothing from it, no bound holds; ``missed`` counts that."""
@@ -219,6 +235,31 @@ class PlotTests(SynchronousTestCase):
             self.assertIs(senses[place], False, place)
 
 
+class MachineTests(SynchronousTestCase):
+    """What is asked of the kernel."""
+
+    def test_run_time(self) -> None:
+        """A process's time on a CPU is read in nanoseconds, and grows while it works."""
+        code = "import sys; print(sum(range(200_000)), flush=True); sys.stdin.read()"
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as popen:
+            process = Running(popen, Path(os.devnull))
+            before = process.run_ns()
+            assert popen.stdout is not None
+            popen.stdout.readline()
+            self.assertGreater(process.run_ns(), before)
+            at_rest = run_ns_in(process, 0.0, calm=0.0)
+            self.assertLess(at_rest, process.run_ns())
+
+    def test_descriptors(self) -> None:
+        """A measure that needs more descriptors than there are says so."""
+        self.assertIsNone(descriptors_missing("streams", 1))
+        missing = descriptors_missing("2 streams", 10**12)
+        self.assertIsNotNone(missing)
+        self.assertIn("2 streams need 1000000000000 descriptors", missing or "")
+
+
 class PlanTests(SynchronousTestCase):
     """The command line."""
 
@@ -283,6 +324,14 @@ class Wire(asyncio.Transport):
 
 class LoadTests(SynchronousTestCase):
     """The load counts what came, and nothing else."""
+
+    def test_percentiles(self) -> None:
+        """One late answer in a hundred shows in the 99th percentile, one in a thousand later."""
+        tally = Tally(messages=1000, delays_ns=[1000] * 985 + [2000] * 14 + [44_000_000])
+        told = summary(Tally(), tally, 2.0)
+        shown = [told[name] for name in ("median_us", "p99_us", "p999_us")]
+        self.assertEqual([1, 2, 44_000], shown)
+        self.assertEqual(0.0, summary(Tally(), Tally(), 2.0)["p999_us"])
 
     def connected(self, kind: type[Client]) -> tuple[Client, Wire]:
         """Return a client whose connection was just made."""

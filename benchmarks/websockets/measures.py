@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import resource
 from collections.abc import Callable
 
 import attrs
 
+from benchmarks.descriptors import descriptors_missing
 from benchmarks.generators import drive, hold
 from benchmarks.load import Job
 from benchmarks.measures import (
@@ -101,7 +101,9 @@ class Pairs:
     with_direct: bool = False
 
     def missing(self, sizes: Sizes) -> str | None:
-        return websockets_missing() or _descriptors_missing(self.count(sizes))
+        pairs = self.count(sizes)
+        needed = 2 * pairs + SPARE_DESCRIPTORS
+        return websockets_missing() or descriptors_missing(f"{pairs} pairs", needed)
 
     def verify(self, port: int) -> None:
         verify.echo(port, MESSAGE_LENGTH)
@@ -118,17 +120,6 @@ class Pairs:
             "alive": held.messages,
             "errors": held.errors,
         }
-
-
-def _descriptors_missing(pairs: int) -> str | None:
-    """Return that a proxy may not open both ends of so many pairs, or None when it may."""
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 2 * pairs + SPARE_DESCRIPTORS
-    if allowed < needed:
-        return (
-            f"{pairs} pairs need {needed} descriptors, a process here gets {allowed} (ulimit -Hn)"
-        )
-    return None
 
 
 MEASURES: tuple[Measure, ...] = (
