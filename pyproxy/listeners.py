@@ -46,6 +46,16 @@ def endpoint_of(reactor: Any, listen: Listen) -> IStreamServerEndpoint:
     return kind(reactor, listen.port, BACKLOG, listen.interface)
 
 
+def endpoint_to_bind(reactor: Any, listen: Listen) -> IStreamServerEndpoint:
+    """Return the endpoint of one place to listen, for the process that takes the place."""
+    if "unix:" in (listen.description or ""):
+        # Imported only where it is asked for.
+        from pyproxy.unix_port import ListeningReactor
+
+        reactor = ListeningReactor(reactor)
+    return endpoint_of(reactor, listen)
+
+
 def all_or_nothing(listen: Callable[[], None], give_up: GiveUp) -> None:
     """Open the ports of a service, or say why that cannot be and give up.
 

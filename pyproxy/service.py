@@ -18,6 +18,7 @@ from pyproxy.listeners import (
     all_or_nothing,
     announce,
     endpoint_of,
+    endpoint_to_bind,
     make_pseudonym,
     start_demo,
     warn,
@@ -111,8 +112,9 @@ class ProxyService(Service):
         if share is not None:
             site.count = share.count
         reactors = share.reactors if share else [self._reactor] * len(config.listen)
+        endpoint = endpoint_of if share else endpoint_to_bind
         for listen, reactor in zip(config.listen, reactors, strict=True):
-            port = self._ports.listen(endpoint_of(reactor, listen), site)
+            port = self._ports.listen(endpoint(reactor, listen), site)
             if share is None:
                 announce(port, listen, target, config)
         if share is None:

@@ -25,10 +25,13 @@ RINGS = (
             "config",
             "descriptors",
             "ending",
+            "guard",
             "listeners",
+            "pid_file",
             "reactors",
             "service",
             "tap",
+            "unix_port",
             "workers",
         }
     ),

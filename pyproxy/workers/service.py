@@ -17,7 +17,7 @@ from pyproxy.listeners import (
     Ports,
     all_or_nothing,
     announce,
-    endpoint_of,
+    endpoint_to_bind,
     make_pseudonym,
     start_demo,
     warn,
@@ -84,7 +84,7 @@ class WorkersService(Service):
 
     def _bind(self, listen: Listen) -> Any:
         """Open a port that accepts nothing here."""
-        port: Any = self._ports.listen(endpoint_of(self._reactor, listen), Listening())
+        port: Any = self._ports.listen(endpoint_to_bind(self._reactor, listen), Listening())
         port.stopReading()
         # A shutdown would end the socket for those who still accept from it.
         port._shouldShutdown = False
