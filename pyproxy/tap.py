@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
@@ -18,6 +18,9 @@ from pyproxy.config.loader import ConfigError, Loader
 from pyproxy.config.schema import Config
 from pyproxy.descriptors import raise_descriptor_limit
 from pyproxy.ending import End
+
+if TYPE_CHECKING:
+    from pyproxy.pid_file import PidFile
 
 _log = Logger("pyproxy")
 
@@ -82,6 +85,7 @@ class Options(usage.Options):
     )
 
     config: Config
+    pid_file: PidFile | None = None
     _wrong = False
 
     def __init__(self) -> None:
@@ -142,6 +146,12 @@ class Options(usage.Options):
         except ConfigError as error:
             self._wrong = True
             raise usage.UsageError(str(error)) from error
+        # twistd itself looks at the file when all options are read.
+        if name := (getattr(self, "parent", None) or {}).get("pidfile"):
+            from pyproxy.pid_file import PidFile
+
+            self.pid_file = PidFile(name)
+            self.pid_file.clear()
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help; beside an error only where to find it, so that the error is seen."""
@@ -172,6 +182,17 @@ def _check_endpoint(description: str) -> None:
 
 def makeService(options: Options) -> IService:
     """Make the service that the options describe."""
+    service = _proxy(options)
+    if options.pid_file is None:
+        return service
+    both = MultiService()
+    # First the pid file: who does not get that opens no port.
+    options.pid_file.setServiceParent(both)  # type: ignore[no-untyped-call]
+    service.setServiceParent(both)
+    return both
+
+
+def _proxy(options: Options) -> IService:
     from twisted.internet import reactor
 
     # An orderly end with status 0; twistd's own way is to die of the signal.
