@@ -10,8 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+BEST_FIRST = (
+    "OK",
+    "INFORMATIONAL",
+    "NON-STRICT",
+    "WRONG CODE",
+    "UNCLEAN",
+    "UNIMPLEMENTED",
+    "FAILED BY CLIENT",
+    "FAILED",
+)
+"""What the suite calls a behavior."""
 
-@attrs.frozen(order=True)
+
+@attrs.frozen
 class Verdict:
     """What the suite says of one run of one case."""
 
@@ -19,6 +31,24 @@ class Verdict:
     behavior_close: str
     close_code: int | None
     """The code in the Close frame that the server sent; None when it sent none."""
+
+    def no_worse_than(self, other: Verdict) -> bool:
+        """Tell whether nothing about this one is worse than about another.
+
+        What the suite calls the same has to have the same close code as well.
+        """
+        if self.ranks == other.ranks:
+            return self == other
+        return all(mine <= theirs for mine, theirs in zip(self.ranks, other.ranks, strict=True))
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """How good behavior and behavior_close are; zero is the best, the unknown the worst."""
+        mine = (self.behavior, self.behavior_close)
+        first, second = (
+            BEST_FIRST.index(each) if each in BEST_FIRST else len(BEST_FIRST) for each in mine
+        )
+        return first, second
 
     def __str__(self) -> str:
         code = "no Close" if self.close_code is None else str(self.close_code)
@@ -48,7 +78,11 @@ def case_order(case: str) -> tuple[int, ...]:
 
 @attrs.define
 class Comparison:
-    """All verdicts on one server, direct and through the proxy, the repeated runs too."""
+    """All verdicts on one server, direct and through the proxy, the repeated runs too.
+
+    The proxy is to blame for a verdict that is worse than every verdict which the server ever got
+    without it: where a server gives several, by its own timing, the worst of them counts.
+    """
 
     cases: Sequence[str]
     """Every case that was to run."""
@@ -68,23 +102,22 @@ class Comparison:
         ]
 
     def unsettled(self) -> list[str]:
-        """Return the cases that got a verdict through the proxy which they never got direct."""
-        return [
-            case
-            for case in self._complete()
-            if not set(self.proxied[case]) <= set(self.direct[case])
-        ]
+        """Return the cases with a verdict that the proxy is to blame for."""
+        return [case for case in self._complete() if any(self._blamed(case))]
 
     def differences(self) -> list[str]:
-        """Return the cases whose verdicts through the proxy are all unknown to the direct way."""
+        """Return the cases whose best verdict through the proxy is one that it is to blame for."""
+        return [case for case in self._complete() if all(self._blamed(case))]
+
+    def _blamed(self, case: str) -> list[bool]:
+        """Return of each verdict through the proxy whether it is worse than every direct one."""
         return [
-            case
-            for case in self._complete()
-            if not set(self.proxied[case]) & set(self.direct[case])
+            not any(proxied.no_worse_than(direct) for direct in self.direct[case])
+            for proxied in self.proxied[case]
         ]
 
     def unsteady(self) -> list[str]:
-        """Return the cases with different verdicts where a repeated run came out the same."""
+        """Return the cases with different verdicts that are no differences."""
         differences = set(self.differences())
         return [
             case

@@ -14,7 +14,6 @@ import unittest
 from pathlib import Path
 
 from compliance.processes import CHECKOUT, run
-from compliance.verdicts import Comparison, Verdict, read_report, table
 
 LIMIT = 900.0
 """Seconds for one of them, with everything that it installs."""
@@ -99,84 +98,3 @@ class ProgramTests(ComplianceTestCase):
         status, output = self.compliance("autobahn", PYTHON27=sys.executable)
         self.assertEqual(MISSING, status)
         self.assertRegex(output, r"\APYTHON27 is '.*', which is no Python 2\.7 that runs\.\n\Z")
-
-
-OK = Verdict("OK", "OK", 1000)
-LAX = Verdict("NON-STRICT", "OK", 1000)
-FAILED = Verdict("FAILED", "FAILED", None)
-
-
-class ComparisonTests(unittest.TestCase):
-    """The comparison can tell ways apart, so that the tests above can fail."""
-
-    def compare(
-        self,
-        *runs: tuple[dict[str, Verdict], dict[str, Verdict]],
-        cases: tuple[str, ...] = ("1.1",),
-    ) -> Comparison:
-        """Return the comparison of some runs, direct and proxied."""
-        comparison = Comparison(cases)
-        for direct, proxied in runs:
-            comparison.add(direct, proxied)
-        return comparison
-
-    def test_same(self) -> None:
-        """The same verdicts are neither different nor missing nor unsteady."""
-        found = self.compare(({"1.1": FAILED}, {"1.1": FAILED}))
-        self.assertEqual([], found.differences() + found.missing() + found.unsteady())
-        self.assertEqual([], found.unsettled())
-
-    def test_different(self) -> None:
-        """Each part of a verdict counts, the close code too."""
-        for other in (
-            Verdict("FAILED", "OK", 1000),
-            Verdict("OK", "WRONG CODE", 1000),
-            Verdict("OK", "OK", 1002),
-            Verdict("OK", "OK", None),
-        ):
-            found = self.compare(({"1.1": OK}, {"1.1": other}))
-            self.assertEqual(["1.1"], found.differences())
-            self.assertEqual(["1.1"], found.unsettled())
-
-    def test_missing(self) -> None:
-        """A case without a verdict on one of the ways, or on both, is missing."""
-        for direct, proxied in (({}, {"1.1": OK}), ({"1.1": OK}, {}), ({}, {})):
-            found = self.compare((direct, proxied))
-            self.assertEqual(["1.1"], found.missing())
-            self.assertEqual([], found.differences())
-
-    def test_timing(self) -> None:
-        """A verdict that a repeated run gives both ways is unsteady, and no difference."""
-        found = self.compare(({"1.1": OK}, {"1.1": LAX}), ({"1.1": LAX}, {"1.1": LAX}))
-        self.assertEqual([], found.differences())
-        self.assertEqual([], found.unsettled())
-        self.assertEqual(["1.1"], found.unsteady())
-
-    def test_sometimes_wrong(self) -> None:
-        """A verdict that only the proxied way gives is shown, even if it passes at times."""
-        found = self.compare(({"1.1": OK}, {"1.1": FAILED}), ({"1.1": OK}, {"1.1": OK}))
-        self.assertEqual([], found.differences())
-        self.assertEqual(["1.1"], found.unsettled())
-        self.assertEqual(["1.1"], found.unsteady())
-        self.assertIn("FAILED/FAILED/no Close, OK/OK/1000", table(found, found.unsteady()))
-
-    def test_never_right(self) -> None:
-        """A case whose verdicts have nothing in common stays a difference, however often it ran."""
-        run = ({"1.1": OK}, {"1.1": FAILED})
-        found = self.compare(run, run, run)
-        self.assertEqual(["1.1"], found.differences())
-        self.assertIn("3 x FAILED/FAILED/no Close", table(found, found.differences()))
-
-    def test_totals(self) -> None:
-        """Cases are counted by their first verdict."""
-        found = self.compare(
-            ({"1.1": OK, "1.2": OK}, {"1.1": OK, "1.2": FAILED}), cases=("1.1", "1.2")
-        )
-        self.assertEqual([("FAILED/FAILED", 0, 1), ("OK/OK", 2, 1)], found.totals())
-
-    def test_report(self) -> None:
-        """The suite's own report is read."""
-        entry = {"behavior": "OK", "behaviorClose": "OK", "remoteCloseCode": 1000, "duration": 3}
-        index = {"ws": {"1.1": entry, "1.2": {**entry, "remoteCloseCode": None}}}
-        self.assertEqual({"1.1": OK, "1.2": Verdict("OK", "OK", None)}, read_report(index, "ws"))
-        self.assertEqual({}, read_report(index, "another"))
