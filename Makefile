@@ -17,6 +17,8 @@ SOURCES := pyproxy tests twisted/plugins $(wildcard benchmarks compliance exampl
 TYPED := pyproxy tests $(wildcard benchmarks compliance examples)
 # Every test but the live ones, which need a process of their own.
 UNIT := $(wildcard tests/test_*.py) $(filter-out tests/live/,$(dir $(wildcard tests/*/__init__.py)))
+# A few of them of each kind, for pytest: pure, by hypothesis, in memory, with processes.
+SAMPLE := tests/policy tests/semantics/test_chunked.py tests/test_exchange.py tests/test_tap.py
 
 .PHONY: help run test lint types unit pytest docs bench micro profile compliance test-lowest dist clean
 
@@ -76,14 +78,15 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy $(TYPED)
 
-# The unit tests under trial, with every branch of the two lowest rings covered.
+# Both runners, but not twice the whole: trial has the unit tests, with every branch of the two lowest
+# rings covered; pytest has the live tests and a sample of the unit tests here, and all of them in
+# test-lowest.
 unit: $(VENV)/.installed-test
 	$(BIN)/coverage run -m twisted.trial $(UNIT)
 	$(BIN)/coverage report --fail-under=100 --include='pyproxy/semantics/*,pyproxy/policy/*'
 
-# Everything, the live tests too.
 pytest: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest $(SAMPLE) tests/live
 
 docs: $(VENV)/.installed-test
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
@@ -105,6 +108,7 @@ compliance: $(VENV)/.installed-test
 	$(BIN)/python -m compliance.socketio
 	$(BIN)/python -m compliance.autobahn
 
+# Everything that the lowest versions can run, once, under pytest.
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest tests --ignore tests/live/test_install.py \
 	  --ignore tests/live/test_openai.py --ignore tests/live/test_openai_realtime.py \
