@@ -11,6 +11,7 @@ from collections.abc import Callable
 from tests.live.kit import (
     MIB,
     PATIENCE,
+    PROMPT,
     Closed,
     LiveTestCase,
     Proxy,
@@ -21,9 +22,6 @@ from tests.live.kit import (
     eventually,
     request,
 )
-
-PROMPT = 1.0
-"""Seconds from a client's leaving to its upstream's knowing; 0.1 on a machine at rest."""
 
 LEAVING: tuple[tuple[str, Callable[[RawClient], None]], ...] = (
     ("FIN", RawClient.close),
@@ -202,7 +200,7 @@ class ClientLeavesTests(LiveTestCase):
         self.upstream.script = script
         client = self.proxy.client()
         client.send(request(b"POST / HTTP/1.1", b"Content-Length: 1000000000"))
-        client.send_until_blocked(bytes(MIB), 256 * MIB)
+        client.send_until_blocked(bytes(MIB), 256 * MIB, to_proxy=True)
         self.assert_prompt(client, RawClient.reset)
 
     def test_fin_in_a_paused_upload(self) -> None:
@@ -421,7 +419,7 @@ class ProxyStopsTests(LiveTestCase):
         clients[1].send(request(b"GET /begun HTTP/1.1"))
         clients[2].send(request(b"GET /full HTTP/1.1"))
         clients[3].send(request(b"POST /uploads HTTP/1.1", b"Content-Length: 1000000000"))
-        clients[3].send_until_blocked(bytes(MIB), 256 * MIB)
+        clients[3].send_until_blocked(bytes(MIB), 256 * MIB, to_proxy=True)
         clients[4].send(request()[:20])
         for _ in range(4):
             self.assertTrue(ready.acquire(timeout=PATIENCE))

@@ -21,6 +21,7 @@ from tests.live.kit import (
     MIB,
     OK,
     PATIENCE,
+    PROMPT,
     Closed,
     Proxy,
     RawClient,
@@ -45,9 +46,6 @@ from tests.live.websocket import (
     read_frame,
     text,
 )
-
-PROMPT = 1.0
-"""Seconds from one end's leaving to the other's knowing; 0.1 on a machine at rest."""
 
 SMALL = 65536
 """Octets of a receive buffer that is soon full."""
@@ -267,7 +265,7 @@ class BlockedClientTests(unittest.TestCase):
     def test_reset_behind_the_upstreams_end(self) -> None:
         """Its RST is noticed also when the upstream has sent a Close and FIN before."""
         with self.pair() as pair:
-            pair.client.send_until_blocked(FLOOD.octets, 256 * MIB)
+            pair.client.send_until_blocked(FLOOD.octets, 256 * MIB, to_proxy=True)
             pair.upstream.send(close(1001).octets)
             pair.upstream.finish()
             self.assertEqual(read_close(pair.client), 1001)

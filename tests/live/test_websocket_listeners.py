@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import unittest
 
-from tests.live.kit import MIB, Proxy, RawClient, ScriptedUpstream, Wire
+from tests.live.kit import MIB, PROMPT, Proxy, RawClient, ScriptedUpstream, Wire
 from tests.live.websocket import (
     binary,
     close,
@@ -17,9 +17,6 @@ from tests.live.websocket import (
 
 PROXY_LINE = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n"
 """What a balancer in front of the proxy says of its client."""
-
-PROMPT = 1.0
-"""Seconds from one end's leaving to the other's knowing; 0.1 on a machine at rest."""
 
 
 class BalancerTests(unittest.TestCase):

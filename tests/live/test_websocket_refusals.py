@@ -12,6 +12,7 @@ from contextlib import suppress
 from tests.live.kit import (
     LAST_CHUNK,
     PATIENCE,
+    PROMPT,
     Closed,
     LiveTestCase,
     Proxy,
@@ -38,9 +39,6 @@ from tests.live.websocket import (
 )
 
 GET = b"GET / HTTP/1.1"
-PROMPT = 1.0
-"""Seconds from a client's leaving to its upstream's knowing; 0.1 on a machine at rest."""
-
 WRONG_VERSIONS: dict[str, tuple[bytes, ...]] = {
     "none": (),
     "old": (b"Sec-WebSocket-Version: 8",),

@@ -17,6 +17,7 @@ import trustme
 from tests.live.kit import (
     MIB,
     PATIENCE,
+    PROMPT,
     Proxy,
     RawClient,
     Script,
@@ -25,9 +26,6 @@ from tests.live.kit import (
     eventually,
 )
 from tests.live.websocket import Pair, close, open_pair, opening, read_close, read_frame, text
-
-PROMPT = 1.0
-"""Seconds from one end's leaving to the other's knowing; 0.1 on a machine at rest."""
 
 
 class TlsTests(unittest.TestCase):
