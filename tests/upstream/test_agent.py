@@ -21,7 +21,6 @@ from twisted.internet.interfaces import (
     IResolutionReceiver,
 )
 from twisted.protocols import tls
-from twisted.trial.unittest import SkipTest
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer
 from zope.interface import implementer
@@ -86,6 +85,24 @@ class NoNames:
         resolution = NoResolution(hostName)
         resolutionReceiver.resolutionBegan(resolution)
         resolutionReceiver.resolutionComplete()
+        return resolution
+
+
+@implementer(IHostnameResolver)
+class MuteNames:
+    """Does not answer."""
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """Begin, and never end."""
+        resolution = NoResolution(hostName)
+        resolutionReceiver.resolutionBegan(resolution)
         return resolution
 
 
@@ -449,12 +466,26 @@ class ConnectTests(AgentTestCase):
 
     def test_no_name(self) -> None:
         """A name without an address."""
-        if not hasattr(self.network, "installNameResolver"):
-            raise SkipTest("this version of Twisted's in-memory reactor resolves nothing")
-        self.network.installNameResolver(NoNames())
+        self.failureResultOf(self.ask_by_name(NoNames()), NameNotResolved)
+
+    def test_limit_of_a_name(self) -> None:
+        """A resolver that does not answer: the wait is part of the connect, and has its limit."""
+        answered = self.ask_by_name(MuteNames())
+        self.network.pass_time(4.9, 0.1)
+        self.assertNoResult(answered)
+        self.network.pass_time(0.3, 0.1)
+        self.failureResultOf(answered, ConnectTimeout)
+        self.assertEqual([], self.network.connectors)
+
+    def ask_by_name(self, resolver: IHostnameResolver) -> Deferred[Any]:
+        """Send a request to an origin that has a name."""
+        network: Any = self.network
+        if hasattr(network, "installNameResolver"):
+            network.installNameResolver(resolver)
+        else:
+            network.nameResolver = resolver
         origin = Origin("http", "nowhere.test", 80, b"nowhere.test")
-        answered = self.ask_agent(self.agent, Awaited(origin, b"GET", b"/", [], None))
-        self.failureResultOf(answered, NameNotResolved)
+        return self.ask_agent(self.agent, Awaited(origin, b"GET", b"/", [], None))
 
     def test_limit(self) -> None:
         """Nobody answers: the limit ends the wait, and nothing is left behind."""

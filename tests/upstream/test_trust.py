@@ -302,6 +302,7 @@ class HandshakeTests(SynchronousTestCase):
         self.network.advance(0)
         transport: Any = connection.transport
         self.assertIsNotNone(transport.transport.lost)
+        self.assertFalse(transport.transport.disconnected)
         self.pump()
         assert self.peer.reason is not None
         self.assertTrue(self.peer.reason.check(ConnectionDone))
