@@ -39,6 +39,9 @@ from pyproxy.semantics.logins import logs_in
 from pyproxy.semantics.messages import ResponseHead, noted_values
 from pyproxy.sides import Bond, ClientSide, UpstreamRequest, UpstreamResponse, UpstreamSide
 
+_LOGIN = frozenset({b"N", b"n"})
+"""What a connection's login begins with: Negotiate, NTLM."""
+
 
 @attrs.define(eq=False)
 class Exchange:
@@ -108,9 +111,12 @@ class Exchange:
             fields = one_hop_less(fields)
         if key is not None:
             fields += SWITCH
-        bond = client.bond
-        if b"authorization" in head.noted and logs_in(head):
-            bond = client.bind()
+        bond, names = client.bond, head.names
+        if b"authorization" in head.noted:
+            # Most have a key in it: they pay no call for what few have.
+            first = head.fields[names.index(b"authorization")][1][:1]
+            if (first in _LOGIN or names.count(b"authorization") > 1) and logs_in(head):
+                bond = client.bind()
         origin, coded = route.target.origin, client.takes_chunks
         self._request = request = UpstreamRequest(
             self, origin, head.method, target, fields, upload, key, coded, bond

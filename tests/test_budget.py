@@ -123,6 +123,17 @@ class BudgetTests(StageTestCase):
         self.assert_within(count(exchange), EXCHANGE_CALLS, EXCHANGE_BUILTINS)
         self.assertTrue(client.take().endswith(bytes(100)))
 
+    def test_key(self) -> None:
+        """A key in Authorization costs no call: few of them log a connection in."""
+        asked = request(b"GET / HTTP/1.1", b"Authorization: Bearer key")
+        client, upstream = self.opened(asked, OK)
+
+        def exchange() -> None:
+            client.deliver(asked)
+            upstream.deliver(OK)
+
+        self.assert_within(count(exchange), EXCHANGE_CALLS, EXCHANGE_BUILTINS)
+
     def test_event(self) -> None:
         """One event: one read, one write."""
         head = response(b"Content-Type: text/event-stream", b"Transfer-Encoding: chunked")

@@ -63,10 +63,10 @@ class BondTests(LoginTestCase):
 
     def test_credentials(self) -> None:
         """What a client's login is seen on nobody else uses, also without a field of its own."""
-        for login in (NTLM, NEGOTIATE):
+        for login in ((NTLM,), (NEGOTIATE,), (BEARER, NTLM)):
             self.setUp()
             alice, bob = self.scene.client(), self.scene.client()
-            self.assertEqual(0, self.ask(alice, login))
+            self.assertEqual(0, self.ask(alice, *login))
             self.assertEqual(1, self.ask(bob))
             self.assertEqual(0, self.ask(alice))
             self.assertEqual(1, self.ask(self.scene.client()))

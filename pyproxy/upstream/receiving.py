@@ -264,6 +264,8 @@ class ResponseReader:
             raise Malformed("it switches protocols, which nobody asked for")
         options = connection_options(head)
         check_switch(head, options, request.websocket_key)
+        if self._odd is not None:
+            self._heed_oddities(self._odd.oddities)
         self._switched = True
         self._undelivered = rest
         request.asking.responded(ForwardedResponse(self, head, NO_CONTENT, options))

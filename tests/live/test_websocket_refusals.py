@@ -200,7 +200,7 @@ WRONG_ANSWERS: dict[str, bytes] = {
     "no Connection": _switch(b"Upgrade: websocket", ACCEPT),
     "another Connection": _switch(b"Connection: keep-alive", b"Upgrade: websocket", ACCEPT),
     "nothing": _switch(),
-    "a malformed field": _switch(*UPGRADE, ACCEPT, b"X : a"),
+    "a malformed field": _switch(*UPGRADE, ACCEPT, b"X a"),
     "nonsense": b"nonsense\r\n\r\n",
 }
 

@@ -22,6 +22,7 @@ from pyproxy.errors import (
 from pyproxy.relay.ends import RelayedEnd
 from pyproxy.semantics.chunked import LARGE_CHUNK_BYTES
 from pyproxy.semantics.messages import FIRST_PIECE_BYTES, MAX_HEAD_BYTES, ResponseHead
+from pyproxy.semantics.oddities import Oddity
 from pyproxy.upstream.manners import Manners
 from pyproxy.upstream.response import ForwardedResponse
 from pyproxy.upstream.seams import ReadFlow
@@ -410,6 +411,19 @@ class OddResponseTests(ConnectionTestCase):
             self.assertNoResult(answered)
             opened.network.settle()
             self.assertIsNotNone(opened.transport.lost)
+
+    def test_switch(self) -> None:
+        """A 101 may be odd as well; what comes behind it is the WebSocket's."""
+        odd = SWITCHING.replace(b"Upgrade:", b"Upgrade :").replace(b"\r\n", b"\n") + b"frames"
+        for pieces in [(odd,), *splits(odd)]:
+            opened, manners = self.noting()
+            opened.connection._make_websocket = lambda: cast(RelayedEnd, Receiver())
+            answered = opened.send(Asked(websocket_key=KEY))
+            for piece in pieces:
+                opened.transport.deliver_in_place(piece)
+            response = self.successResultOf(answered)
+            self.assertEqual((101, b"frames"), (response.code, response.detach()[1]))
+            self.assertEqual({Oddity.BARE_LF, Oddity.BLANK_BEFORE_COLON}, manners._said)
 
     def test_identity_is_not_kept(self) -> None:
         """The length beside ``identity`` counts, and nothing comes behind it (RFC 9112 6.3)."""
