@@ -136,6 +136,7 @@ class ForwardingAgent:
 
     def _send_on_new(self, request: UpstreamRequest, upstream: _Upstream) -> None:
         """Open a connection and send a request on it."""
+        upstream.pool.opens_another()
         opening = Deferred.fromCoroutine(upstream.opener.open())
         request.opening = opening
 

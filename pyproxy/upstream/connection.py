@@ -81,6 +81,7 @@ class Connection(Protocol):
         kept: it has answered a request before.
         suspect: content may follow the last response, which declared some that was not due.
         spoke: octets came that nobody had asked for.
+        surplus: another connection was opened while it rested; the pool's to set.
         idle_since: when it became idle, in seconds; the pool's to set.
         idle_limit: for how many seconds the upstream lets a request come after that.
         use_before: until when a request may be sent, in seconds of the clock; the pool's to set.
@@ -90,7 +91,7 @@ class Connection(Protocol):
 
     bond: Bond | None = None
     manners: Manners | None = None
-    spoke = False
+    spoke = surplus = False
     idle_limit = use_before = inf
 
     transport: StreamTransport  # type: ignore[assignment]

@@ -109,9 +109,18 @@ class Pool:
                 connection.use_before = self._seconds() + connection.idle_limit
             if connection.suspect and not self._manners.trusted and connection.bond is None:
                 connection.idle_since = self._seconds()
+                connection.surplus = False
                 self._resting.append(connection)
             elif connection.bond is None:
                 self._idle.append(connection)
+
+    def opens_another(self) -> None:
+        """Take note that a connection is opened although some rest: these are closed after that.
+
+        An upstream that serves one connection at a time begins with the new one only then.
+        """
+        for connection in self._resting:
+            connection.surplus = True
 
     def decides_in(self) -> float:
         """Return after how many seconds ``take`` may find that the origin can be trusted, or 0."""
@@ -148,8 +157,11 @@ class Pool:
         rested = [one for one in self._resting if now - one.idle_since >= REST_SECONDS]
         for connection in rested:
             self._resting.remove(connection)
-            self._idle.insert(0, connection)
             self._manners.rested()
+            if connection.surplus:
+                connection.close()
+            else:
+                self._idle.insert(0, connection)
         expired = [
             one
             for one in self._idle

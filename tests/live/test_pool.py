@@ -172,6 +172,25 @@ class UndueContentTests(LiveTestCase):
         self.assertGreaterEqual(self.server.connections, 4)
 
 
+class OneAtATimeTests(LiveTestCase):
+    """An upstream that serves one connection after the other."""
+
+    def test_no_long_stall(self) -> None:
+        """A request behind an answer to HEAD waits for no more than the rest of its connection."""
+        turn = threading.Lock()
+
+        def script(wire: Wire) -> None:
+            with turn:
+                while True:
+                    head = wire.read_head()
+                    length = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+                    wire.send(length if head.method == b"HEAD" else length + b"ok")
+
+        with upstream_and_proxy(script) as (_, proxy):
+            self.assertEqual(200, proxy.ask(request(b"HEAD / HTTP/1.1"), b"HEAD").status)
+            self.assertEqual(b"ok", proxy.ask(request()).body)
+
+
 class KeepAliveTests(LiveTestCase):
     """``Keep-Alive`` of an upstream (RFC 2068 19.7.1.1)."""
 

@@ -160,6 +160,18 @@ class PoolTests(SynchronousTestCase):
         self.rest(TRUSTED_AFTER)
         self.assertTrue(self.manners.trusted)
 
+    def test_surplus(self) -> None:
+        """In whose place another was opened is closed after its rest, and counts all the same.
+
+        An upstream that serves one connection at a time would let the other wait for 30 s.
+        """
+        for _ in range(TRUSTED_AFTER):
+            connection = self.suspect()
+            self.pool.opens_another()
+            self.network.advance(REST_SECONDS + 2)
+            self.assertEqual((True, 0), (self.closed(connection), self.pool.size))
+        self.assertTrue(self.manners.trusted)
+
     def test_many_speak_for_their_origin(self) -> None:
         """In a burst some that are silent at a time are enough, unless the origin was caught."""
         for caught in (False, True):
