@@ -119,7 +119,10 @@ class PlainTests(unittest.TestCase):
             self.assertLess(more, STEP, f"{size} octets: {taken}")
 
     def test_down(self) -> None:
-        """A response's content, of a known length and in chunks, on a kept connection."""
+        """A response's content, of a known length and in chunks, on a kept connection.
+
+        Trap, Linux TCP: what a peer with Nagle's algorithm waits for is acknowledged late.
+        """
         with self.connected() as client:
             for form in (b"length", b"chunked"):
 
