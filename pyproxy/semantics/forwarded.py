@@ -14,19 +14,21 @@ _pairs = re.compile(rb'(?:[^";]|"(?:[^"\\]|\\.?)*+(?:"|\Z))++', re.DOTALL).finda
 _quoted_pairs = re.compile(rb"\\(.)", re.DOTALL)
 
 
-def parameters(lines: list[bytes], name: bytes) -> list[bytes]:
-    """Return a parameter of every element that has it just once, in order, out of its quotes.
+def parameter(element: bytes, name: bytes) -> bytes:
+    """Return a parameter of an element out of its quotes; empty when it is not there just once.
 
-    Args: the values of every Forwarded field; the name in lower case.
+    Args: the name in lower case.
     Spec: RFC 7239 4: no parameter stands twice in an element.
     """
-    found = []
-    for element in list_members(lines):
-        pairs = [pair.strip(b"\t ").partition(b"=") for pair in _pairs(element)]
-        given = [value for key, _, value in pairs if key.lower() == name]
-        if len(given) == 1:
-            found.append(unquoted(given[0]))
-    return found
+    pairs = [pair.strip(b"\t ").partition(b"=") for pair in _pairs(element)]
+    given = [value for key, _, value in pairs if key.lower() == name]
+    return unquoted(given[0]) if len(given) == 1 else b""
+
+
+def parameters(lines: list[bytes], name: bytes) -> list[bytes]:
+    """Return a parameter of every element that has it.  Args: the values of every Forwarded."""
+    found = (parameter(element, name) for element in list_members(lines))
+    return [value for value in found if value]
 
 
 def unquoted(value: bytes) -> bytes:

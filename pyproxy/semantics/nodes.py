@@ -10,6 +10,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from pyproxy.semantics.fields import Fields, list_members, values
+from pyproxy.semantics.forwarded import parameter, unquoted
 
 Address = IPv4Address | IPv6Address
 
@@ -17,9 +18,6 @@ _V6 = rb"([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)(?:%[^\]]+)?"
 _PORT = rb"(?::(?:\d{1,5}|_[A-Za-z0-9._\-]+))?"
 # No port can follow an IPv6 address without brackets: its colon would be one of the address.
 _node = re.compile(rb"\[" + _V6 + rb"\]" + _PORT + rb"|([0-9.]+)" + _PORT + rb"|" + _V6).fullmatch
-# As in ``fields``: a quoted string without its end reaches to the end.
-_pairs = re.compile(rb'(?:[^";]|"(?:[^"\\]|\\.?)*+(?:"|\Z))++', re.DOTALL).findall
-_quoted_pairs = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def chain_of(fields: Fields) -> list[bytes]:
@@ -31,17 +29,8 @@ def chain_of(fields: Fields) -> list[bytes]:
     chain = values(fields, b"x-forwarded-for")
     if chain:
         return list_members(chain)
-    return [_for_of(element) for element in list_members(values(fields, b"forwarded"))]
-
-
-def _for_of(element: bytes) -> bytes:
-    """Return who an element of Forwarded is for; empty when it does not say so just once.
-
-    Spec: RFC 7239 4, 5.2.
-    """
-    pairs = [pair.strip(b"\t ").partition(b"=") for pair in _pairs(element)]
-    nodes = [value for name, _, value in pairs if name.lower() == b"for"]
-    return nodes[0] if len(nodes) == 1 else b""
+    elements = list_members(values(fields, b"forwarded"))
+    return [parameter(element, b"for") for element in elements]
 
 
 def address_of(node: bytes) -> Address | None:
@@ -51,7 +40,7 @@ def address_of(node: bytes) -> Address | None:
     something to one machine only.
     Spec: RFC 7239 6, RFC 4291 2.5.5.2, RFC 4007 11.
     """
-    match = _node(_unquoted(node))
+    match = _node(unquoted(node))
     if match is None:
         return None
     try:
@@ -59,10 +48,3 @@ def address_of(node: bytes) -> Address | None:
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
-
-
-def _unquoted(value: bytes) -> bytes:
-    """Return the content of a quoted string, and a token as it is.  Spec: RFC 9110 5.6.4."""
-    if len(value) < 2 or value[:1] != b'"' or value[-1:] != b'"':
-        return value
-    return _quoted_pairs.sub(rb"\1", value[1:-1])

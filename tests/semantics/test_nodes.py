@@ -124,7 +124,7 @@ class ChainTests(SynchronousTestCase):
     def test_forwarded(self) -> None:
         """Each element has one ``for``, in any case of its letters.  RFC 7239 4."""
         self.assert_chain(
-            [b"a", b'"[b]:1"', b"_c", b"d"],
+            [b"a", b"[b]:1", b"_c", b"d"],
             (b"Forwarded", b'for=a;proto=http, by=x ; FOR="[b]:1";host="h, for=e;for=f"'),
             (b"forwarded", b"For=_c,for=d"),
         )
