@@ -20,6 +20,7 @@ from pyproxy.relay.reading import read_by_itself, read_in_place
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import acknowledge, half_close
 from pyproxy.relay.writing import Writer, backlog, writer
+from pyproxy.semantics.chunked import HELD_BACK_BYTES
 from pyproxy.semantics.frames import FrameCount, FrameWatch
 
 
@@ -109,7 +110,7 @@ class Direction(Generic[F]):
         """Take octets that the source's transport has read."""
         if self._state is State.OPEN:
             self._take(octets)
-            if self._frames.left:
+            if 0 < self._frames.left < HELD_BACK_BYTES:
                 acknowledge(self._source.transport)
         elif self._state is State.CLOSING:
             self._pass(self._frames.finish_frame(octets))
@@ -206,7 +207,7 @@ class PlainDirection(Direction[FrameCount]):
         else:
             frames.follow(octets, size)
         self._write(octets)
-        if frames.left:
+        if 0 < frames.left < HELD_BACK_BYTES:
             # The source may hold the rest of the frame back until then.
             acknowledge(self._source.transport)
 

@@ -19,6 +19,12 @@ MAX_CHUNK_LINE_BYTES = 4096
 LARGE_CHUNK_BYTES = 4096
 """Octets of a chunk from which on it is not copied to be looked at."""
 
+HELD_BACK_BYTES = 64 * 1024
+"""What a peer's kernel may hold back until it hears from us: less than the largest segment.
+
+Spec: RFC 9293 3.7.4.
+"""
+
 MAX_TRAILER_BYTES = 16 * 1024
 """Octets of one trailer section."""
 
@@ -150,7 +156,7 @@ class ChunkedReader(Reader):
         """
         if self._state is _Chunked.DATA and len(data) < self._remaining:
             self._remaining -= len(data)
-            self.awaits_more = True
+            self.awaits_more = self._remaining < HELD_BACK_BYTES
             return data
         data = self._kept + data if self._kept else bytes(data)
         self._kept = b""
@@ -214,7 +220,7 @@ class CodedReader(Reader):
         """
         if self._state is _Chunked.DATA and len(data) < self._remaining:
             self._remaining -= len(data)
-            self.awaits_more = True
+            self.awaits_more = self._remaining < HELD_BACK_BYTES
             return data
         if self._kept:
             data, self._kept = self._kept + data, b""

@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import attrs
 
 from pyproxy.errors import Malformed, UnknownCoding
-from pyproxy.semantics.chunked import LARGE_CHUNK_BYTES, ChunkedReader, CodedReader
+from pyproxy.semantics.chunked import HELD_BACK_BYTES, LARGE_CHUNK_BYTES, ChunkedReader, CodedReader
 from pyproxy.semantics.fields import Fields, Octets, is_token, tokens
 from pyproxy.semantics.messages import Head, RequestHead, ResponseHead, noted_values
 from pyproxy.semantics.oddities import NOTHING_ODD, Oddity
@@ -161,14 +161,14 @@ class ContentReader(Protocol):
 class LengthReader:
     """Reads content of a known number of octets.  Spec: RFC 9112 6.2."""
 
-    __slots__ = ("_remaining", "complete", "excess", "trailers")
+    __slots__ = ("_remaining", "awaits_more", "complete", "excess", "trailers")
 
-    awaits_more = True
     overhead = 0
     oddities = NOTHING_ODD
 
     def __init__(self, length: int) -> None:
         self._remaining = length
+        self.awaits_more = length < HELD_BACK_BYTES
         self.complete = length == 0
         self.excess: Octets = b""
         self.trailers: Fields = []
@@ -178,6 +178,7 @@ class LengthReader:
         size = len(data)
         if size < self._remaining:
             self._remaining -= size
+            self.awaits_more = self._remaining < HELD_BACK_BYTES
             return data
         self.complete = True
         if size > self._remaining:

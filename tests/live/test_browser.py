@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import shutil
 import subprocess
 import tempfile
@@ -117,6 +118,7 @@ class Browser:
                 "--remote-debugging-port=0",
                 url,
             ],
+            env={**os.environ, "TMPDIR": self._profile},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

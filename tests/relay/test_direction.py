@@ -131,13 +131,14 @@ class PumpTests(SynchronousTestCase):
         self.assertIs(self.upstream.transport.producer, transport.doRead.__self__._take.__self__)  # type: ignore[attr-defined]
 
     def test_acknowledged(self) -> None:
-        """A read that leaves a frame unfinished is acknowledged at once; a whole one is not."""
+        """A read that leaves the end of a frame to come is acknowledged at once; no other is."""
         for octets, expected in (
             (TEXT, 0),
-            (TEXT * 3 + LARGE[:10], 1),
-            (LARGE[10:5000], 1),
-            (LARGE[5000:9000], 1),
-            (LARGE[9000:] + TEXT, 0),
+            (TEXT * 3 + LARGE[:10], 0),
+            (LARGE[10:5000], 0),
+            (LARGE[5000:-9000], 1),
+            (LARGE[-9000:-5000], 1),
+            (LARGE[-5000:] + TEXT, 0),
         ):
             for peer, read in ((self.near, self.client), (self.far, self.upstream)):
                 told = read.transport.socket.told  # type: ignore[attr-defined]

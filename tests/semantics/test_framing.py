@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.errors import Malformed, UnknownCoding
-from pyproxy.semantics.chunked import LARGE_CHUNK_BYTES
+from pyproxy.semantics.chunked import HELD_BACK_BYTES, LARGE_CHUNK_BYTES
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.framing import (
     CHUNKED,
@@ -280,6 +280,18 @@ class AwaitsMoreTests(SynchronousTestCase):
         """Of a known length more is due until it is whole."""
         self.assertTrue(content_reader(Framing(Kind.LENGTH, 9)).awaits_more)
         self.assertEqual([True, True], self.after(LengthReader(9), b"abcd", b"efgh"))
+
+    def test_what_can_be_held_back(self) -> None:
+        """Of much that is due a peer's kernel sends all but what is left at the end."""
+        much = bytes(HELD_BACK_BYTES)
+        for coded in (False, True):
+            line = b"%x\r\n" % (2 * HELD_BACK_BYTES)
+            for reader, first in (
+                (LengthReader(2 * HELD_BACK_BYTES), much),
+                (content_reader(CHUNKED, coded), line + much),
+            ):
+                self.after(reader, first[:-1])
+                self.assertEqual([False, True], self.after(reader, first[-1:], b"a"), coded)
 
     def test_chunks(self) -> None:
         """Inside a chunk, its line end or the trailer section more is due.
