@@ -6,6 +6,7 @@ import gc
 import sys
 import tracemalloc
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -190,12 +191,28 @@ class BudgetTests(StageTestCase):
 
     def test_guard(self) -> None:
         """Whose page asks costs at most three calls where a credential is added, else none."""
-        origin = b"Origin: http://localhost:3000"
-        for host, *lines in ((b"localhost",), (b"front.test",), (b"localhost", origin)):
+        link = (b"Sec-Fetch-Site: cross-site", b"Sec-Fetch-Mode: navigate")
+        told = (b"X-Forwarded-Host: front.test", b"X-Forwarded-Proto: https")
+        for host, *lines in (
+            (b"localhost",),
+            (b"front.test",),
+            (b"localhost", b"Origin: http://localhost:3000"),
+            (b"front.test", b"Origin: http://front.test"),
+            (b"front.test", *link),
+            (b"backend", *told),
+            (b"backend", *told, b"Origin: https://front.test"),
+            (b"backend", *told, *link),
+            (b"backend", b"Forwarded: for=192.0.2.1;host=front.test;proto=https"),
+        ):
             asked = b"\r\n".join([b"GET / HTTP/1.1", b"Host: " + host, *lines, b"", b""])
             # Too short to be masked: nothing else is done for it.
             guarded, open_to_all = (
-                self.exchange_calls(asked, secrets=secrets, allowed_hosts=(b"front.test",))
+                self.exchange_calls(
+                    asked,
+                    secrets=secrets,
+                    allowed_hosts=(b"front.test",),
+                    trusted=(ip_network("192.0.2.0/24"),),
+                )
                 for secrets in ((b"ab",), ())
             )
             self.assertLessEqual(guarded - open_to_all, GUARD_CALLS, asked)

@@ -9,18 +9,19 @@ Spec: RFC 9110 15.5.20 (421), RFC 6454, W3C Fetch Metadata.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import attrs
 
 from pyproxy.errors import CrossOriginRefused, MisdirectedRequest
-from pyproxy.semantics.fields import list_members
+from pyproxy.semantics.fields import Field, Fields, list_members, values
 from pyproxy.semantics.forwarded import parameters
 from pyproxy.semantics.forwarding import Hop
-from pyproxy.semantics.messages import RequestHead, noted_values
+from pyproxy.semantics.messages import RequestHead
 from pyproxy.semantics.origins import (
     MAX_ORIGIN_BYTES,
+    REMEMBERED,
     WebOrigin,
-    base_of,
     is_loopback_host,
     read_authority,
     read_origin,
@@ -31,6 +32,9 @@ ANY = b"any"
 
 _OTHER_SITES = frozenset({b"cross-site", b"same-site"})
 """What ``Sec-Fetch-Site`` says of a page of another origin.  Spec: W3C Fetch Metadata 2.3."""
+
+_TOLD = frozenset({b"forwarded", b"x-forwarded-host", b"x-forwarded-proto"})
+"""Fields in which a trusted proxy says how it was asked."""
 
 _WEB = frozenset({b"http", b"https"})
 
@@ -79,21 +83,33 @@ class Guard:
         Args: host that was asked for, empty without one: no browser leaves it out.
         Raises: MisdirectedRequest, CrossOriginRefused.
         """
-        asked: list[bytes] = [host] if host else []
-        if hop.trusted:
-            asked = _told_hosts(head) or asked
+        noted, names, fields = head.noted, head.names, head.fields
+        asked: tuple[bytes, ...] = (host,) if host else ()
+        schemes: tuple[bytes, ...] = (hop.scheme,)
+        if hop.trusted and not _TOLD.isdisjoint(noted):
+            told: Fields = []
+            for field, name in zip(fields, names, strict=True):
+                if name in _TOLD:
+                    told.append((name, field[1]))
+            hosts, told_schemes = _read_told(tuple(told))
+            asked, schemes = hosts or asked, told_schemes or schemes
         if not self.any_host:
             for authority in asked:
                 if not self._is_ours(authority, hop.local):
                     raise MisdirectedRequest("the proxy is not known by the host that was asked")
-        noted, names = head.noted, head.names
         if b"origin" in noted:
-            value = head.fields[names.index(b"origin")][1]
-            if names.count(b"origin") > 1 or not self._allows(value, head, asked, hop):
+            value = fields[names.index(b"origin")][1]
+            if names.count(b"origin") > 1 or not self._allows(value, asked, schemes):
                 raise CrossOriginRefused("a page of another origin asked")
         elif b"sec-fetch-site" in noted:
-            if head.fields[names.index(b"sec-fetch-site")][1] in _OTHER_SITES:
-                self._admit_marked(head, asked, hop)
+            # Without an Origin the browser's word for the page counts; a link may be followed.
+            site = fields[names.index(b"sec-fetch-site")][1]
+            if site in _OTHER_SITES and not (
+                head.method == b"GET"
+                and names.count(b"sec-fetch-mode") == 1
+                and fields[names.index(b"sec-fetch-mode")][1] == b"navigate"
+            ):
+                raise CrossOriginRefused("a page of another site asked")
 
     def _is_ours(self, authority: bytes, local: bytes) -> bool:
         """Tell whether an authority names this proxy; its port does not matter.
@@ -109,27 +125,16 @@ class Guard:
         host = host.removesuffix(b".")
         return host in self.hosts or host.endswith(self.domains)
 
-    def _admit_marked(self, head: RequestHead, asked: list[bytes], hop: Hop) -> None:
-        """Let pass what a page of another site made a browser ask, if that may be.
+    def _allows(self, value: bytes, asked: Iterable[bytes], schemes: Iterable[bytes]) -> bool:
+        """Tell whether pages of an origin may use the proxy.
 
-        The browser names no ``Origin`` with an image and the like.  It names the page in
-        ``Referer``, unless the page forbids that; no page can name another one there.
+        Args: value of Origin; hosts and schemes by which the proxy was asked.
         """
-        if head.method == b"GET" and noted_values(head, b"sec-fetch-mode") == [b"navigate"]:
-            return
-        referers = noted_values(head, b"referer")
-        page = base_of(referers[0]) if len(referers) == 1 else b""
-        if not self._allows(page, head, asked, hop):
-            raise CrossOriginRefused("a page of another site asked")
-
-    def _allows(self, value: bytes, head: RequestHead, asked: list[bytes], hop: Hop) -> bool:
-        """Tell whether pages of an origin may use the proxy.  Args: value of its field."""
         origin = read_origin(value) if len(value) <= MAX_ORIGIN_BYTES else None
         if origin is None:
             return False
         if origin in self.origins or (origin.scheme in _WEB and is_loopback_host(origin.host)):
             return True
-        schemes = (_told_schemes(head) if hop.trusted else None) or (hop.scheme,)
         for scheme in schemes:
             for authority in asked:
                 own = scheme + b"://" + authority
@@ -141,17 +146,18 @@ class Guard:
         return False
 
 
-def _told_hosts(head: RequestHead) -> list[bytes]:
-    """Return every host that a trusted proxy says was asked for: one may come from the client."""
-    told = list_members(noted_values(head, b"x-forwarded-host"))
-    return told + parameters(noted_values(head, b"forwarded"), b"host")
+# One proxy in front says the same again and again.
+@lru_cache(maxsize=REMEMBERED)
+def _read_told(told: tuple[Field, ...]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return every host, and every scheme, by which a trusted proxy says that it was asked.
 
-
-def _told_schemes(head: RequestHead) -> list[bytes]:
-    """Return every scheme by which a trusted proxy says it was asked.
-
-    Traefik names a WebSocket's own scheme; the page behind it has one of http's.
+    All of them are judged: one may be what its own client wrote.  Traefik names a WebSocket's own
+    scheme; the page behind it has one of http's.
+    Args: its fields, with their names in lower case.
     """
-    told = list_members(noted_values(head, b"x-forwarded-proto"))
-    told += parameters(noted_values(head, b"forwarded"), b"proto")
-    return [_PAGE_SCHEMES.get(scheme.lower(), scheme.lower()) for scheme in told]
+    hosts = list_members(values(told, b"x-forwarded-host"))
+    hosts += parameters(values(told, b"forwarded"), b"host")
+    schemes = list_members(values(told, b"x-forwarded-proto"))
+    schemes += parameters(values(told, b"forwarded"), b"proto")
+    lowered = (scheme.lower() for scheme in schemes)
+    return tuple(hosts), tuple(_PAGE_SCHEMES.get(scheme, scheme) for scheme in lowered)

@@ -22,9 +22,7 @@ REMEMBERED = 128
 _authority = re.compile(
     rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+;=%\x80-\xff]+)(?::(\d{0,5}))?"
 ).fullmatch
-_ORIGIN = rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#@\\\s,]+)"
-_origin = re.compile(_ORIGIN).fullmatch
-_base = re.compile(_ORIGIN + rb"(?=[/?#]|\Z)").match
+_origin = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#@\\\s,]+)").fullmatch
 
 
 Address = IPv4Address | IPv6Address
@@ -88,12 +86,6 @@ def read_origin(octets: bytes) -> WebOrigin | None:
         return None
     scheme, (host, port) = match[1].lower(), authority
     return WebOrigin(scheme, host, port or DEFAULT_PORTS.get(scheme.decode("ascii")))
-
-
-def base_of(referer: bytes) -> bytes:
-    """Return the part of a URL that is its origin, empty without one.  Spec: RFC 3986 3."""
-    match = _base(referer)
-    return b"" if match is None else match[0]
 
 
 @lru_cache(maxsize=REMEMBERED)

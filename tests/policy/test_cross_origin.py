@@ -259,21 +259,15 @@ class MarkedTests(GuardTestCase):
         for modes in ((), (b"Sec-Fetch-Mode: navigate", b"Sec-Fetch-Mode: cors")):
             self.assertEqual(REFUSED, self.judge(DEFAULT, HERE, mark, *modes, method=b"GET"))
 
-    def test_page_that_may(self) -> None:
-        """An image of a page that may use the proxy names the page in Referer, and no Origin."""
+    def test_referer_proves_nothing(self) -> None:
+        """A page that may shows an image of one that may not, which redirects: the browser says
+        the page's Referer all the way.
+        """
         named = guard(origins=("https://chat.example.com",))
-        for referers, verdict in (
-            ((b"https://chat.example.com/page?x=1",), OPEN),
-            ((b"http://localhost:3000/",), OPEN),
-            ((b"https://evil.example/https://chat.example.com",), REFUSED),
-            ((b"https://chat.example.com@evil.example/",), REFUSED),
-            ((b"https://chat.example.com/", b"https://chat.example.com/"), REFUSED),
-            ((b"nonsense",), REFUSED),
-            ((), REFUSED),
-        ):
-            lines = [b"Sec-Fetch-Site: cross-site", b"Sec-Fetch-Mode: no-cors"]
-            lines += [b"Referer: " + referer for referer in referers]
-            self.assertEqual(verdict, self.judge(named, HERE, *lines, method=b"GET"), referers)
+        for page in (b"https://chat.example.com/", b"http://localhost:3000/"):
+            for site in (b"cross-site", b"same-site"):
+                lines = (b"Sec-Fetch-Site: " + site, b"Referer: " + page)
+                self.assertEqual(REFUSED, self.judge(named, HERE, *lines, method=b"GET"), lines)
 
     def test_origin_outranks_the_mark(self) -> None:
         """A developer's own front end on another port is another site's page, and may."""

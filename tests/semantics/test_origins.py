@@ -9,7 +9,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from pyproxy.semantics.origins import (
     Authority,
     WebOrigin,
-    base_of,
     is_loopback_host,
     read_address,
     read_authority,
@@ -88,17 +87,6 @@ class OriginTests(SynchronousTestCase):
             b"http://a.example#b",
         ):
             self.assertIsNone(read_origin(octets), octets)
-
-    def test_base_of(self) -> None:
-        """The part of a URL that is its origin."""
-        for url, base in (
-            (b"https://a.example/path?q", b"https://a.example"),
-            (b"https://a.example:8443", b"https://a.example:8443"),
-            (b"https://user@a.example/", b""),
-            (b"about:blank", b""),
-            (b"", b""),
-        ):
-            self.assertEqual(base, base_of(url), url)
 
 
 class LoopbackTests(SynchronousTestCase):
