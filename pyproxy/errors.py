@@ -2,7 +2,8 @@
 
 The class of an error fixes its status, who is to blame and whether the request may be sent again;
 the place that raises it only says what happened.  Texts must never hold a field value, a secret or
-content: they are shown to clients and written to logs.
+content: they are shown to clients and written to logs.  What the operator alone needs goes into
+``for_log``.
 """
 
 from __future__ import annotations
@@ -65,9 +66,11 @@ class ProxyError(Exception):
     retry_safe: ClassVar[bool] = False
     close_code: ClassVar[int] = 1011
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, for_log: str = "") -> None:
+        """Describe what happened.  Args: what the log says in its place, if that is more."""
         super().__init__(detail)
         self.detail = detail
+        self.for_log = for_log or detail
 
 
 class InternalError(ProxyError):
@@ -146,8 +149,8 @@ class CrossOriginRefused(ClientError):
     title = "Forbidden"
     error_type = "http_request_denied"
     remedy = (
-        "If that page may use the proxy, have the operator name its origin: "
-        "--allow-origin https://app.example.com."
+        "If that page may use the proxy, have the operator say --allow-origin with its origin, "
+        "which the log names."
     )
 
 
@@ -158,8 +161,8 @@ class MisdirectedRequest(ClientError):
     title = "Misdirected Request"
     error_type = "http_request_denied"
     remedy = (
-        "Ask by localhost or the proxy's own address, or have the operator name the host: "
-        "--allow-host proxy.example.com."
+        "Ask by localhost or the proxy's own address, or have the operator say --allow-host with "
+        "the host, which the log names."
     )
 
 
@@ -242,7 +245,10 @@ class ConnectFailed(UpstreamError):
     """No connection to the upstream came about; nothing was sent."""
 
     error_type = "destination_unavailable"
-    remedy = "Check that the upstream runs and that --target names its address and port."
+    remedy = (
+        "Check that the upstream runs, and that --target (or --upstream-socket) names where it "
+        "listens."
+    )
     retry_safe = True
 
 
@@ -263,7 +269,10 @@ class CertificateRefused(ConnectFailed):
     """The upstream's certificate does not prove that it is the target."""
 
     error_type = "tls_certificate_error"
-    remedy = "Mend the upstream's certificate, or trust its issuer with --upstream-ca."
+    remedy = (
+        "Name the target as its certificate does, trust its issuer with --upstream-ca, or mend the "
+        "certificate."
+    )
 
 
 class TLSFailed(ConnectFailed):

@@ -109,14 +109,14 @@ def is_left_behind(content: bytes) -> bool:
     """Tell whether an unlocked pid file is certainly nobody's.
 
     It names this process, which has written nothing yet; or a process that runs another program
-    than a Python; or none, as after a kill before the number was written.
+    than a Python, or none any more; or no process, as after a kill before the number was written.
     """
     if not content:
         return True
     if not content.isdigit():
         return False
     pid = int(content)
-    return pid == os.getpid() or _runs_something_else(pid)
+    return pid == os.getpid() or _runs_something_else(pid) or _runs_nothing(pid)
 
 
 def _runs_something_else(pid: int) -> bool:
@@ -126,3 +126,13 @@ def _runs_something_else(pid: int) -> bool:
     except OSError:
         return False
     return program != ours and not os.path.basename(program).startswith(("python", "pypy"))
+
+
+def _runs_nothing(pid: int) -> bool:
+    """Tell whether a process has ended, and only its parent has not asked how.  Spec: proc(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state = file.read().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state in (b"Z", b"X")

@@ -93,6 +93,11 @@ class LeftBehindTests(PidFileTestCase):
         """Another Python may be a twistd, and what is no number anything: twistd decides."""
         self.assertFalse(is_left_behind(str(self.other(sys.executable, "-c", WAIT)).encode()))
         self.assertFalse(is_left_behind(b"no number"))
+        # Ended, but its parent has not asked how: it has a number, and runs nothing.
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        self.addCleanup(ended.wait)
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        self.assertTrue(is_left_behind(str(ended.pid).encode()))
         self.assertFalse(is_left_behind(b"4194304999"))
         self.assertFalse(is_left_behind(b"-1"))
         for text in (str(self.other(sys.executable, "-c", WAIT)), "no number"):

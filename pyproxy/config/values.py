@@ -133,7 +133,7 @@ def parse_allowed_origin(text: str) -> WebOrigin:
     """Parse the origin of pages that may use the proxy; its host may begin with ``*.``."""
     origin = read_origin(text.encode("utf-8", "surrogateescape"))
     host = b"" if origin is None else origin.host.removeprefix(b"*.")
-    if origin is None or not host or b"*" in host or not host.isascii():
+    if origin is None or not host or b"*" in host or host.endswith(b".") or not host.isascii():
         raise ValueError(
             "it has to be SCHEME://HOST[:PORT] without a path, as browsers write it in Origin: "
             "https://chat.example.com, or https://*.example.com for its subdomains"

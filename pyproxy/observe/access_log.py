@@ -64,7 +64,7 @@ class AccessLog:
     def _ending(self, request: Logged, error: ProxyError | None) -> str:
         if error is None:
             return f" {request.request_id} client_closed" if request.left else ""
-        detail = self._shown(error.detail.encode("utf-8")).replace("\n", "\\x0a")
+        detail = self._shown(error.for_log.encode("utf-8")).replace("\n", "\\x0a")
         return f' {request.request_id} {error.error_type} "{detail}"'
 
     def _shown(self, octets: bytes) -> str:

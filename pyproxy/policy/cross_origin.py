@@ -30,6 +30,9 @@ from pyproxy.semantics.origins import (
 ANY = b"any"
 """What stands for every host."""
 
+MAX_SHOWN_BYTES = 100
+"""Octets of a host or an origin in the log."""
+
 _OTHER_SITES = frozenset({b"cross-site", b"same-site"})
 """What ``Sec-Fetch-Site`` says of a page of another origin.  Spec: W3C Fetch Metadata 2.3."""
 
@@ -96,11 +99,17 @@ class Guard:
         if not self.any_host:
             for authority in asked:
                 if not self._is_ours(authority, hop.local):
-                    raise MisdirectedRequest("the proxy is not known by the host that was asked")
+                    raise MisdirectedRequest(
+                        "the proxy is not known by the host that was asked",
+                        f"{_shown(authority)} is no host of this proxy: see --allow-host",
+                    )
         if b"origin" in noted:
             value = fields[names.index(b"origin")][1]
             if names.count(b"origin") > 1 or not self._allows(value, asked, schemes):
-                raise CrossOriginRefused("a page of another origin asked")
+                raise CrossOriginRefused(
+                    "a page of another origin asked",
+                    f"a page of {_shown(value)} asked: see --allow-origin",
+                )
         elif b"sec-fetch-site" in noted:
             # Without an Origin the browser's word for the page counts; a link may be followed.
             site = fields[names.index(b"sec-fetch-site")][1]
@@ -144,6 +153,11 @@ class Guard:
             if origin.host.endswith(site.host) and origin == site._replace(host=origin.host):
                 return True
         return False
+
+
+def _shown(octets: bytes) -> str:
+    """Return a host or an origin as the log names it."""
+    return octets[:MAX_SHOWN_BYTES].decode("latin-1") or "nobody"
 
 
 # One proxy in front says the same again and again.

@@ -146,6 +146,7 @@ class AllowedTests(SynchronousTestCase):
             "any",
             "app.example.com",
             "https://app.example.com/",
+            "https://app.example.com.",
             "https://app.example.com/path",
             "https://*",
             "https://*.",

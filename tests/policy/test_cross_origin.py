@@ -129,6 +129,25 @@ class HostTests(GuardTestCase):
         self.assertEqual(MISDIRECTED, self.judge(DEFAULT, b"evil.example", forged))
 
 
+class LogTests(SynchronousTestCase):
+    """The operator is told what to allow; the client is not told what it asked for."""
+
+    def test_named_in_the_log(self) -> None:
+        """The host, or the origin, within a bound."""
+        for lines, named in (
+            ([(b"Host", b"evil.example:80")], "evil.example:80"),
+            ([(b"Host", b"a" * 500)], "a" * 100),
+            ([(b"Host", HERE), (b"Origin", b"https://evil.example")], "https://evil.example"),
+            ([(b"Host", HERE), (b"Origin", b"")], "nobody"),
+        ):
+            head = RequestHead(b"GET", b"/", 1, lines)
+            error = self.assertRaises(
+                (MisdirectedRequest, CrossOriginRefused), DEFAULT.admit, head, lines[0][1], DIRECT
+            )
+            self.assertIn(f"{named} ", error.for_log)
+            self.assertNotIn("evil", error.detail)
+
+
 class OriginTests(GuardTestCase):
     """A page is known by its origin, compared whole."""
 
