@@ -49,7 +49,7 @@ def twistd(*arguments: str, directory: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=PATIENCE,
+        timeout=START_LIMIT,
         check=False,
     )
 
@@ -222,7 +222,7 @@ class SignalTests(unittest.TestCase):
     def wait_end(self, proxy: Proxy) -> int:
         """Wait until the process ends by itself; return its status."""
         self.assertTrue(
-            eventually(lambda: _state(proxy.pid) in ("", "Z"), 5), "it does not end by itself"
+            eventually(lambda: _state(proxy.pid) in ("", "Z")), "it does not end by itself"
         )
         return proxy.stop()
 

@@ -284,7 +284,7 @@ class ClientLeavesTests(LiveTestCase):
                 client.send(request())
                 self.assertTrue(eventually(lambda: proxy.open_sockets() > before + 1))
                 client.reset()
-                self.assertTrue(eventually(lambda: proxy.open_sockets() <= before, 3.0))
+                self.assertTrue(eventually(lambda: proxy.open_sockets() <= before))
             for filler in fillers:
                 filler.close()
 

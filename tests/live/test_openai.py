@@ -117,7 +117,7 @@ class ChatTests(unittest.TestCase):
         events.close()
         self.client.close()
         # The client's connection, and both ends of the upstream's, which would last 100 s.
-        gone = eventually(lambda: self.proxy.open_sockets() == before, 3)
+        gone = eventually(lambda: self.proxy.open_sockets() == before)
         self.assertTrue(gone, "the upstream's connection stays open")
 
     def test_async(self) -> None:

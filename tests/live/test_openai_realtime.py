@@ -149,7 +149,7 @@ class RealtimeTests(unittest.TestCase):
             self.assertEqual(before + 3, self.proxy.open_sockets())
 
         self.session(talk, LONG)
-        gone = eventually(lambda: self.proxy.open_sockets() == before, 3)
+        gone = eventually(lambda: self.proxy.open_sockets() == before)
         self.assertTrue(gone, "the upstream's connection stays open")
 
     def test_unknown_model(self) -> None:

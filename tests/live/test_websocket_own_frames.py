@@ -288,10 +288,10 @@ class PingTests(WebSocketTestCase):
                 self.assertTrue(receiver.quiet(3 * INTERVAL), "a Ping behind a Close")
 
 
-IDLE = 1.0
+IDLE = 3.0
 STEP = 0.25
-COUNT = 8
-"""Steps, each far below the limit, that together last twice as long."""
+COUNT = 16
+"""Steps, each far below the limit on a busy machine too, that together last longer."""
 
 
 class IdleTests(WebSocketTestCase):

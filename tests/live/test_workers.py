@@ -42,7 +42,7 @@ from tests.live.websocket import open_pair, read_frame, text
 TWISTD = Path(sys.executable).with_name("twistd")
 SECRET = "sk-do-not-show-0123456789"
 BEGUN = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"x")
-END_LIMIT = 8.0
+END_LIMIT = 15.0
 """Seconds until all processes have ended: the limit for workers, and some on a busy machine."""
 
 _serves = re.compile(r"Worker (\d) \(pid (\d+)\) serves")
