@@ -13,7 +13,7 @@ import os
 from twisted.application.service import Service
 from twisted.logger import Logger
 
-from pyproxy.guard import Busy, Guard
+from pyproxy.turn import Busy, Turn
 
 _log = Logger("pyproxy")
 
@@ -29,7 +29,7 @@ class PidFile(Service):
 
     def __init__(self, path: str) -> None:
         self._path = os.path.abspath(path)
-        self._guard = Guard(os.fsencode(self._path))
+        self._turn = Turn(os.fsencode(self._path))
         self._lock = -1
 
     def clear(self) -> None:
@@ -39,11 +39,11 @@ class PidFile(Service):
         Raises: SystemExit when another process holds it.
         """
         try:
-            self._guard.acquire()
+            self._turn.acquire()
         except Busy:
             raise SystemExit(f"Another process starts with the pid file {self._path}") from None
         # Whatever ends the start; a daemon's parents end without this.
-        atexit.register(self._guard.release)
+        atexit.register(self._turn.release)
         try:
             file = os.open(self._path, os.O_RDONLY | _FLAGS)
         except OSError:
@@ -51,7 +51,7 @@ class PidFile(Service):
         try:
             self._judge(file)
         except SystemExit:
-            self._guard.release()
+            self._turn.release()
             raise
         finally:
             os.close(file)
@@ -89,7 +89,7 @@ class PidFile(Service):
         try:
             self._hold()
         finally:
-            self._guard.release()
+            self._turn.release()
 
     def _hold(self) -> None:
         try:
@@ -97,7 +97,7 @@ class PidFile(Service):
             self._lock = os.open(self._path, os.O_RDWR | _FLAGS)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # Only where there can be no guard.
+            # Only where there can be no turns.
             _log.critical("Another pyproxy holds the pid file {path}", path=self._path)
             raise SystemExit(f"pyproxy: another one holds the pid file {self._path}") from None
         except OSError:

@@ -21,13 +21,13 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pyproxy.guard import Busy, Guard
+from pyproxy.turn import Busy, Turn
 
 LOOKS = 3
 """Times that nobody may accept before that is believed of a place which another process locked."""
 
 GRACE = 0.05
-"""Seconds between two looks; a stranger, without our guard, may be between bind and listen."""
+"""Seconds between two looks; a stranger, who waits for no turn, may be between bind and listen."""
 
 ORPHANS = 2.0
 """Seconds in which the workers of a parent that was killed end, and their socket with them."""
@@ -75,7 +75,7 @@ class UNIXPort(unix.Port):
         """Listen.  Raises: CannotListenError."""
         path = self._path
         try:
-            with _guarded(path) as alone:
+            with _in_turn(path) as alone:
                 if alone:
                     make_room(path, bool(self.wantPID))
                 super().startListening()  # type: ignore[no-untyped-call]
@@ -107,17 +107,17 @@ class UNIXPort(unix.Port):
 
 
 @contextmanager
-def _guarded(path: bytes) -> Iterator[bool]:
+def _in_turn(path: bytes) -> Iterator[bool]:
     """Be the only one that starts there.  Gives: False where that cannot be had."""
-    guard = Guard(path)
+    turn = Turn(path)
     try:
-        alone = not path.startswith(b"\0") and guard.acquire()
+        alone = not path.startswith(b"\0") and turn.acquire()
     except Busy as error:
         raise CannotListenError(None, path, "another process is starting there") from error
     try:
         yield alone
     finally:
-        guard.release()
+        turn.release()
 
 
 def make_room(path: bytes, lock: bool) -> None:

@@ -25,12 +25,12 @@ RINGS = (
             "config",
             "descriptors",
             "ending",
-            "guard",
             "listeners",
             "pid_file",
             "reactors",
             "service",
             "tap",
+            "turn",
             "unix_port",
             "workers",
         }

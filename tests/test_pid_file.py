@@ -17,9 +17,9 @@ from twisted.scripts._twistd_unix import checkPID
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from pyproxy.guard import Guard
 from pyproxy.pid_file import PidFile, is_left_behind
 from pyproxy.tap import Options, makeService
+from pyproxy.turn import Turn
 
 
 class PidFileTestCase(SynchronousTestCase):
@@ -37,7 +37,7 @@ class PidFileTestCase(SynchronousTestCase):
     def clear(self) -> PidFile:
         """Do what is done before twistd looks."""
         file = PidFile(str(self.path))
-        self.addCleanup(file._guard.release)
+        self.addCleanup(file._turn.release)
         file.clear()
         return file
 
@@ -66,7 +66,7 @@ class LeftBehindTests(PidFileTestCase):
         """The number is this process's own, as in a container that starts again."""
         for content in (f"{os.getpid()}", f"{os.getpid()}\n", ""):
             self.path.write_text(content)
-            self.clear()._guard.release()
+            self.clear()._turn.release()
             checkPID(str(self.path))
             self.assertFalse(self.path.exists())
             self.assertEqual(
@@ -102,7 +102,7 @@ class LeftBehindTests(PidFileTestCase):
         self.assertFalse(is_left_behind(b"-1"))
         for text in (str(self.other(sys.executable, "-c", WAIT)), "no number"):
             self.path.write_text(text)
-            self.clear()._guard.release()
+            self.clear()._turn.release()
             self.assertRaises(SystemExit, checkPID, str(self.path))
             self.assertEqual(text, self.path.read_text())
 
@@ -156,12 +156,12 @@ class HeldTests(PidFileTestCase):
     def test_one_at_a_time(self) -> None:
         """While another one starts nobody looks; and it is not waited for ever."""
         self.clear()
-        self.patch(Guard.acquire, "__defaults__", (0.02,))
+        self.patch(Turn.acquire, "__defaults__", (0.02,))
         error = self.assertRaises(SystemExit, self.clear)
         self.assertIn("Another process starts", str(error))
 
     def test_lost(self) -> None:
-        """Where no guard can be, the lock alone decides who goes on."""
+        """Where there can be no turns, the lock alone decides who goes on."""
         file = self.clear()
         self.path.write_text(str(os.getpid()))
         self.other(sys.executable, "-c", HOLD, str(self.path))
@@ -186,7 +186,7 @@ class OptionsTests(PidFileTestCase):
         options.parent = twistd
         options.parseOptions(["--target=http://127.0.0.1:1", "--port=0"])
         if options.pid_file is not None:
-            self.addCleanup(options.pid_file._guard.release)
+            self.addCleanup(options.pid_file._turn.release)
         return options
 
     def test_none(self) -> None:

@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pyproxy import unix_port
-from pyproxy.guard import Guard
+from pyproxy.turn import Turn
 from pyproxy.unix_port import ListeningReactor, UNIXPort, accepts
 
 ROOT = Path(__file__).parents[1]
@@ -300,12 +300,12 @@ class RefusalTests(UnixPortTestCase):
         self.assertRegex(self.refused(), "No such file or directory|Not a directory")
 
     def test_somebody_is_starting(self) -> None:
-        """While another process has the guard nothing is judged; and it is not waited for ever."""
+        """While it is another process's turn nothing is judged; and it is not waited for ever."""
         self.leave_socket()
-        guard = Guard(os.fsencode(self.path))
-        guard.acquire()
-        self.addCleanup(guard.release)
-        self.patch(Guard.acquire, "__defaults__", (0.02,))
+        turn = Turn(os.fsencode(self.path))
+        turn.acquire()
+        self.addCleanup(turn.release)
+        self.patch(Turn.acquire, "__defaults__", (0.02,))
         self.assertIn("another process is starting there", self.refused())
         self.assertEqual(["s", "s.guard"], self.names())
 

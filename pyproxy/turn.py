@@ -1,7 +1,7 @@
-"""One at a time: who looks whether a place is taken, and takes it, has a guard there meanwhile.
+"""One at a time: who looks whether a place is taken, and takes it, has its turn there meanwhile.
 
-A place is a path: of a Unix socket, of a pid file.  The guard is a locked file beside it, there for
-the moments of a start; the kernel frees it with the process that has it, however that ends, so
+A place is a path: of a Unix socket, of a pid file.  A locked file beside it shows whose turn it is,
+for the moments of a start; the kernel frees it with the process that has it, however that ends, so
 nothing of it is ever stale.  That a place is held for a process's life is shown by other means.
 """
 
@@ -20,11 +20,11 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Busy(Exception):
-    """Somebody else has the guard for longer than any start takes."""
+    """It is somebody else's turn for longer than any start takes."""
 
 
-class Guard:
-    """The guard of one place."""
+class Turn:
+    """A turn at one place."""
 
     def __init__(self, place: bytes) -> None:
         path = os.path.abspath(place) + b".guard"
@@ -33,13 +33,13 @@ class Guard:
         self._file = -1
 
     def acquire(self, limit: float = LIMIT) -> bool:
-        """Wait for the guard.
+        """Wait for one's turn.
 
         Returns: False where there can be none: no permission, a file system without locks.
         Raises: Busy after so many seconds.
         """
         try:
-            # Kept open: --chroot may give the path another meaning before the guard is released.
+            # Kept open: --chroot may give the path another meaning before the turn is over.
             self._parent = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self._wait(time.monotonic() + limit)
         except OSError:
@@ -73,7 +73,7 @@ class Guard:
         return False
 
     def release(self) -> None:
-        """Let the next one look.  It does nothing when the guard is not held."""
+        """Let the next one look.  It does nothing when it is nobody's turn, or another's."""
         if self._file < 0:
             return
         try:
