@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 
+from pyproxy.semantics.addresses import is_loopback_address, read_address
 from pyproxy.semantics.fields import Field, is_field_value, is_token
 from pyproxy.semantics.forwarding import HOP_BY_HOP, Network
 from pyproxy.semantics.origins import WebOrigin, read_authority, read_origin
@@ -71,13 +72,8 @@ def usable_cpus() -> int:
 
 def parse_interface(text: str) -> str:
     """Parse the address to listen on; empty for every IPv4 interface."""
-    if text:
-        try:
-            ip_address(text)
-        except ValueError:
-            raise ValueError(
-                "it has to be an IP address of this machine, such as 127.0.0.1 or ::"
-            ) from None
+    if text and read_address(text.encode("utf-8", "surrogateescape")) is None:
+        raise ValueError("it has to be an IP address of this machine, such as 127.0.0.1 or ::")
     return text
 
 
@@ -168,7 +164,7 @@ def spare_handshake(name: bytes, of_responses: bool) -> None:
 
 def is_loopback(interface: str) -> bool:
     """Tell whether an interface can be reached from this machine only."""
-    return bool(interface) and ip_address(interface).is_loopback
+    return is_loopback_address(interface.encode("utf-8", "surrogateescape"))
 
 
 def interface_of(description: str) -> str:
@@ -180,12 +176,7 @@ def interface_of(description: str) -> str:
 
 def listens_on_loopback(description: str) -> bool:
     """Tell whether an endpoint string listens where only this machine can reach it."""
-    if description.startswith("unix:"):
-        return True
-    try:
-        return is_loopback(interface_of(description))
-    except ValueError:
-        return False
+    return description.startswith("unix:") or is_loopback(interface_of(description))
 
 
 def parse_field(text: str, environment: Mapping[str, str]) -> tuple[Field, list[bytes]]:

@@ -19,8 +19,8 @@ from pyproxy.ingress.channel import Channel
 from pyproxy.ingress.seams import Logged
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.semantics.addresses import Address, read_address
 from pyproxy.semantics.forwarding import Hop, Network
-from pyproxy.semantics.origins import Address, read_address
 from pyproxy.semantics.urls import MAX_PORT
 
 if TYPE_CHECKING:

@@ -7,12 +7,10 @@ Spec: RFC 7239 4, 6.  X-Forwarded-For has no standard: it is read in every spell
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from pyproxy.semantics.addresses import Address, read_address
 from pyproxy.semantics.fields import Fields, list_members, values
 from pyproxy.semantics.forwarded import parameter, unquoted
-
-Address = IPv4Address | IPv6Address
 
 _V6 = rb"([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)(?:%[^\]]+)?"
 _PORT = rb"(?::(?:\d{1,5}|_[A-Za-z0-9._\-]+))?"
@@ -36,15 +34,8 @@ def chain_of(fields: Fields) -> list[bytes]:
 def address_of(node: bytes) -> Address | None:
     """Return the address of a node; None for one that is hidden or unknown, and for what is none.
 
-    An IPv4 address that is mapped to IPv6 is the IPv4 address; a zone is dropped, since it means
-    something to one machine only.
-    Spec: RFC 7239 6, RFC 4291 2.5.5.2, RFC 4007 11.
+    A zone is dropped, since it means something to one machine only.
+    Spec: RFC 7239 6, RFC 4007 11.
     """
     match = _node(unquoted(node))
-    if match is None:
-        return None
-    try:
-        address = ip_address((match[1] or match[2] or match[3]).decode("ascii"))
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
+    return None if match is None else read_address(match[1] or match[2] or match[3])

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
+from pyproxy.semantics.addresses import is_loopback_address, read_address
 from pyproxy.semantics.urls import DEFAULT_PORTS, MAX_PORT
 
 MAX_ORIGIN_BYTES = 512
@@ -23,9 +23,6 @@ _authority = re.compile(
     rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+;=%\x80-\xff]+)(?::(\d{0,5}))?"
 ).fullmatch
 _origin = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#@\\\s,]+)").fullmatch
-
-
-Address = IPv4Address | IPv6Address
 
 
 class Authority(NamedTuple):
@@ -41,15 +38,6 @@ class WebOrigin(NamedTuple):
     scheme: bytes
     host: bytes
     port: int | None
-
-
-def read_address(host: bytes) -> Address | None:
-    """Return the address that a host without brackets is, an IPv4 one if it is mapped; or None."""
-    try:
-        address = ip_address(host.decode("ascii"))
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -97,5 +85,4 @@ def is_loopback_host(host: bytes) -> bool:
     name = host.removesuffix(b".")
     if name == b"localhost" or name.endswith(b".localhost"):
         return True
-    address = read_address(host)
-    return address is not None and address.is_loopback
+    return is_loopback_address(host)

@@ -182,9 +182,9 @@ class AddressTests(SynchronousTestCase):
 
     def test_loopback(self) -> None:
         """Only addresses of this machine alone are loopback; all interfaces are not."""
-        for text in ("127.0.0.1", "127.9.9.9", "::1"):
+        for text in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"):
             self.assertTrue(is_loopback(text), text)
-        for text in ("", "0.0.0.0", "::", "10.0.0.1", "192.0.2.1"):
+        for text in ("", "0.0.0.0", "::", "10.0.0.1", "192.0.2.1", "localhost", "\udcff"):
             self.assertFalse(is_loopback(text), text)
 
     def test_loopback_endpoints(self) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.semantics.origins import (
     Authority,
     WebOrigin,
     is_loopback_host,
-    read_address,
     read_authority,
     read_origin,
 )
@@ -118,9 +115,3 @@ class LoopbackTests(SynchronousTestCase):
             b"\xe4",
         ):
             self.assertFalse(is_loopback_host(host), host)
-
-    @given(st.ip_addresses())
-    def test_addresses(self, address: object) -> None:
-        """An address is read as itself, or as the IPv4 address that it stands for."""
-        read = read_address(str(address).encode("ascii"))
-        self.assertEqual(getattr(address, "ipv4_mapped", None) or address, read)
