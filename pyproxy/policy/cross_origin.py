@@ -26,6 +26,7 @@ from pyproxy.semantics.origins import (
     read_authority,
     read_origin,
 )
+from pyproxy.semantics.urls import HTTP_SCHEMES
 
 ANY = b"any"
 """What stands for every host."""
@@ -40,8 +41,6 @@ _TOLD = frozenset({b"forwarded", b"x-forwarded-host", b"x-forwarded-proto"})
 """Fields in which a trusted proxy says how it was asked."""
 
 _WEB = frozenset({b"http", b"https"})
-
-_PAGE_SCHEMES = {b"ws": b"http", b"wss": b"https"}
 
 
 @attrs.frozen
@@ -174,4 +173,4 @@ def _read_told(told: tuple[Field, ...]) -> tuple[tuple[bytes, ...], tuple[bytes,
     schemes = list_members(values(told, b"x-forwarded-proto"))
     schemes += parameters(values(told, b"forwarded"), b"proto")
     lowered = (scheme.lower() for scheme in schemes)
-    return tuple(hosts), tuple(_PAGE_SCHEMES.get(scheme, scheme) for scheme in lowered)
+    return tuple(hosts), tuple(HTTP_SCHEMES.get(scheme, scheme) for scheme in lowered)

@@ -73,7 +73,7 @@ def read_origin(octets: bytes) -> WebOrigin | None:
     if match is None or authority is None:
         return None
     scheme, (host, port) = match[1].lower(), authority
-    return WebOrigin(scheme, host, port or DEFAULT_PORTS.get(scheme.decode("ascii")))
+    return WebOrigin(scheme, host, port or DEFAULT_PORTS.get(scheme))
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -21,7 +21,7 @@ from pyproxy.semantics.forwarding import (
 from pyproxy.semantics.handshake import SWITCH
 from pyproxy.semantics.messages import ResponseHead, noted_values
 from pyproxy.semantics.secrets import SecretMask
-from pyproxy.semantics.urls import DEFAULT_PORTS, Origin, PathMapping, undotted
+from pyproxy.semantics.urls import DEFAULT_PORTS, HTTP_SCHEMES, Origin, PathMapping, undotted
 
 _refresh = re.compile(
     rb"""([\d.]*+[ \t]*+[;,]?[ \t]*+url[ \t]*+=[ \t]*+)(["']?)(.*)""", re.I | re.S
@@ -153,7 +153,7 @@ class ResponseForwarding:
             return True
         ours = self.origin.scheme.encode("ascii")
         scheme = ours if scheme is None else scheme.lower()
-        return (_HTTP_SCHEMES.get(scheme, scheme), undotted(authority)) in self._places
+        return (HTTP_SCHEMES.get(scheme, scheme), undotted(authority)) in self._places
 
     def _cookie(self, value: bytes) -> bytes:
         """Map Path and drop a Domain that is the target's.  Spec: RFC 6265 5.2.3, 5.2.4."""
@@ -187,24 +187,21 @@ def _places(origin: Origin) -> frozenset[tuple[bytes, bytes]]:
     redirect to https's own port asks for another target, and would do so again and again.
     Spec: RFC 3986 6.2.3, RFC 9110 4.2.
     """
-    name, port = undotted(origin.authority), b"%d" % DEFAULT_PORTS[origin.scheme]
+    ours = origin.scheme.encode("ascii")
+    name, port = undotted(origin.authority), b"%d" % DEFAULT_PORTS[ours]
     if _with_port(name):
         name, _, port = name.rpartition(b":")
-    places = {(scheme, b"%b:%b" % (name, port)) for scheme in (b"http", b"https")}
-    if origin.scheme == "https" and port == b"443":
+    places = {(scheme, b"%b:%b" % (name, port)) for scheme in DEFAULT_PORTS}
+    if ours == b"https" and port == b"443":
         places.add((b"http", name + b":80"))
     for scheme, default in DEFAULT_PORTS.items():
-        known = scheme.encode("ascii")
-        if (known, b"%b:%d" % (name, default)) in places:
-            places.add((known, name))
+        if (scheme, b"%b:%d" % (name, default)) in places:
+            places.add((scheme, name))
     return frozenset(places)
 
 
 LEADS_PAST = frozenset({b"alt-svc"})
 """Fields that would lead a client past the proxy, to the upstream itself.  Spec: RFC 7838 3."""
-
-_HTTP_SCHEMES = {b"ws": b"http", b"wss": b"https"}
-"""What the schemes of WebSockets stand for.  Spec: RFC 6455 3."""
 
 _REFERRING = frozenset({b"content-location", b"location", b"refresh", b"set-cookie"})
 """Fields that may name the target or a path of it."""

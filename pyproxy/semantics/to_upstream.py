@@ -23,16 +23,13 @@ from pyproxy.semantics.forwarding import (
 )
 from pyproxy.semantics.framing import Framing, Kind
 from pyproxy.semantics.messages import RequestHead, noted_values
-from pyproxy.semantics.urls import Origin
+from pyproxy.semantics.urls import DEFAULT_PORTS, HTTP_SCHEMES, Origin
 
 MAX_KNOWN_HOSTS = 256
 """Hosts whose port is kept, for each route: more come from no honest clients."""
 
 MAX_KNOWN_HOST_BYTES = 255
 """Octets of a host whose port is kept; no name in the DNS is longer.  Spec: RFC 1035 2.3.4."""
-
-# Some proxies say ``wss`` of a WebSocket.  Spec: RFC 6455 3.
-_DEFAULT_PORTS = {b"http": b"80", b"https": b"443", b"ws": b"80", b"wss": b"443"}
 
 
 def port_of(scheme: bytes, host: bytes) -> bytes:
@@ -41,7 +38,11 @@ def port_of(scheme: bytes, host: bytes) -> bytes:
     Spec: RFC 3986 3.2.3, RFC 9110 4.2.1.
     """
     port = host.rpartition(b"]")[2].rpartition(b":")[2] if b":" in host else b""
-    return port if port.isdigit() else _DEFAULT_PORTS.get(scheme, b"")
+    if port.isdigit():
+        return port
+    # Some proxies say ``wss`` of a WebSocket.
+    known = HTTP_SCHEMES.get(scheme)
+    return b"%d" % DEFAULT_PORTS[known] if known else b""
 
 
 class _Ports(dict[tuple[bytes, bytes], bytes]):

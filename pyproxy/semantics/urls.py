@@ -19,7 +19,11 @@ DECODE_ROUNDS = 3
 
 MAX_PORT = 65535
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {b"http": 80, b"https": 443}
+"""Spec: RFC 9110 4.2.1, 4.2.2."""
+
+HTTP_SCHEMES = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"https"}
+"""The schemes of what passes here, and which of HTTP's each one stands for.  Spec: RFC 6455 3."""
 
 _absolute_form = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)(.*)", re.DOTALL).fullmatch
 _absolute_path = re.compile(r"/[!-~]*").fullmatch
@@ -102,7 +106,8 @@ def parse_target(url: str) -> Target:
         port = parts.port
     except ValueError as error:
         raise ValueError("it is no URL") from error
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+    scheme = parts.scheme.encode("ascii")
+    if scheme not in DEFAULT_PORTS or not parts.hostname:
         raise ValueError(
             "it has to be http://HOST[:PORT][/PATH], https://HOST[:PORT][/PATH] or unix:/SOCKET"
         )
@@ -115,9 +120,9 @@ def parse_target(url: str) -> Target:
     if parts.path and (_absolute_path(parts.path) is None or climbs(parts.path.encode("ascii"))):
         raise ValueError("its path has to be percent-encoded ASCII that does not climb with `..`")
     host = parse_host(parts.hostname, "[" in parts.netloc)
-    port = port or DEFAULT_PORTS[parts.scheme]
+    port = port or DEFAULT_PORTS[scheme]
     shown = f"[{host.text}]" if ":" in host.text else host.text
-    if port != DEFAULT_PORTS[parts.scheme]:
+    if port != DEFAULT_PORTS[scheme]:
         shown = f"{shown}:{port}"
     origin = Origin(parts.scheme, host.text, port, shown.encode("ascii"), host.zone)
     return Target(origin, parts.path.encode("ascii"))
@@ -155,7 +160,7 @@ def split_absolute_form(target: bytes) -> tuple[bytes, bytes] | None:
     if match is None:
         return None
     scheme, authority, rest = match.groups()
-    if scheme.lower() not in (b"http", b"https", b"ws", b"wss"):
+    if scheme.lower() not in HTTP_SCHEMES:
         raise Malformed("the target is a URL of another scheme than http, https, ws and wss")
     if b"@" in authority:
         raise Malformed("userinfo (user:password@) in the target: it goes into Authorization")
