@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pyproxy.semantics.addresses import is_loopback_address, read_address
-from pyproxy.semantics.urls import DEFAULT_PORTS, MAX_PORT
+from pyproxy.semantics.urls import DEFAULT_PORTS, MAX_PORT, split_authority
 
 MAX_ORIGIN_BYTES = 512
 """Octets of an origin or an authority that is looked at; a host name has 253 at most."""
@@ -19,9 +19,6 @@ MAX_ORIGIN_BYTES = 512
 REMEMBERED = 128
 """Readings that are remembered: one front end asks with the same few again and again."""
 
-_authority = re.compile(
-    rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+;=%\x80-\xff]+)(?::(\d{0,5}))?"
-).fullmatch
 _origin = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#@\\\s,]+)").fullmatch
 
 
@@ -33,7 +30,11 @@ class Authority(NamedTuple):
 
 
 class WebOrigin(NamedTuple):
-    """Scheme, host and port; the scheme's default port stands as itself, None where it has none."""
+    """Scheme, host and port, as pages have them and as they are compared.
+
+    Not ``urls.Origin``, which says where to connect: a page's scheme may be any, and its port None
+    where the scheme has none of its own; a scheme's default port stands as itself.
+    """
 
     scheme: bytes
     host: bytes
@@ -46,10 +47,11 @@ def read_authority(octets: bytes) -> Authority | None:
 
     Args: MAX_ORIGIN_BYTES octets at most, since they are remembered.
     """
-    match = _authority(octets)
-    if match is None:
+    # A comma can stand in a name; but here it has parted two, which somebody joined.
+    parts = None if b"," in octets else split_authority(octets)
+    if parts is None:
         return None
-    host, digits = match[1].lower(), match[2]
+    host, digits = parts[0].lower(), parts[1]
     address = read_address(host.strip(b"[]"))
     if address is not None:
         host = str(address).encode("ascii")

@@ -28,13 +28,15 @@ HTTP_SCHEMES = {b"http": b"http", b"https": b"https", b"ws": b"http", b"wss": b"
 _absolute_form = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]*)(.*)", re.DOTALL).fullmatch
 _absolute_path = re.compile(r"/[!-~]*").fullmatch
 _authority = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%\x80-\xff]+)(?::\d{0,5})?"
+    rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%\x80-\xff]+)(?::(\d{0,5}))?"
 ).fullmatch
 
 
 @attrs.frozen
 class Origin:
-    """Scheme, host and port that a target URL names.
+    """Scheme, host and port that a target URL names, and how to get there.
+
+    What a browser says of a page is ``origins.WebOrigin``: octets of any scheme, only to compare.
 
     Attributes:
         host: without brackets, ASCII, in lower case; a name keeps its final dot.
@@ -146,6 +148,15 @@ def is_authority(octets: bytes) -> bool:
     Spec: RFC 9110 7.2, RFC 3986 3.2.
     """
     return _authority(octets) is not None
+
+
+def split_authority(octets: bytes) -> tuple[bytes, bytes] | None:
+    """Split an authority into its host, with brackets, and the digits of its port, if it has any.
+
+    Returns: None for what cannot stand in Host.
+    """
+    match = _authority(octets)
+    return None if match is None else (match[1], match[2] or b"")
 
 
 def split_absolute_form(target: bytes) -> tuple[bytes, bytes] | None:

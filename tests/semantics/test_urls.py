@@ -16,6 +16,7 @@ from pyproxy.semantics.urls import (
     parse_prefix,
     parse_target,
     split_absolute_form,
+    split_authority,
 )
 from tests.semantics import strict
 
@@ -372,6 +373,18 @@ class AuthorityTests(SynchronousTestCase):
             b"<h>",
         ):
             self.assertFalse(is_authority(bad), bad)
+            self.assertIsNone(split_authority(bad), bad)
+
+    def test_split(self) -> None:
+        """Its host keeps its brackets; a port that is not there or empty is the default one."""
+        for octets, parts in (
+            (b"h", (b"h", b"")),
+            (b"h:", (b"h", b"")),
+            (b"H.:080", (b"H.", b"080")),
+            (b"[::1]:80", (b"[::1]", b"80")),
+            (b"a,b", (b"a,b", b"")),
+        ):
+            self.assertEqual(parts, split_authority(octets), octets)
 
 
 class AbsoluteFormTests(SynchronousTestCase):
