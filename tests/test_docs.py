@@ -27,6 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.rst"
 DOCS = ROOT / "docs"
 
+MAX_DECISION_LINES = 40
+"""Of a record of a decision: it says what and why, and the rest stands elsewhere."""
+
 ENVIRONMENT = {"OPENAI_API_KEY": "sk-example"}
 """The variables that examples refer to."""
 
@@ -57,6 +60,12 @@ def proxy_commands(text: str) -> list[list[str]]:
             words = shlex.split(line)
             found.append(words[words.index("pyproxy", 1) + 1 :])
     return found
+
+
+def headings(text: str) -> list[str]:
+    """Return the lines of a text that are underlined as sections of a page."""
+    pairs = pairwise(text.splitlines())
+    return [line for line, below in pairs if line and below == "-" * len(line)]
 
 
 class FieldTests(SynchronousTestCase):
@@ -159,6 +168,25 @@ class FormatTests(SynchronousTestCase):
             self.assertEqual("", heard.getvalue(), path.name)
 
 
+class DecisionTests(SynchronousTestCase):
+    """Records of decisions have one form, which people find their way in."""
+
+    def test_form(self) -> None:
+        """Each has its number and title, what was decided first, other ways and the cost last."""
+        records = sorted((DOCS / "adr").glob("0*.rst"))
+        self.assertGreater(len(records), 10)
+        for number, path in enumerate(records, 1):
+            text = path.read_text("utf-8")
+            title, underline, *lines = text.splitlines()
+            self.assertTrue(path.name.startswith(f"{number:04}-"), path.name)
+            self.assertTrue(title.startswith(f"{number}. "), path.name)
+            self.assertEqual("=" * len(title), underline, path.name)
+            self.assertLessEqual(len(lines) + 2, MAX_DECISION_LINES, path.name)
+            found = headings(text)
+            self.assertEqual("Decided", found[0], path.name)
+            self.assertEqual(["What else was possible", "What it costs"], found[-2:], path.name)
+
+
 class CheckerTests(SynchronousTestCase):
     """The reading of documents works, so that the tests above can fail."""
 
@@ -166,6 +194,11 @@ class CheckerTests(SynchronousTestCase):
         """Rows of tables count, mentions in prose do not."""
         text = "See ``--prose``.\n\n   * - ``--target URL``\n     - x\n   * - ``--demo``\n"
         self.assertEqual({"target", "demo"}, documented_options(text))
+
+    def test_headings_are_found(self) -> None:
+        """A section's title is underlined in its length; a table's rule is none."""
+        text = "1. A\n====\n\nB\n-\n\n---\nC\n---\n"
+        self.assertEqual(["B"], headings(text))
 
     def test_commands_are_found(self) -> None:
         """Continued lines are one command; twistd's own options are left out."""
