@@ -114,11 +114,11 @@ class Options(usage.Options):
         self["remove-response-header"].append(name)
 
     def opt_trust_proxy(self, network: str) -> None:
-        """Address or CIDR block whose X-Forwarded-* are believed, or 'unix' (repeatable)."""
+        """CIDR block, or 'unix', whose Forwarded and X-Forwarded-* are believed (repeatable)."""
         self["trust-proxy"].append(network)
 
     def opt_allow_host(self, name: str) -> None:
-        """Host by which the proxy may be asked when it adds a credential (repeatable)."""
+        """Host to ask by when a credential is added: NAME, *.SUFFIX or 'any' (repeatable)."""
         self["allow-host"].append(name)
 
     def opt_allow_origin(self, origin: str) -> None:
