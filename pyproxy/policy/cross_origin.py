@@ -26,7 +26,7 @@ from pyproxy.semantics.origins import (
     read_authority,
     read_origin,
 )
-from pyproxy.semantics.urls import HTTP_SCHEMES
+from pyproxy.semantics.urls import DEFAULT_PORTS, HTTP_SCHEMES
 
 ANY = b"any"
 """What stands for every host."""
@@ -34,8 +34,14 @@ ANY = b"any"
 MAX_SHOWN_BYTES = 100
 """Octets of a host or an origin in the log."""
 
-_OTHER_SITES = frozenset({b"cross-site", b"same-site"})
-"""What ``Sec-Fetch-Site`` says of a page of another origin.  Spec: W3C Fetch Metadata 2.3."""
+_MARKS = frozenset({b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"sec-purpose"})
+"""Fields in which a browser says what made it ask; no page can write them.
+
+Spec: W3C Fetch Metadata 2; WHATWG Fetch, Sec-Purpose.
+"""
+
+_NO_PAGE = frozenset({b"none", None})
+"""What ``Sec-Fetch-Site`` says where no page made the browser ask, or whoever asked is none."""
 
 _TOLD = frozenset({b"forwarded", b"x-forwarded-host", b"x-forwarded-proto"})
 """Fields in which a trusted proxy says how it was asked."""
@@ -94,7 +100,14 @@ class Guard:
                 if name in _TOLD:
                     told.append((name, field[1]))
             hosts, told_schemes = _read_told(tuple(told))
-            asked, schemes = hosts or asked, told_schemes or schemes
+            # A browser of this machine is no proxy: it may be a page that tells.
+            if hosts and not (
+                is_loopback_host(hop.address)
+                and len(host) <= MAX_ORIGIN_BYTES
+                and _names_port(host, hop.port, hop.scheme)
+            ):
+                asked = ()
+            asked, schemes = hosts + asked, told_schemes or schemes
         if not self.any_host:
             for authority in asked:
                 if not self._is_ours(authority, hop.local):
@@ -109,15 +122,31 @@ class Guard:
                     "a page of another origin asked",
                     f"a page of {_shown(value)} asked: see --allow-origin",
                 )
-        elif b"sec-fetch-site" in noted:
-            # Without an Origin the browser's word for the page counts; a link may be followed.
-            site = fields[names.index(b"sec-fetch-site")][1]
-            if site in _OTHER_SITES and not (
-                head.method == b"GET"
-                and names.count(b"sec-fetch-mode") == 1
-                and fields[names.index(b"sec-fetch-mode")][1] == b"navigate"
-            ):
-                raise CrossOriginRefused("a page of another site asked")
+        elif not _MARKS.isdisjoint(noted):
+            self._admit_marked(head)
+
+    def _admit_marked(self, head: RequestHead) -> None:
+        """Let pass what a browser asks without naming an Origin, if no foreign page made it.
+
+        Its word for the page counts.  Somebody may follow a link: that is a plain navigation of the
+        whole window, and no frame's, and nothing that is fetched before anybody follows it.
+        Raises: CrossOriginRefused.
+        """
+        marks: dict[bytes, bytes] = {}
+        for field, name in zip(head.fields, head.names, strict=True):
+            if name in _MARKS:
+                # What came twice is no word of a browser's.
+                marks[name] = b"" if name in marks else field[1]
+        site = marks.get(b"sec-fetch-site")
+        if site == b"same-origin" or (b"sec-purpose" not in marks and site in _NO_PAGE):
+            return
+        if (
+            b"sec-purpose" in marks
+            or head.method != b"GET"
+            or marks.get(b"sec-fetch-mode") != b"navigate"
+            or marks.get(b"sec-fetch-dest", b"document") != b"document"
+        ):
+            raise CrossOriginRefused("a page of another site asked")
 
     def _is_ours(self, authority: bytes, local: bytes) -> bool:
         """Tell whether an authority names this proxy; its port does not matter.
@@ -152,6 +181,17 @@ class Guard:
             if origin.host.endswith(site.host) and origin == site._replace(host=origin.host):
                 return True
         return False
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _names_port(authority: bytes, port: bytes, scheme: bytes) -> bool:
+    """Tell whether who asks by an authority has come to a port.
+
+    A page can write all that a proxy tells, but not the port that its own address has.
+    """
+    read = read_authority(authority)
+    asked = None if read is None else read.port
+    return b"%d" % (asked or DEFAULT_PORTS[scheme]) == port
 
 
 def _shown(octets: bytes) -> str:

@@ -21,6 +21,11 @@ PAGE_LIMIT = 60.0
 PAGE = """<!doctype html>
 <meta charset="utf-8">
 <iframe name="frame"></iframe>
+<iframe src="http://{proxy}/framed"></iframe>
+<embed src="http://{proxy}/embedded">
+<script type="speculationrules">
+{{"prefetch": [{{"source": "list", "urls": ["http://{proxy}/early"]}}]}}
+</script>
 <form id="form" method="post" action="http://{proxy}/form" target="frame" enctype="text/plain">
 <input name="prompt" value="spend"></form>
 <script>

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.config.values import parse_allowed_host, parse_allowed_origin
@@ -122,6 +123,25 @@ class HostTests(GuardTestCase):
         # Without such a field it is the Host that it sent.
         self.assertEqual(OPEN, self.judge(named, b"chat.example.com", hop=BEHIND))
         self.assertEqual(MISDIRECTED, self.judge(named, b"backend", hop=BEHIND))
+
+    def test_a_browser_beside_the_trusted_proxy(self) -> None:
+        """A page that was asked for by our own port writes no host over the one in its address."""
+        told = b"X-Forwarded-Host: localhost"
+        for host, hop, verdict in (
+            (b"evil.example:8000", BEHIND, MISDIRECTED),
+            (b"localhost:8000", BEHIND, OPEN),
+            (b"backend", BEHIND, OPEN),
+            (b"evil.example:8001", BEHIND, OPEN),
+            (b"evil.example", attrs.evolve(BEHIND, port=b"80"), MISDIRECTED),
+            (b"evil.example", attrs.evolve(BEHIND, port=b"443", scheme=b"https"), MISDIRECTED),
+            (b"backend:8000", attrs.evolve(BEHIND, address=b"10.0.0.1"), OPEN),
+            (b"", BEHIND, OPEN),
+        ):
+            self.assertEqual(verdict, self.judge(DEFAULT, host, told, hop=hop), (host, hop))
+        forwarded = b"Forwarded: host=localhost"
+        self.assertEqual(
+            MISDIRECTED, self.judge(DEFAULT, b"evil.example:8000", forwarded, hop=BEHIND)
+        )
 
     def test_a_stranger_says_what_he_likes(self) -> None:
         """Nobody else is believed."""
@@ -266,17 +286,43 @@ class MarkedTests(GuardTestCase):
             (b"GET", b"cross-site", b"cors", REFUSED),
             (b"GET", b"same-origin", b"no-cors", OPEN),
             (b"GET", b"none", b"navigate", OPEN),
+            (b"GET", b"Cross-Site", b"no-cors", REFUSED),
+            (b"GET", b"cross-site, cross-site", b"no-cors", REFUSED),
+            (b"GET", b"something-new", b"no-cors", REFUSED),
+            (b"GET", b"", b"no-cors", REFUSED),
             (b"POST", b"none", b"no-cors", OPEN),
         ):
             lines = (b"Sec-Fetch-Site: " + site, b"Sec-Fetch-Mode: " + mode)
             got = self.judge(DEFAULT, HERE, *lines, method=method)
             self.assertEqual(verdict, got, (method, site, mode))
 
+    def test_plain_navigation(self) -> None:
+        """Of a whole window, not of a frame; and not before anybody follows the link."""
+        link = (b"Sec-Fetch-Site: cross-site", b"Sec-Fetch-Mode: navigate")
+        typed = (b"Sec-Fetch-Site: none", b"Sec-Fetch-Mode: navigate")
+        own = (b"Sec-Fetch-Site: same-origin", b"Sec-Fetch-Mode: navigate")
+        early = b"Sec-Purpose: prefetch;prerender"
+        for lines, verdict in (
+            ((*link, b"Sec-Fetch-Dest: document"), OPEN),
+            ((*link, b"Sec-Fetch-Dest: iframe"), REFUSED),
+            ((*link, b"Sec-Fetch-Dest: embed"), REFUSED),
+            ((*link, b"Sec-Fetch-Dest: document", b"Sec-Fetch-Dest: document"), REFUSED),
+            ((*own, b"Sec-Fetch-Dest: iframe"), OPEN),
+            ((*link, early), REFUSED),
+            ((*typed, early), REFUSED),
+            ((*own, early), OPEN),
+            ((early,), REFUSED),
+            ((b"Sec-Fetch-Mode: cors",), OPEN),
+        ):
+            self.assertEqual(verdict, self.judge(DEFAULT, HERE, *lines, method=b"GET"), lines)
+
     def test_mark_alone(self) -> None:
         """Without a mode, or with two, it is no navigation."""
         mark = b"Sec-Fetch-Site: cross-site"
         for modes in ((), (b"Sec-Fetch-Mode: navigate", b"Sec-Fetch-Mode: cors")):
             self.assertEqual(REFUSED, self.judge(DEFAULT, HERE, mark, *modes, method=b"GET"))
+        twice = (b"Sec-Fetch-Site: none", mark)
+        self.assertEqual(REFUSED, self.judge(DEFAULT, HERE, *twice))
 
     def test_referer_proves_nothing(self) -> None:
         """A page that may shows an image of one that may not, which redirects: the browser says
