@@ -7,6 +7,8 @@ Spec: RFC 9112 9.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -218,6 +220,10 @@ class Channel(ChannelFace):
         else:
             # Closing now would reset the connection, and the response with it (RFC 9112 9.6).
             self.transport.loseWriteConnection()
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Call something in the reactor's next turn."""
+        self.site.reactor.callLater(0, call)
 
     def linger(self) -> None:
         """Begin no more requests; ``check`` ends the connection in time."""

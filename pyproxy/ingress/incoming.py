@@ -31,9 +31,15 @@ from pyproxy.semantics.framing import ContentReader, content_reader, request_fra
 from pyproxy.semantics.messages import HeadReader, parse_request_head, split_head
 
 MAX_PIPELINED_BYTES = 64 * 1024
-"""Octets of later requests that are read while one is being answered: one full read.
+"""Octets of later requests past which no more are read while one is being answered.
 
-They are read at all only so that a client that leaves is noticed at once.
+They are read at all only so that a client that leaves is noticed at once; one read may bring more.
+"""
+
+MAX_BEGUN_AT_ONCE = 64
+"""Requests of one client that begin in one turn of the reactor.
+
+The proxy answers what it refuses at once: one read of such requests took 5 s.
 """
 
 MAX_LINGER_BYTES = 64 * 1024 * 1024
@@ -122,9 +128,14 @@ class RequestReader:
             return
         self._beginning = True
         sink = self._sink
-        while self.pending and sink.request is None and sink.state is State.OPEN and not sink.full:
+        for _ in range(MAX_BEGUN_AT_ONCE):
+            if not self.pending or sink.request or sink.state is not State.OPEN or sink.full:
+                break
             data, self.pending = self.pending, b""
             self._read_head(data)
+        else:
+            # All of these were answered at once; now it is others' turn.
+            sink.later(self.begin_pending)
         self._beginning = False
         if self._flow.held and len(self.pending) <= MAX_PIPELINED_BYTES:
             self._flow.release(Hold.PIPELINE)

@@ -5,6 +5,7 @@ A request and the reader of requests ask the channel, all of them the site.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
@@ -169,6 +170,9 @@ class RequestSink(Protocol):
 
     def refuse(self, error: ProxyError, head: RequestHead | None) -> None:
         """Answer what is no request, and end the connection."""
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Call something in the reactor's next turn."""
 
     def linger(self) -> None:
         """Begin no more requests."""

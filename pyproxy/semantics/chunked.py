@@ -16,6 +16,9 @@ from pyproxy.semantics.oddities import NOTHING_ODD, Oddity
 MAX_CHUNK_LINE_BYTES = 4096
 """Octets of one chunk-size line, extensions included."""
 
+USUAL_CHUNK_LINE_BYTES = 64
+"""Octets in which nearly every line ends; to copy 4 KiB for each cost twice the rest of it."""
+
 LARGE_CHUNK_BYTES = 4096
 """Octets of a chunk from which on it is not copied to be looked at."""
 
@@ -80,9 +83,12 @@ class Reader:
         self._kept = b""
 
     def _size(self, data: Octets, position: int) -> int:
-        # The line's end, or one octet more than it may have with it.
-        rest = bytes(data[position : position + MAX_CHUNK_LINE_BYTES + 2])
+        rest = bytes(data[position : position + USUAL_CHUNK_LINE_BYTES])
         end = rest.find(b"\r\n")
+        if end < 0:
+            # The line's end, or one octet more than it may have with it.
+            rest = bytes(data[position : position + MAX_CHUNK_LINE_BYTES + 2])
+            end = rest.find(b"\r\n")
         if end < 0:
             # The CR of the line's end may be here already.
             hopeful = not rest or _chunk_line_start(rest) or self._odd_start(rest)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyproxy.ingress.incoming import MAX_LINGER_BYTES, MAX_PIPELINED_BYTES
+from pyproxy.ingress.incoming import (
+    MAX_BEGUN_AT_ONCE,
+    MAX_LINGER_BYTES,
+    MAX_PIPELINED_BYTES,
+)
 from pyproxy.semantics.framing import CHUNKED as IN_CHUNKS
 from pyproxy.semantics.framing import content_reader
 from pyproxy.semantics.messages import FIRST_PIECE_BYTES, MAX_HEAD_BYTES
@@ -49,6 +53,28 @@ class ReadingTests(ChannelTestCase):
                 self.assertEqual(expected, self.asked(), pieces)
                 self.scene.answer()
                 self.assertTrue(client.take().endswith(b"\r\n\r\nok"))
+
+    def test_many_that_are_refused(self) -> None:
+        """Many requests that are answered at once leave turns to others; all are answered."""
+        scene = self.stage(prefix=b"/api")
+        client = scene.client()
+        many = 3 * MAX_BEGUN_AT_ONCE + 1
+        client.deliver(request(b"GET /other HTTP/1.1") * many)
+        answers = client.take().count(b"HTTP/1.1 404 ")
+        self.assertEqual(MAX_BEGUN_AT_ONCE, answers)
+        for _ in range(3):
+            scene.network.settle()
+            answers += client.take().count(b"HTTP/1.1 404 ")
+        self.assertEqual(many, answers)
+
+    def test_many_and_gone(self) -> None:
+        """A client that leaves meanwhile is answered no more."""
+        scene = self.stage(prefix=b"/api")
+        client = scene.client()
+        client.deliver(request(b"GET /other HTTP/1.1") * 3 * MAX_BEGUN_AT_ONCE)
+        client.lose()
+        scene.network.settle()
+        self.assertEqual(MAX_BEGUN_AT_ONCE, len(scene.logged))
 
     def test_chunks_in_every_split(self) -> None:
         """Chunked content and its trailers arrive whole; how it is cut is the network's."""
