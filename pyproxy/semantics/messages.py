@@ -215,8 +215,8 @@ class HeadReader:
 
     @property
     def empty(self) -> bool:
-        """Whether no octet of the next head has arrived."""
-        return not self._kept
+        """Whether no octet of the next head has arrived; a CR may become an empty line before it."""
+        return not self._kept or self._kept == b"\r"
 
     def give_up(self) -> bytes:
         """Return the octets of the next head, and forget them."""
@@ -226,7 +226,7 @@ class HeadReader:
     @property
     def kept(self) -> int:
         """How many octets of the next head have arrived."""
-        return len(self._kept)
+        return 0 if self._kept == b"\r" else len(self._kept)
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """Take octets; return (head without its empty line, what follows), or None for "not yet".

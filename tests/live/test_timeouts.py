@@ -261,11 +261,12 @@ class ClientLimitTests(LiveTestCase):
             client.wait_closed()
 
     def test_idle_between_requests(self) -> None:
-        """An idle kept connection is closed without a word (RFC 9112 9.5)."""
-        with self.proxy.client() as client:
-            client.send(request())
-            self.assertEqual(client.read_response().body, b"ok")
-            self.assertEqual(client.read_to_end(), b"")
+        """An idle kept connection is closed without a word (RFC 9112 9.5); half a line is none."""
+        for behind in (b"", b"\r\n", b"\r"):
+            with self.subTest(behind), self.proxy.client() as client:
+                client.send(request() + behind)
+                self.assertEqual(client.read_response().body, b"ok")
+                self.assertEqual(client.read_to_end(), b"")
 
     def test_long_exchange(self) -> None:
         """The limit does not run during an exchange."""

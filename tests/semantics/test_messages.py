@@ -384,10 +384,11 @@ class HeadReaderTests(SynchronousTestCase):
         """The reader knows whether a head has begun; empty lines are none.  RFC 9112 2.2."""
         reader = HeadReader()
         self.assertTrue(reader.empty)
-        reader.feed(b"\r\n")
-        self.assertTrue(reader.empty)
-        reader.feed(b"G")
-        self.assertFalse(reader.empty)
+        for part in (b"\r\n", b"\r", b"\n", b"\r\n\r"):
+            reader.feed(part)
+            self.assertEqual((True, 0), (reader.empty, reader.kept))
+        reader.feed(b"\nG")
+        self.assertEqual((False, 1), (reader.empty, reader.kept))
         self.assertEqual((b"GET / HTTP/1.1\r\n", b""), reader.feed(b"ET / HTTP/1.1\r\n\r\n"))
         self.assertTrue(reader.empty)
 
