@@ -17,7 +17,7 @@ from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from twisted.protocols.policies import ProtocolWrapper
 
 from pyproxy.relay.transports import StreamTransport
-from pyproxy.relay.writing import writer
+from pyproxy.relay.writing import backlog, writer
 
 KEEPALIVE_SECONDS = 30
 """After how much silence the kernel asks whether the peer is still there."""
@@ -130,7 +130,11 @@ def end_tls(transport: StreamTransport) -> None:
         out = writer(below)
         out.write(tls.bio_read(FAREWELL_BYTES))
         out.flush()
-    below.loseConnection()
+    if backlog(below):
+        # A closing connection is watched by nobody, and may wait for a peer that takes nothing.
+        below.abortConnection()
+    else:
+        below.loseConnection()
 
 
 def read_before_loss(transport: StreamTransport) -> None:

@@ -215,7 +215,7 @@ class HeadReader:
 
     @property
     def empty(self) -> bool:
-        """Whether no octet of the next head has arrived; a CR may become an empty line before it."""
+        """Whether no octet of the next head has arrived; a CR may still be of an empty line."""
         return not self._kept or self._kept == b"\r"
 
     def give_up(self) -> bytes:

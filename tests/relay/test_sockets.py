@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet import tcp
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
@@ -340,6 +341,18 @@ class EndTlsTests(SynchronousTestCase):
                 below.lose()
             end_tls(transport)
             self.assertTrue(below.disconnected)
+
+    def test_no_room(self) -> None:
+        """A good-bye that the kernel has no room for is not waited for: nobody watches that."""
+        network = Network()
+        self.addCleanup(network.close)
+        for waiting in (b"", b"octets"):
+            below: Any = network.transport(CLIENT, PROXY)
+            below.dataBuffer = waiting
+            transport = secured(below)
+            transport.getHandle = lambda: SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
+            end_tls(transport)
+            self.assertEqual((bool(waiting), True), (below.disconnected, below.disconnecting))
 
 
 class HalfCloseTests(WrapperTestCase):
