@@ -28,11 +28,14 @@ from twisted.internet.ssl import (
     platformTrust,
     trustRootFromCertificates,
 )
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pyproxy.errors import CertificateRefused, ConnectFailed, TLSFailed
+
+_log = Logger()
 
 TrustRoot = Any
 """An IOpenSSLTrustRoot; Twisted keeps the interface's own name private."""
@@ -89,14 +92,23 @@ class VerifyingCreator(_Creator):
 
     def __init__(self, host: str, trust_root: TrustRoot) -> None:
         super().__init__(host, CertificateOptions(trustRoot=trust_root))
-        self._identity = DNS_ID(host) if self._is_name else IPAddress_ID(host)
+        self._identity: DNS_ID | IPAddress_ID | None
+        try:
+            self._identity = DNS_ID(host) if self._is_name else IPAddress_ID(host)
+        except ValueError:
+            # It takes digits with underscores (``1_0``) for an address.
+            self._identity = None
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Make a connection that verifies chain and identity."""
         connection = self._new_connection()
 
         def verify(_: object, certificate: crypto.X509, number: int, depth: int, good: int) -> bool:
-            refusal = self._refusal(certificate, number, depth, bool(good))
+            try:
+                refusal = self._refusal(certificate, number, depth, bool(good))
+            except Exception:  # noqa: BLE001 - OpenSSL's caller would tell of a closed connection
+                _log.failure("a certificate of the upstream could not be checked")
+                refusal = "it could not be checked, as the proxy's log says"
             if refusal is not None:
                 tlsProtocol.certificate_refusal = refusal  # type: ignore[attr-defined]
             return refusal is None
@@ -114,7 +126,10 @@ class VerifyingCreator(_Creator):
             patterns = _patterns(certificate, self._is_name)
         except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
             return "the names in it cannot be read"
-        if any(self._identity.verify(pattern) for pattern in patterns):
+        identity = self._identity
+        if identity is None:
+            return f"no certificate can be for {self._host}"
+        if any(identity.verify(pattern) for pattern in patterns):
             return None
         return f"it is not for {self._host}"
 

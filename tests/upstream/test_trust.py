@@ -27,6 +27,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from pyproxy.errors import CertificateRefused, ConnectFailed, TLSFailed
+from pyproxy.upstream import trust
 from pyproxy.upstream.connection import Connection
 from pyproxy.upstream.trust import (
     client_creator,
@@ -280,6 +281,26 @@ class HandshakeTests(SynchronousTestCase):
         )
         connection, _ = self.shake(CertificateFor(self.authority, extension=broken))
         self.assertIn("cannot be read", self.refused(connection).detail)
+
+    def test_name_of_no_certificate(self) -> None:
+        """A name that service-identity takes for an address is refused with its reason."""
+        connection, _ = self.shake(self.authority.issue_cert("api.test"), "1_0")
+        error = self.refused(connection)
+        self.assertIs(CertificateRefused, type(error))
+        self.assertIn("no certificate can be for 1_0", error.detail)
+
+    def test_a_defect(self) -> None:
+        """What nobody foresaw in the check refuses the certificate too, and is logged."""
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError("a defect")
+
+        self.patch(trust, "_patterns", fail)
+        connection, _ = self.shake(self.authority.issue_cert("api.test"))
+        error = self.refused(connection)
+        self.assertIs(CertificateRefused, type(error))
+        self.assertIn("could not be checked", error.detail)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_version(self) -> None:
         """TLS 1.2 is the oldest version that is spoken.  RFC 8996."""
