@@ -48,6 +48,11 @@ class OddHeadReader:
         self.kept = b""
         self.oddities: set[Oddity] = set()
 
+    @property
+    def empty(self) -> bool:
+        """Whether no octet of the next head has arrived."""
+        return not self.kept
+
     def feed(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
         """Take octets; return a head and what follows it, or None for "not yet".
 

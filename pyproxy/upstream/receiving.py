@@ -344,7 +344,7 @@ class ResponseReader:
         self._persists = False
         if self._switched:
             self.forget()
-        elif reader is None and self._heads.empty and self._odd is None:
+        elif reader is None and self._heads.empty and (self._odd is None or self._odd.empty):
             self.fail(ConnectionTerminated("the upstream closed the connection before it answered"))
         elif reader is None:
             self.fail(ResponseIncomplete("the upstream closed the connection inside a head"))

@@ -152,7 +152,10 @@ class BrokenHeadTests(LiveTestCase):
             (b"HTTP/1.1 200 OK\r\nContent-Le", b"http_response_incomplete"),
             (b"HTTP/1.1 200 OK\r\nX: y\r\n", b"http_response_incomplete"),
             (b"HTTP/1.1 200 OK\nX: y\n", b"http_response_incomplete"),
+            (b"HTTP/1.1 100 Continue\r\n\r\n", b"connection_terminated"),
             (b"HTTP/1.1 100 Continue\r\n\r\nHTT", b"http_response_incomplete"),
+            (b"HTTP/1.1  100 Continue\r\n\r\n", b"connection_terminated"),
+            (b"HTTP/1.1  100 Continue\r\n\r\nHTT", b"http_response_incomplete"),
         ):
             with self.subTest(octets):
                 self.upstream.script = answer_and_close(octets)

@@ -272,6 +272,8 @@ class EndingTests(ConnectionTestCase):
             (b"HTTP/1.1 200 OK\nX: y\n", True, ResponseIncomplete),
             (b"HTTP/1.1 103 Early Hints\r\n\r\n", True, ConnectionTerminated),
             (b"HTTP/1.1 103 Early Hints\r\n\r\nH", True, ResponseIncomplete),
+            (ODD_HINTS, True, ConnectionTerminated),
+            (ODD_HINTS + b"H", True, ResponseIncomplete),
         ):
             opened = Opened.new()
             answered = opened.send()
