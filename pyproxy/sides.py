@@ -158,7 +158,8 @@ class Bond:
     A login that belongs to a connection (Negotiate, NTLM) would be every client's otherwise.
 
     Attributes:
-        lost: called when such a connection has ended while it was idle, and the login with it.
+        lost: called when such a connection has ended, or will behind its present response, and the
+            login with it.
         connections: by origin; nobody else uses them, and they end with the client's.
     """
 

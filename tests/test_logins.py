@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyproxy.semantics.forwarding import FieldRules
+from pyproxy.upstream import pool
 from tests.memory import (
     OK,
     MemoryTransport,
@@ -111,13 +112,14 @@ class BondTests(LoginTestCase):
         self.assertEqual(1, self.ask(self.scene.client(), NTLM))
         self.assertEqual(0, self.ask(self.scene.client()))
 
-    def test_close_is_heeded(self) -> None:
-        """A connection that the upstream will close is not used for the next step."""
+    def test_full_pool(self) -> None:
+        """However many connections are kept for everybody, a login keeps its own."""
+        self.patch(pool, "MAX_IDLE_CONNECTIONS", 1)
+        self.ask(self.scene.client())
         client = self.scene.client()
-        self.assertEqual(0, self.ask(client, answered=challenge(b"NTLM", b"Connection: close")))
-        self.assertIsNone(client.lost)
         self.assertEqual(1, self.ask(client, NTLM, answered=challenge(b"NTLM TlRMTVNTUAAC")))
         self.assertEqual(1, self.ask(client, NTLM))
+        self.assertEqual(([False, False], None), (self.lost(), client.lost))
 
     def test_undue_content(self) -> None:
         """An answer to HEAD does not part a client from its login."""
@@ -181,13 +183,6 @@ class EndTests(LoginTestCase):
             self.assertEqual(502, status_of(client.value()))
             self.assertIn(b"Connection: close\r\n", client.value())
 
-    def test_gone_unheard(self) -> None:
-        """A login that only the kernel knows to be over is not used."""
-        client = self.scene.client()
-        self.ask(client, NTLM)
-        self.scene.upstream.kernel[1].close()
-        self.assertEqual(1, self.ask(client))
-
     def test_idle_limits(self) -> None:
         """It is kept for as long as its client, and no client for ever."""
         client = self.scene.client()
@@ -198,14 +193,34 @@ class EndTests(LoginTestCase):
         self.assertIsNotNone(client.lost)
         self.assertEqual([True], self.lost())
 
-    def test_abandoned_response(self) -> None:
-        """A bound connection that is replaced is closed: there is one for each origin."""
+    def test_last_response(self) -> None:
+        """Whose connection ends with a response is disconnected behind it, and told if in time."""
+        for answered, told in (
+            (challenge(b"NTLM TlRMTVNTUAAC", b"Connection: close"), True),
+            (response(b"Connection: close", b"Content-Length: 2", content=b"no"), True),
+            (response(content=b"no"), False),
+            (challenge(b"NTLM TlRMTVNTUAAC", b"Keep-Alive: timeout=1"), False),
+            (response(b"Keep-Alive: max=0", b"Content-Length: 2", content=b"no"), False),
+            (response(b"Content-Length: 2", content=b"no and more"), False),
+        ):
+            self.setUp()
+            client, other = self.scene.client(), self.scene.client()
+            self.ask(other)
+            self.ask(client, NTLM, answered=answered)
+            if b"Content-Length" not in answered:
+                self.network.opened[1].lose()
+            self.assertEqual([False, True], self.lost(), answered)
+            self.assertIn(b"no", client.value())
+            self.assertEqual(told, b"Connection: close\r\n" in client.value(), answered)
+            self.assertEqual((True, None), (client.lost is not None, other.lost), answered)
+
+    def test_found_gone(self) -> None:
+        """A request that comes when its connection is over already begins on another one."""
         client = self.scene.client()
         self.ask(client, NTLM)
-        self.assertEqual([False], self.lost())
-        self.ask(client, answered=response(b"Connection: close", b"Content-Length: 0"))
-        self.ask(client)
-        self.assertEqual([True, False], self.lost())
+        self.scene.upstream.kernel[1].close()
+        self.assertEqual(1, self.ask(client, answered=challenge()))
+        self.assertEqual(([True, False], None), (self.lost(), client.lost))
 
 
 class WebSocketTests(LoginTestCase):

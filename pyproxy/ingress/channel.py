@@ -167,11 +167,13 @@ class Channel(ChannelFace):
         return self.bond
 
     def _login_lost(self) -> None:
-        """End the connection between requests: the login ended, and the client has to begin anew.
+        """End the connection behind the present response: the client has to begin its login anew.
 
         It would send the rest of a login, or a request that relies on one, to a new connection.
         """
-        if self.request is None and self.state is State.OPEN:
+        if self.request is not None:
+            self.request.end_connection()
+        elif self.state is State.OPEN:
             self._end()
 
     def _let_go(self) -> None:

@@ -218,10 +218,17 @@ class Connection(Protocol):
             if self._flow.held:
                 self._flow.release(RELAYED)
             self._on_idle(self)
-        elif whole:
+            return
+        if whole:
             self.close()
         else:
             self.abort()
+        self.ends()
+
+    def ends(self) -> None:
+        """Take note that no other request goes on it: with it ends a login that belongs to it."""
+        if self.bond is not None:
+            self.bond.lost()
 
     def unanswered(self, request: UpstreamRequest, error: ProxyError) -> None:
         """Tell who opened the connection that a request has got no response."""

@@ -97,21 +97,23 @@ class Pool:
         """Keep a connection that has become idle, or forget one that was lost while idle."""
         if not connection.usable:
             self._forget(connection)
-        elif (
-            self._closed
-            or connection.idle_limit <= 0
-            or len(self._idle) + len(self._resting) >= MAX_IDLE_CONNECTIONS
-        ):
+        elif self._closed or connection.idle_limit <= 0:
             connection.close()
+            connection.ends()
         else:
-            connection.idle_since = self._sweeper.now
             if connection.idle_limit < inf:
                 connection.use_before = self._seconds() + connection.idle_limit
-            if connection.suspect and not self._manners.trusted and connection.bond is None:
+            if connection.bond is not None:
+                # Its client keeps it, whatever room there is here.
+                return
+            if len(self._idle) + len(self._resting) >= MAX_IDLE_CONNECTIONS:
+                connection.close()
+            elif connection.suspect and not self._manners.trusted:
                 connection.idle_since = self._seconds()
                 connection.surplus = False
                 self._resting.append(connection)
-            elif connection.bond is None:
+            else:
+                connection.idle_since = self._sweeper.now
                 self._idle.append(connection)
 
     def opens_another(self) -> None:
@@ -146,8 +148,7 @@ class Pool:
                 kept.remove(connection)
         if connection.suspect and connection.spoke:
             self._manners.content_followed()
-        if connection.bond is not None:
-            connection.bond.lost()
+        connection.ends()
 
     def check(self, now: float) -> float:
         """Close what has been idle for too long; take up what has rested long enough.

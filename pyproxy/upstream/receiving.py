@@ -203,6 +203,8 @@ class ResponseReader:
             self._connection.idle_limit = idle_limit(head)
         if b"www-authenticate" in noted or b"proxy-authenticate" in noted:
             self._heed_login(request, head)
+        if not self._persists:
+            self._connection.ends()
         self._content = reader
         self._response = response = ForwardedResponse(self, head, framing, options, reader)
         # It will not be sent again, and a stream may stay open for long: half a KiB of each.

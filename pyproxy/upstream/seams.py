@@ -37,6 +37,9 @@ class ConnectionSide(Protocol):
     def bind(self, request: UpstreamRequest, bond: Bond) -> None:
         """Belong to a client's connection from now on."""
 
+    def ends(self) -> None:
+        """Take note, ahead of the end of the response, that it is the last one."""
+
     def answered(self, request: UpstreamRequest, persists: bool) -> None:
         """Take the connection back after a whole response; it may serve another if it persists."""
 
