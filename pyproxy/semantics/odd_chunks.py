@@ -1,6 +1,6 @@
 """Chunks of responses, read as ``chunked`` reads those of requests, but for a few odd forms.
 
-Blanks behind a size, many zeros before it and control characters in an extension mean nothing to
+Blanks around a size, many zeros before it and control characters in an extension mean nothing to
 any reader; the trailer section may be odd in the ways that a head may be.  Each is mended on its
 way.  Inside the coding CRLF alone ends a line: readers do not agree about anything else.
 Spec: RFC 9112 7.1, 7.1.1, 7.1.2.
@@ -23,8 +23,8 @@ from pyproxy.semantics.framing import (
 from pyproxy.semantics.odd_heads import mended_section
 from pyproxy.semantics.oddities import Oddity
 
-_chunk_line = re.compile(rb"0*([0-9A-Fa-f]{1,15})[\t ]*+(?:;[^\0\r\n]*+)?").fullmatch
-_chunk_line_start = re.compile(rb"[0-9A-Fa-f]++[\t ]*+(?:;[^\0\r\n]*+)?\r?").fullmatch
+_chunk_line = re.compile(rb"[\t ]*+0*([0-9A-Fa-f]{1,15})[\t ]*+(?:;[^\0\r\n]*+)?").fullmatch
+_chunk_line_start = re.compile(rb"[\t ]*+(?:[0-9A-Fa-f]++[\t ]*+(?:;[^\0\r\n]*+)?\r?)?").fullmatch
 
 
 class _OddChunks(Reader):

@@ -28,6 +28,8 @@ MENDED: tuple[tuple[bytes, bytes, Fields, set[Oddity]], ...] = (
     (b"2 \r\nok\r\n" + END, b"2\r\nok\r\n", [], LINE),
     (b"2\t  \r\nok\r\n" + END, b"2\r\nok\r\n", [], LINE),
     (b"2 ;a\r\nok\r\n" + END, b"2\r\nok\r\n", [], LINE),
+    (b" 2\r\nok\r\n" + END, b"2\r\nok\r\n", [], LINE),
+    (b"\t 02 \r\nok\r\n 0\r\n\r\n", b"2\r\nok\r\n", [], LINE),
     (b"2;\x01\x7f\r\nok\r\n" + END, b"2\r\nok\r\n", [], LINE),
     (b"0" * 30 + b"2\r\nok\r\n" + END, b"2\r\nok\r\n", [], LINE),
     (b"2\r\nok\r\n0 \r\n\r\n", b"2\r\nok\r\n", [], LINE),
@@ -42,7 +44,9 @@ MENDED: tuple[tuple[bytes, bytes, Fields, set[Oddity]], ...] = (
     (b"2\r\nok\r\n0\r\nA: \x01\r\n\r\n", b"2\r\nok\r\n", [(b"A", b"\x01")], {Oddity.CONTROL}),
 )
 REFUSED = (
-    b" 2\r\nok\r\n",
+    b" \r\nok\r\n",
+    b" ;a\r\nok\r\n",
+    b"\x0b2\r\nok\r\n",
     b"2 x\r\nok\r\n",
     b"2,x\r\nok\r\n",
     b"2;\0\r\nok\r\n",
