@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from pyproxy.errors import (
     BadRequest,
+    BadResponse,
     ClientTimeout,
     FirstByteTimeout,
     InternalError,
@@ -41,6 +42,13 @@ from pyproxy.sides import Bond, ClientSide, UpstreamRequest, UpstreamResponse, U
 
 _LOGIN = frozenset({b"N", b"n"})
 """What a connection's login begins with: Negotiate, NTLM."""
+
+
+MAX_INTERIMS = 1000
+"""Interim responses to one request: a sign of life each second for a quarter of an hour.
+
+A client of HTTP/1.0 is sent none, so nothing else paces an upstream that sends them without end.
+"""
 
 
 @attrs.define(eq=False)
@@ -128,6 +136,9 @@ class Exchange:
     def interim(self, head: ResponseHead) -> None:
         """Pass on an interim response.  Spec: RFC 9110 15.2."""
         self._interims += 1
+        if self._interims > MAX_INTERIMS:
+            self._end(BadResponse(f"the upstream sent more than {MAX_INTERIMS} interim responses"))
+            return
         to_client = self._route.to_client
         fields = to_client.fields(head, connection_options(head), b"")
         if self._request is not None and self._request.connection is not None:

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.testing import StringTransport
 
 from pyproxy.errors import ClientTimeout, ConnectionTerminated, InternalError, ProxyError
-from pyproxy.exchange import Exchange
+from pyproxy.exchange import MAX_INTERIMS, Exchange
 from pyproxy.policy.routing import Limits, RoutingTable
 from pyproxy.relay.content import RESPONSE_DONE, Download, Upload
 from pyproxy.relay.limits import LOOKS
@@ -365,6 +365,17 @@ class EndTests(ExchangeTestCase):
         client = self.scene.client(request())
         self.scene.answer(CHUNKED + b"0\r\nX-Sum: 1\r\nContent-Length: 3\r\n\r\n")
         self.assertTrue(client.value().endswith(b"0\r\nX-Sum: 1\r\n\r\n"))
+
+    def test_interim_responses_without_end(self) -> None:
+        """An upstream that sends nothing else is given up, whatever its client speaks."""
+        early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+        for version in (b"1.0", b"1.1"):
+            client = self.scene.client(request(b"GET / HTTP/" + version))
+            self.scene.answer(early * MAX_INTERIMS)
+            self.assertIsNone(self.scene.upstream.lost)
+            self.scene.answer(early * 3)
+            self.assertIn(b"HTTP/1.1 502 Bad Gateway", client.value())
+            self.assertIsNotNone(self.scene.upstream.lost)
 
     def test_malformed_interim_response(self) -> None:
         """One that names framing as an option of its connection ends the exchange with 502."""
