@@ -80,6 +80,7 @@ class Connection(Protocol):
         replied: an octet of reply to the present request has come.
         kept: it has answered a request before.
         suspect: content may follow the last response, which declared some that was not due.
+        doubted: the response before the last one was suspect; the last may have been its content.
         spoke: octets came that nobody had asked for.
         surplus: another connection was opened while it rested; the pool's to set.
         idle_since: when it became idle, in seconds; the pool's to set.
@@ -108,7 +109,7 @@ class Connection(Protocol):
         self.ready: Deferred[Connection] = Deferred(lambda _: self.abort())
         self.replied = False
         self.kept = False
-        self.suspect = False
+        self.suspect = self.doubted = False
         self.idle_since = 0.0
         self._secure = secure
         self._on_idle = on_idle

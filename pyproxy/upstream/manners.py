@@ -54,7 +54,14 @@ class Manners:
         self.trusted = self._rested >= self._needed
 
     def content_followed(self) -> None:
-        """Take note of undue content."""
+        """Take note of undue content, and say so: it may have been taken for a response."""
+        if self.trusted or not self.caught:
+            self._log.warn(
+                "upstream {scheme}://{authority} sent content behind a response that has none (to "
+                "HEAD, or 304); its connections rest after such responses",
+                scheme=self._origin.scheme,
+                authority=self._origin.authority.decode("ascii"),
+            )
         if self.trusted:
             self._needed *= 2
         self._rested = 0

@@ -73,7 +73,7 @@ class Pool:
                     connection.close()
                 elif connection.silent():
                     return connection
-                elif not connection.suspect:
+                elif not (connection.suspect or connection.doubted):
                     connection.abort()
                 # What came on a suspect one tells of its origin: the reactor is about to read it.
         return None
@@ -146,7 +146,7 @@ class Pool:
         for kept in (self._idle, self._resting):
             if connection in kept:
                 kept.remove(connection)
-        if connection.suspect and connection.spoke:
+        if connection.spoke and (connection.suspect or connection.doubted):
             self._manners.content_followed()
         connection.ends()
 

@@ -188,9 +188,10 @@ class ResponseReader:
         self._persists = persists(head.minor_version, options)
         if self._odd is not None:
             self._heed_oddities(self._odd.oddities)
-        self._connection.suspect = False
+        side = self._connection
+        side.doubted, side.suspect = side.suspect, False
         if reader.complete:
-            self._connection.suspect = declares_content(head)
+            side.suspect = declares_content(head)
             if rest:
                 self._heed_undue_content()
         elif rest:

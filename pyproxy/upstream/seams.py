@@ -20,12 +20,13 @@ class ConnectionSide(Protocol):
 
     Attributes:
         source: pauses and stops what comes from the upstream.
-        replied, suspect, idle_limit: as ``Connection`` has them; the reader's to set.
+        replied, suspect, doubted, idle_limit: as ``Connection`` has them; the reader's to set.
     """
 
     source: IPushProducer
     replied: bool
     suspect: bool
+    doubted: bool
     idle_limit: float
 
     def note(self, oddities: Set[Oddity]) -> None:

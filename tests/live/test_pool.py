@@ -171,6 +171,27 @@ class UndueContentTests(LiveTestCase):
             self.assertEqual(b"ok", self.front.ask(request()).body)
         self.assertGreaterEqual(self.server.connections, 4)
 
+    def test_caught_behind_a_request(self) -> None:
+        """So is one whose content comes when the next request is there: that happens once."""
+        self.earn_trust()
+        stray = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray"
+
+        def later(wire: Wire) -> None:
+            if wire.read_head().method == b"HEAD":
+                wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(stray))
+                wire.read_head()
+                wire.send(stray)
+                time.sleep(0.05)
+            wire.send(OK)
+
+        self.server.script = later
+        self.assertEqual(200, self.head())
+        self.assertEqual(b"stray", self.front.ask(request()).body)
+        self.assertIsNotNone(self.front.wait_log("sent content behind a response that has none"))
+        for _ in range(3):
+            self.assertEqual(200, self.head())
+            self.assertEqual(b"ok", self.front.ask(request()).body)
+
 
 class OneAtATimeTests(LiveTestCase):
     """An upstream that serves one connection after the other."""
