@@ -209,7 +209,10 @@ class OneAtATimeTests(LiveTestCase):
 
         with upstream_and_proxy(script) as (_, proxy):
             self.assertEqual(200, proxy.ask(request(b"HEAD / HTTP/1.1"), b"HEAD").status)
+            began = time.monotonic()
             self.assertEqual(b"ok", proxy.ask(request()).body)
+            # The rest is a second, and looked for once a second.
+            self.assertLess(time.monotonic() - began, PATIENCE / 2)
 
 
 class KeepAliveTests(LiveTestCase):
