@@ -101,7 +101,10 @@ class TransparencyTests(WebSocketTestCase):
         self.assertTrue(seen == octets, f"{octets[:40]!r} came as {seen[:40]!r}")
 
     def test_frames(self) -> None:
-        """Every opcode, reserved bit and width, masked or not, passes from either side."""
+        """Every opcode, reserved bit and width, masked or not, passes from either side.
+
+        Trap, autobahn: a relay of its messages loses fragments, extensions and close codes.
+        """
         pair = self.open()
         for name, sender, receiver in self.directions(pair):
             for frame in (*ODD_FRAMES, *MESSAGES):

@@ -58,7 +58,10 @@ class LocalTests(SynchronousTestCase):
         self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_full(self) -> None:
-        """Pauses grow up to a bound, so that a crowd that waits costs little.  connect(2)."""
+        """Pauses grow up to a bound, so that a crowd that waits costs little.  connect(2).
+
+        Trap, Twisted's Unix sockets: take a full one for one that hung up, without a number.
+        """
         pause = FIRST_PAUSE
         for count in range(1, 8):
             self.assertEqual(count, self.attempts)
