@@ -1,4 +1,4 @@
-"""NTLM through the proxy: its three steps work, and nobody gets another's login (invariant 4)."""
+"""NTLM and Negotiate through the proxy: they work, and nobody has another's login (invariant 4)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import base64
 import threading
 from collections.abc import Callable
 
-from tests.live.kit import LiveTestCase, RawClient, Wire, eventually, request
+from tests.live.kit import LiveTestCase, RawClient, Wire, answer, eventually, request
 
 CLIENTS = 8
 ROUNDS = 25
 BYSTANDERS = 4
 
 
-def ntlm(text: str) -> bytes:
+def token(scheme: bytes, text: str) -> bytes:
     """Return a scheme with a token."""
-    return b"NTLM " + base64.b64encode(text.encode())
+    return scheme + b" " + base64.b64encode(text.encode())
 
 
 def step(field: bytes) -> list[str]:
@@ -30,7 +30,8 @@ class Server:
         confused: steps that came on another connection than the step before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: bytes = b"NTLM") -> None:
+        self.scheme = scheme
         self.users: dict[Wire, str] = {}
         self.asked: dict[Wire, str] = {}
         self.confused: list[str] = []
@@ -41,18 +42,18 @@ class Server:
         wire.read_body(head)
         credentials = head.value(b"authorization") or b""
         challenge = None
-        if credentials.startswith(b"NTLM "):
+        if credentials.startswith(self.scheme + b" "):
             self.users.pop(wire, None)
             kind, name = step(credentials)
             if kind == "negotiate":
                 self.asked[wire] = name
-                challenge = ntlm(f"challenge {name}")
+                challenge = token(self.scheme, f"challenge {name}")
             elif self.asked.pop(wire, None) == name:
                 self.users[wire] = name
             else:
                 self.confused.append(name)
         elif head.target == b"/private" and wire not in self.users:
-            challenge = b"NTLM"
+            challenge = self.scheme
         if challenge is None:
             name = self.users.get(wire, "nobody")
             wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(name) + name.encode())
@@ -72,20 +73,20 @@ def ask(client: RawClient, target: bytes, *fields: bytes) -> tuple[int, bytes, b
 
 def log_in(client: RawClient, name: str) -> None:
     """Go through the three steps.  Raises: AssertionError where one goes wrong."""
-    status, _, challenge = ask(client, b"/private")
-    if (status, challenge) != (401, b"NTLM"):
+    status, _, scheme = ask(client, b"/private")
+    if status != 401 or scheme not in (b"NTLM", b"Negotiate"):
         raise AssertionError(f"no challenge for {name}: {status}")
-    token = b"Authorization: " + ntlm(f"negotiate {name}")
-    status, _, challenge = ask(client, b"/private", token)
+    field = b"Authorization: " + token(scheme, f"negotiate {name}")
+    status, _, challenge = ask(client, b"/private", field)
     if status != 401 or step(challenge) != ["challenge", name]:
         raise AssertionError(f"another's challenge for {name}: {challenge!r}")
-    token = b"Authorization: " + ntlm(f"authenticate {name}")
-    found = ask(client, b"/private", token)
+    field = b"Authorization: " + token(scheme, f"authenticate {name}")
+    found = ask(client, b"/private", field)
     if found[:2] != (200, name.encode()):
         raise AssertionError(f"{name} was not logged in: {found}")
 
 
-class NtlmTests(LiveTestCase):
+class LoginTests(LiveTestCase):
     """A server that logs connections in, behind one pool."""
 
     def setUp(self) -> None:
@@ -97,11 +98,34 @@ class NtlmTests(LiveTestCase):
 
     def test_two_clients(self) -> None:
         """A client without credentials never gets the answer of one who is logged in."""
+        for scheme in (b"NTLM", b"Negotiate"):
+            with self.subTest(scheme):
+                self.server = Server(scheme)
+                self.upstream.script = self.server.serve
+                self.assert_apart((401, b"no", scheme))
+
+    def test_proxy_challenge(self) -> None:
+        """A challenge by 407 binds its connection as well, although it is for nobody behind us."""
+        refusal = b"HTTP/1.1 407 No\r\nProxy-Authenticate: %b\r\nContent-Length: 2\r\n\r\nno"
+        for scheme in (b"NTLM", b"Negotiate"):
+            with self.subTest(scheme), self.proxy.client() as alice, self.proxy.client() as bob:
+                self.upstream.drop_connections()
+                self.upstream.script = answer(refusal % scheme)
+                self.upstream.connections = 0
+                self.assertEqual((407, b"no", b""), ask(alice, b"/"))
+                self.upstream.script = answer()
+                for _ in range(2):
+                    self.assertEqual((200, b"ok", b""), ask(bob, b"/"))
+                    self.assertEqual((200, b"ok", b""), ask(alice, b"/"))
+                self.assertEqual(2, self.upstream.connections)
+
+    def assert_apart(self, refused: tuple[int, bytes, bytes]) -> None:
+        """Check that each of two clients is who it says.  Args: what one without a login gets."""
         with self.proxy.client() as alice, self.proxy.client() as bob:
             log_in(alice, "alice")
             for _ in range(3):
                 self.assertEqual((200, b"alice", b""), ask(alice, b"/private"))
-                self.assertEqual((401, b"no", b"NTLM"), ask(bob, b"/private"))
+                self.assertEqual(refused, ask(bob, b"/private"))
                 self.assertEqual((200, b"nobody", b""), ask(bob, b"/public"))
             log_in(bob, "bob")
             self.assertEqual((200, b"alice", b""), ask(alice, b"/private"))
