@@ -7,8 +7,6 @@ Spec: RFC 9112 4-7.
 
 from __future__ import annotations
 
-from collections.abc import Set
-
 from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 
@@ -31,18 +29,22 @@ from pyproxy.semantics.forwarding import connection_options, persists
 from pyproxy.semantics.framing import (
     NO_CONTENT,
     ContentReader,
+    Framing,
     declares_content,
     response_framing,
 )
 from pyproxy.semantics.handshake import check_switch
 from pyproxy.semantics.logins import asks_for_login, idle_limit
-from pyproxy.semantics.messages import HeadReader, ResponseHead, parse_response_head, split_head
+from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.odd_chunks import response_reader
-from pyproxy.semantics.odd_heads import OddHeadReader, mend
-from pyproxy.semantics.oddities import ENDS_CONNECTION, Oddity
+from pyproxy.semantics.oddities import ENDS_CONNECTION
 from pyproxy.sides import UpstreamRequest
+from pyproxy.upstream.heads import ResponseHeads
 from pyproxy.upstream.response import ForwardedResponse
 from pyproxy.upstream.seams import ConnectionSide
+
+_OF_CONNECTION = frozenset({b"keep-alive", b"proxy-authenticate", b"www-authenticate"})
+"""Fields that say something of their connection, beside Connection itself."""
 
 
 def _translate(error: Malformed) -> UpstreamError:
@@ -68,7 +70,6 @@ class ResponseReader:
         "_ended",
         "_flow",
         "_heads",
-        "_odd",
         "_persists",
         "_receiver",
         "_response",
@@ -83,9 +84,7 @@ class ResponseReader:
         self.request: UpstreamRequest | None = None
         self._connection = connection
         self._flow = flow
-        self._heads = HeadReader(b"HTTP/1.")
-        # Takes over where that has refused; mostly it never does.
-        self._odd: OddHeadReader | None = None
+        self._heads = ResponseHeads(connection, self._begin)
         # The content's reader and the response are there from its head on.
         self._content: ContentReader | None = None
         self._response: ForwardedResponse | None = None
@@ -103,7 +102,11 @@ class ResponseReader:
             if self._switched:
                 self._undelivered = bytes(self._undelivered) + octets
             elif self.request is not None:
-                self._read_heads(self.request, octets)
+                self._connection.replied = True
+                try:
+                    self._heads.feed(self.request, octets)
+                except Malformed as error:
+                    self.fail(_translate(error))
             return
         # Content: read here, since every event of a stream would pay for one more call.
         if not self._takes_views:
@@ -126,49 +129,6 @@ class ResponseReader:
 
     # heads
 
-    def _read_heads(self, request: UpstreamRequest, data: Octets) -> None:
-        """Read the heads of interim responses, and of the final one."""
-        self._connection.replied = True
-        beyond: memoryview | None = None
-        if isinstance(data, memoryview):
-            apart = self._heads.empty and self._odd is None
-            data, beyond = split_head(data) if apart else (bytes(data), None)
-        try:
-            while self._odd is None:
-                octets = b""
-                try:
-                    found = self._heads.feed(data)
-                    if found is None:
-                        # The rest of it is due.
-                        self._connection.acknowledge()
-                        return
-                    octets, data = found
-                    head = parse_response_head(octets)
-                except Malformed:
-                    self._odd = OddHeadReader()
-                    head_so_far = octets + b"\r\n" if octets else self._heads.give_up()
-                    data = head_so_far + data + (beyond or b"")
-                    break
-                rest: Octets = data
-                if beyond is not None:
-                    rest, beyond = beyond, None
-                rest = self._begin(request, head, rest)
-                if not rest:
-                    return
-                data = bytes(rest)
-            self._read_odd_heads(request, data)
-        except Malformed as error:
-            self.fail(_translate(error))
-
-    def _read_odd_heads(self, request: UpstreamRequest, data: bytes) -> None:
-        """Read heads that the strict rules refuse.  Raises: Malformed."""
-        while self._odd is not None and (found := self._odd.feed(data)) is not None:
-            head, data = found
-            rest = self._begin(request, head, data)
-            if not rest:
-                return
-            data = bytes(rest)
-
     def _begin(self, request: UpstreamRequest, head: ResponseHead, rest: Octets) -> Octets:
         """Tell who asks of a response; content of a final one waits until somebody receives it.
 
@@ -181,13 +141,11 @@ class ResponseReader:
             framing = response_framing(head, request.method)
             options = connection_options(head)
         except Malformed:
-            head = self._mended(head, request.method)
-            framing = response_framing(head, request.method)
-            options = connection_options(head)
+            head, framing, options = self._mended(head, request.method)
         reader = response_reader(framing, request.coded)
         self._persists = persists(head.minor_version, options)
-        if self._odd is not None:
-            self._heed_oddities(self._odd.oddities)
+        if self._heads.odd:
+            self._heed_oddities()
         side = self._connection
         side.doubted, side.suspect = side.suspect, False
         if reader.complete:
@@ -199,11 +157,8 @@ class ResponseReader:
         if not reader.complete:
             # Of an unknown length it may be an event stream, whose events shall cost no more.
             self._connection.acknowledge(reader.awaits_more)
-        noted = head.noted
-        if b"keep-alive" in noted:
-            self._connection.idle_limit = idle_limit(head)
-        if b"www-authenticate" in noted or b"proxy-authenticate" in noted:
-            self._heed_login(request, head)
+        if head.noted & _OF_CONNECTION:
+            self._heed_connection_fields(request, head)
         if not self._persists:
             self._connection.ends()
         self._content = reader
@@ -212,10 +167,13 @@ class ResponseReader:
         request.fields = []
         request.asking.responded(response)
         if self._receiver is None and self._content is reader:
-            # The place of a view will be used again.
-            self._undelivered = bytes(self._undelivered)
-            self._flow.hold(Hold.UNCLAIMED)
+            self._await_receiver()
         return b""
+
+    def _await_receiver(self) -> None:
+        # The place of a view will be used again.
+        self._undelivered = bytes(self._undelivered)
+        self._flow.hold(Hold.UNCLAIMED)
 
     def _begin_interim(self, request: UpstreamRequest, head: ResponseHead, rest: Octets) -> Octets:
         """Tell who asks of an interim response, or of a switch.  Returns, raises: as ``_begin``."""
@@ -230,16 +188,16 @@ class ResponseReader:
             self._connection.acknowledge()
         return rest
 
-    def _mended(self, head: ResponseHead, method: bytes) -> ResponseHead:
-        """Return a head whose framing is in the right form.  Raises: Malformed."""
-        head, oddities = mend(head, method)
-        if self._odd is None:
-            self._odd = OddHeadReader()
-        self._odd.oddities |= oddities
-        return head
+    def _mended(
+        self, head: ResponseHead, method: bytes
+    ) -> tuple[ResponseHead, Framing, list[bytes]]:
+        """Return a head in the right form, its framing and its options.  Raises: Malformed."""
+        head = self._heads.mended(head, method)
+        return head, response_framing(head, method), connection_options(head)
 
-    def _heed_oddities(self, oddities: Set[Oddity]) -> None:
+    def _heed_oddities(self) -> None:
         """Say what was odd, and rely no more on an upstream that may not know where it ends."""
+        oddities = self._heads.oddities
         self._persists = self._persists and ENDS_CONNECTION.isdisjoint(oddities)
         self._connection.note(oddities)
 
@@ -252,8 +210,13 @@ class ResponseReader:
         if self._connection.suspect:
             self._connection.content_followed()
 
-    def _heed_login(self, request: UpstreamRequest, head: ResponseHead) -> None:
-        """Let the connection belong to who asks, if the upstream logs connections in."""
+    def _heed_connection_fields(self, request: UpstreamRequest, head: ResponseHead) -> None:
+        """Heed how long the upstream keeps the connection, and whether it logs connections in.
+
+        One that is logged in belongs to who asks from then on.
+        """
+        if b"keep-alive" in head.noted:
+            self._connection.idle_limit = idle_limit(head)
         if asks_for_login(head):
             bond = request.asking.bind()
             if bond is None:
@@ -267,8 +230,8 @@ class ResponseReader:
             raise Malformed("it switches protocols, which nobody asked for")
         options = connection_options(head)
         check_switch(head, options, request.websocket_key)
-        if self._odd is not None:
-            self._heed_oddities(self._odd.oddities)
+        if self._heads.odd:
+            self._heed_oddities()
         self._switched = True
         self._undelivered = rest
         request.asking.responded(ForwardedResponse(self, head, NO_CONTENT, options))
@@ -324,8 +287,10 @@ class ResponseReader:
 
     def forget(self) -> None:
         """Read nothing more for the present request."""
-        self.request = self._response = self._content = self._receiver = self._odd = None
+        self.request = self._response = self._content = self._receiver = None
         self._takes_views = self._switched = False
+        if self._heads.odd:
+            self._heads.forget()
 
     def fail(self, error: ProxyError) -> None:
         """Close the connection and tell whoever waits for the response."""
@@ -347,7 +312,7 @@ class ResponseReader:
         self._persists = False
         if self._switched:
             self.forget()
-        elif reader is None and self._heads.empty and (self._odd is None or self._odd.empty):
+        elif reader is None and self._heads.empty:
             self.fail(ConnectionTerminated("the upstream closed the connection before it answered"))
         elif reader is None:
             self.fail(ResponseIncomplete("the upstream closed the connection inside a head"))
