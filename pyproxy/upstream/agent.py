@@ -76,7 +76,6 @@ class _Upstream:
     origin: Origin
     pool: Pool
     opener: Opener
-    manners: Manners
 
 
 @implementer(IAgent)
@@ -142,7 +141,6 @@ class ForwardingAgent:
 
         def opened(connection: Connection) -> None:
             request.opening = None
-            connection.manners = upstream.manners
             if request.bond is not None:
                 connection.bind(request, request.bond)
             connection.send(request)
@@ -211,7 +209,8 @@ class ForwardingAgent:
                 self._trust,
                 pool.put,
                 self._unanswered,
+                manners,
             )
-            upstream = self._upstreams[origin] = _Upstream(origin, pool, opener, manners)
+            upstream = self._upstreams[origin] = _Upstream(origin, pool, opener)
         self._last = upstream
         return upstream

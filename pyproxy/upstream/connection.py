@@ -87,11 +87,9 @@ class Connection(Protocol):
         idle_limit: for how many seconds the upstream lets a request come after that.
         use_before: until when a request may be sent, in seconds of the clock; the pool's to set.
         bond: of the client's connection that it belongs to, None for everybody's.
-        manners: its origin's, once it is open.
     """
 
     bond: Bond | None = None
-    manners: Manners | None = None
     spoke = surplus = False
     idle_limit = use_before = inf
 
@@ -105,6 +103,7 @@ class Connection(Protocol):
         on_idle: Callable[[Connection], None],
         unanswered: Unanswered,
         make_websocket: Callable[[], RelayedEnd],
+        manners: Manners,
     ) -> None:
         self.ready: Deferred[Connection] = Deferred(lambda _: self.abort())
         self.replied = False
@@ -115,6 +114,7 @@ class Connection(Protocol):
         self._on_idle = on_idle
         self._unanswered = unanswered
         self._make_websocket = make_websocket
+        self._manners = manners
         self._state = State.OPENING
         self._sending: Sending | None = None
 
@@ -237,13 +237,11 @@ class Connection(Protocol):
 
     def note(self, oddities: Set[Oddity]) -> None:
         """Take note of what was odd in a response."""
-        if self.manners is not None:
-            self.manners.note(oddities)
+        self._manners.note(oddities)
 
     def content_followed(self) -> None:
         """Take note that undue content has followed a response."""
-        if self.manners is not None:
-            self.manners.content_followed()
+        self._manners.content_followed()
 
     def bind(self, request: UpstreamRequest, bond: Bond) -> None:
         """Belong to a client's connection from now on."""

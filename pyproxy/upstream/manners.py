@@ -25,12 +25,12 @@ class Manners:
     """What is known of how an origin behaves.
 
     Attributes:
-        trusted: nothing follows a response that declares content which is not due.
+        known_silent: nothing follows a response that declares content which is not due.
         caught: it once did.
     """
 
     _origin: Origin
-    trusted: bool = False
+    known_silent: bool = False
     caught: bool = False
     _needed: int = TRUSTED_AFTER
     _rested: int = 0
@@ -51,19 +51,19 @@ class Manners:
     def rested(self) -> None:
         """Take note of a connection on which nothing followed."""
         self._rested += 1
-        self.trusted = self._rested >= self._needed
+        self.known_silent = self._rested >= self._needed
 
     def content_followed(self) -> None:
         """Take note of undue content, and say so: it may have been taken for a response."""
-        if self.trusted or not self.caught:
+        if self.known_silent or not self.caught:
             self._log.warn(
                 "upstream {scheme}://{authority} sent content behind a response that has none (to "
                 "HEAD, or 304); its connections rest after such responses",
                 scheme=self._origin.scheme,
                 authority=self._origin.authority.decode("ascii"),
             )
-        if self.trusted:
+        if self.known_silent:
             self._needed *= 2
         self._rested = 0
-        self.trusted = False
+        self.known_silent = False
         self.caught = True

@@ -36,6 +36,7 @@ from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.urls import Origin
 from pyproxy.upstream.connection import Connection, Unanswered
 from pyproxy.upstream.local import LocalEndpoint
+from pyproxy.upstream.manners import Manners
 from pyproxy.upstream.racing import OWN_FAULT, RacingEndpoint, number_of
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Opener(Factory):
         trust: Trust,
         on_idle: Callable[[Connection], None],
         unanswered: Unanswered,
+        manners: Manners,
     ) -> None:
         """Prepare.  Args: limit in seconds, TLS included; the rest as ``Connection`` has it."""
         self._origin = origin
@@ -78,11 +80,14 @@ class Opener(Factory):
         self._trust = trust
         self._on_idle = on_idle
         self._unanswered = unanswered
+        self._manners = manners
         self._secure = origin.scheme == "https"
 
     def buildProtocol(self, addr: object) -> Connection:
         """Make a connection's protocol."""
-        return Connection(self._secure, self._on_idle, self._unanswered, self.make_websocket)
+        return Connection(
+            self._secure, self._on_idle, self._unanswered, self.make_websocket, self._manners
+        )
 
     async def open(self) -> Connection:
         """Open a connection.  Raises: ConnectFailed, Exhausted."""

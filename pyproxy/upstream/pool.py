@@ -108,7 +108,7 @@ class Pool:
                 return
             if len(self._idle) + len(self._resting) >= MAX_IDLE_CONNECTIONS:
                 connection.close()
-            elif connection.suspect and not self._manners.trusted:
+            elif connection.suspect and not self._manners.known_silent:
                 connection.idle_since = self._seconds()
                 connection.surplus = False
                 self._resting.append(connection)
@@ -138,7 +138,7 @@ class Pool:
         if self._manners.caught or len(oldest) < TRUSTED_AFTER or self.decides_in():
             return
         if all(connection.silent() for connection in oldest):
-            self._manners.trusted = True
+            self._manners.known_silent = True
             self._idle, self._resting = self._resting, []
 
     def _forget(self, connection: Connection) -> None:

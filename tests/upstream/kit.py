@@ -20,6 +20,7 @@ from pyproxy.semantics.urls import Origin
 from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.agent import Awaited
 from pyproxy.upstream.connection import Connection
+from pyproxy.upstream.manners import Manners
 from pyproxy.upstream.response import ForwardedResponse
 from tests.memory import CLIENT, UPSTREAM, MemoryTransport, Network, no_websocket
 
@@ -135,8 +136,8 @@ class Opened:
     lost: list[tuple[Connection, UpstreamRequest, ProxyError]]
 
     @classmethod
-    def new(cls) -> Opened:
-        """Open a connection."""
+    def new(cls, manners: Manners | None = None) -> Opened:
+        """Open a connection.  Args: what is known of its origin, if anything is."""
         network = Network()
         transport = network.transport(CLIENT, UPSTREAM)
         idle: list[Connection] = []
@@ -146,7 +147,8 @@ class Opened:
             lost.append((connection, request, error))
             request.asking.unanswered(error)
 
-        connection = Connection(False, idle.append, unanswered, no_websocket)
+        manners = manners or Manners(ORIGIN)
+        connection = Connection(False, idle.append, unanswered, no_websocket, manners)
         transport.join(connection)
         return cls(network, transport, connection, idle, lost)
 

@@ -22,6 +22,7 @@ from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.semantics.framing import CHUNKED, Framing, Kind
 from pyproxy.upstream.agent import Awaited
 from pyproxy.upstream.connection import Connection
+from pyproxy.upstream.manners import Manners
 from pyproxy.upstream.response import ForwardedResponse
 from tests.memory import CLIENT, OK, UPSTREAM, Network, no_websocket, not_lost
 from tests.upstream.kit import (
@@ -62,7 +63,7 @@ class OpeningTests(ConnectionTestCase):
 
     def test_ready_after_the_handshake(self) -> None:
         """With TLS nothing is sent before the upstream has proved who it is."""
-        connection = Connection(True, self.idle.append, not_lost, no_websocket)
+        connection = Connection(True, self.idle.append, not_lost, no_websocket, Manners(ORIGIN))
         self.network.transport(CLIENT, UPSTREAM).join(connection)
         self.assertNoResult(connection.ready)
         self.assertFalse(connection.usable)
@@ -72,7 +73,7 @@ class OpeningTests(ConnectionTestCase):
 
     def test_lost_in_the_handshake(self) -> None:
         """The loss is told to who waits, and to nobody else."""
-        connection = Connection(True, self.idle.append, not_lost, no_websocket)
+        connection = Connection(True, self.idle.append, not_lost, no_websocket, Manners(ORIGIN))
         transport = self.network.transport(CLIENT, UPSTREAM)
         transport.join(connection)
         transport.lose(ConnectionLost)
@@ -81,7 +82,7 @@ class OpeningTests(ConnectionTestCase):
 
     def test_cancelled_in_the_handshake(self) -> None:
         """Cancelling closes it."""
-        connection = Connection(True, self.idle.append, not_lost, no_websocket)
+        connection = Connection(True, self.idle.append, not_lost, no_websocket, Manners(ORIGIN))
         transport = self.network.transport(CLIENT, UPSTREAM)
         transport.join(connection)
         connection.ready.cancel()
@@ -268,7 +269,9 @@ class EndingTests(ConnectionTestCase):
             below.disconnecting = gone
             transport.transport = below
             directlyProvides(transport, ISSLTransport)
-            connection = Connection(secure, self.idle.append, not_lost, no_websocket)
+            connection = Connection(
+                secure, self.idle.append, not_lost, no_websocket, Manners(ORIGIN)
+            )
             transport.join(connection)
             connection.handshakeCompleted()
             connection.look()

@@ -30,7 +30,7 @@ class PoolTests(SynchronousTestCase):
 
     def open(self) -> Connection:
         """Open a connection that goes to the pool when it is lost, as if it had answered before."""
-        connection = Connection(False, self.pool.put, not_lost, no_websocket)
+        connection = Connection(False, self.pool.put, not_lost, no_websocket, self.manners)
         self.network.transport(CLIENT, UPSTREAM).join(connection)
         connection.silent = SilenceCheck(connection.transport).holds
         return connection
@@ -151,14 +151,14 @@ class PoolTests(SynchronousTestCase):
         self.assertIsNotNone(self.suspect() and self.pool.take())
         self.wire(self.suspect()).deliver(b"content")
         self.rest(4 * TRUSTED_AFTER)
-        self.assertTrue(self.manners.trusted)
+        self.assertTrue(self.manners.known_silent)
 
     def test_caught_while_it_rests(self) -> None:
         """Content on a resting one begins the count anew."""
         self.rest(TRUSTED_AFTER - 1)
         self.wire(self.suspect()).deliver(b"content")
         self.rest(TRUSTED_AFTER)
-        self.assertTrue(self.manners.trusted)
+        self.assertTrue(self.manners.known_silent)
 
     def test_surplus(self) -> None:
         """In whose place another was opened is closed after its rest, and counts all the same.
@@ -170,18 +170,18 @@ class PoolTests(SynchronousTestCase):
             self.pool.opens_another()
             self.network.advance(REST_SECONDS + 2)
             self.assertEqual((True, 0), (self.closed(connection), self.pool.size))
-        self.assertTrue(self.manners.trusted)
+        self.assertTrue(self.manners.known_silent)
 
     def test_many_speak_for_their_origin(self) -> None:
         """In a burst some that are silent at a time are enough, unless the origin was caught."""
         for caught in (False, True):
-            self.manners.caught, self.manners.trusted = caught, False
+            self.manners.caught, self.manners.known_silent = caught, False
             resting = [self.suspect() for _ in range(TRUSTED_AFTER)]
             self.assertIsNone(self.pool.take())
             self.network.rightNow += SHOWN_SECONDS
             taken = self.pool.take()
             self.assertEqual(not caught, taken in resting)
-            self.assertEqual(not caught, self.manners.trusted)
+            self.assertEqual(not caught, self.manners.known_silent)
             self.pool._resting.clear()
             self.pool._idle.clear()
 
@@ -191,7 +191,7 @@ class PoolTests(SynchronousTestCase):
         self.wire(resting[0]).kernel[1].send(b"content")
         self.network.rightNow += SHOWN_SECONDS
         self.assertIsNone(self.pool.take())
-        self.assertFalse(self.manners.trusted)
+        self.assertFalse(self.manners.known_silent)
 
     def test_closed_while_it_rests(self) -> None:
         """A close is no content; neither is what comes where none was declared."""
@@ -200,7 +200,7 @@ class PoolTests(SynchronousTestCase):
         plain = self.open()
         self.pool.put(plain)
         self.wire(plain).deliver(b"HTTP/1.1 408 Request Timeout")
-        self.assertTrue(self.manners.trusted)
+        self.assertTrue(self.manners.known_silent)
 
     def test_caught_by_the_kernel(self) -> None:
         """Content that the reactor has not read yet is left for it: it tells of the origin."""
@@ -211,7 +211,7 @@ class PoolTests(SynchronousTestCase):
         self.assertFalse(self.closed(connection))
         self.wire(connection).deliver(b"content")
         self.assertTrue(self.closed(connection))
-        self.assertFalse(self.manners.trusted)
+        self.assertFalse(self.manners.known_silent)
 
     def test_keep_alive(self) -> None:
         """A connection is not used in the last second that the upstream keeps it; nor kept then."""

@@ -358,9 +358,8 @@ class OddResponseTests(ConnectionTestCase):
 
     def noting(self) -> tuple[Opened, Manners]:
         """Open a connection to an origin of which something is known."""
-        opened = Opened.new()
-        opened.connection.manners = manners = Manners(ORIGIN)
-        return opened, manners
+        manners = Manners(ORIGIN)
+        return Opened.new(manners), manners
 
     def test_every_split(self) -> None:
         """An odd response is read the same however the network cuts it."""
@@ -439,12 +438,6 @@ class OddResponseTests(ConnectionTestCase):
             self.assertEqual(whole, receiver.whole)
             self.assertEqual([], opened.idle)
 
-    def test_nobody_is_known(self) -> None:
-        """A connection whose origin nobody keeps says nothing, and reads the same."""
-        receiver = self.receive(ODD_OK)
-        self.assertTrue(receiver.whole)
-        self.connection.content_followed()
-
     def test_login_of_nobody(self) -> None:
         """Who has no client's connection uses one with a login for nothing else."""
         self.receive(b"HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n")
@@ -458,8 +451,8 @@ class UndueContentTests(ConnectionTestCase):
 
     def caught(self, *pieces: bytes) -> bool:
         """Tell whether a trusted origin is caught, by what follows an answer to HEAD."""
-        opened = Opened.new()
-        opened.connection.manners = manners = Manners(ORIGIN, trusted=True)
+        manners = Manners(ORIGIN, known_silent=True)
+        opened = Opened.new(manners)
         opened.receive(Receiver(), Asked(b"HEAD"))
         for piece in pieces:
             opened.transport.deliver(piece)
@@ -467,7 +460,7 @@ class UndueContentTests(ConnectionTestCase):
             answered = opened.send()
             opened.transport.deliver(b"content")
             self.failureResultOf(answered, BadResponse)
-        return not manners.trusted
+        return not manners.known_silent
 
     def test_with_the_head(self) -> None:
         """In the same read as the head."""

@@ -27,8 +27,10 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from pyproxy.errors import CertificateRefused, ConnectFailed, TLSFailed
+from pyproxy.semantics.urls import Origin
 from pyproxy.upstream import trust
 from pyproxy.upstream.connection import Connection
+from pyproxy.upstream.manners import Manners
 from pyproxy.upstream.trust import (
     client_creator,
     explain_tls,
@@ -36,6 +38,8 @@ from pyproxy.upstream.trust import (
     read_authorities,
 )
 from tests.memory import CLIENT, UPSTREAM, Link, MemoryTransport, Network, no_websocket, not_lost
+
+MANNERS = Manners(Origin("https", "api.test", 443, b"api.test"))
 
 
 class Certificate(Protocol):
@@ -150,7 +154,7 @@ class HandshakeTests(SynchronousTestCase):
         server = Server(certificate)
         if newest is not None:
             server.context.set_max_proto_version(newest)
-        connection = Connection(True, lambda _: None, not_lost, no_websocket)
+        connection = Connection(True, lambda _: None, not_lost, no_websocket, MANNERS)
         client = self.tls(creator, Factory.forProtocol(lambda: connection), True, CLIENT)
         self.peer = Peer()
         other = self.tls(server, Factory.forProtocol(lambda: self.peer), False, UPSTREAM)
@@ -337,7 +341,7 @@ class HandshakeTests(SynchronousTestCase):
 
     def test_no_tls(self) -> None:
         """A server that speaks no TLS."""
-        connection = Connection(True, lambda _: None, not_lost, no_websocket)
+        connection = Connection(True, lambda _: None, not_lost, no_websocket, MANNERS)
         creator = client_creator("api.test", None, True)
         transport = self.tls(creator, Factory.forProtocol(lambda: connection), True, CLIENT)
         transport.deliver(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -349,7 +353,7 @@ class HandshakeTests(SynchronousTestCase):
 
     def test_closed(self) -> None:
         """A server that closes in the handshake."""
-        connection = Connection(True, lambda _: None, not_lost, no_websocket)
+        connection = Connection(True, lambda _: None, not_lost, no_websocket, MANNERS)
         creator = client_creator("api.test", None, True)
         transport = self.tls(creator, Factory.forProtocol(lambda: connection), True, CLIENT)
         transport.lose()
