@@ -28,14 +28,21 @@ class ResponseHeads:
         oddities: what the heads so far had that they should not have.
     """
 
-    __slots__ = ("_begin", "_connection", "_odd", "_strict", "odd", "oddities")
+    __slots__ = ("_begin", "_connection", "_odd", "_refuse", "_strict", "odd", "oddities")
 
-    def __init__(self, connection: ConnectionSide, begin: Begin) -> None:
-        """Prepare.  Args: begin is given each head that is whole; it may raise Malformed."""
+    def __init__(
+        self, connection: ConnectionSide, begin: Begin, refuse: Callable[[Malformed], None]
+    ) -> None:
+        """Prepare.
+
+        Args: begin is given each head that is whole, and may raise Malformed; refuse is told of
+            that, and of what is no head.
+        """
         self.odd = False
         self.oddities: Set[Oddity] = NOTHING_ODD
         self._connection = connection
         self._begin = begin
+        self._refuse = refuse
         self._strict = HeadReader(b"HTTP/1.")
         # Takes over where that has refused; mostly it never does.
         self._odd: OddHeadReader | None = None
@@ -46,34 +53,37 @@ class ResponseHeads:
         return self._strict.empty and (self._odd is None or self._odd.empty)
 
     def feed(self, request: UpstreamRequest, data: Octets) -> None:
-        """Read the heads in some octets.  Raises: Malformed."""
+        """Read the heads in some octets."""
         beyond: memoryview | None = None
         if isinstance(data, memoryview):
             apart = self._strict.empty and self._odd is None
             data, beyond = split_head(data) if apart else (bytes(data), None)
-        while self._odd is None:
-            octets = b""
-            try:
-                found = self._strict.feed(data)
-                if found is None:
-                    # The rest of it is due.
-                    self._connection.acknowledge()
+        try:
+            while self._odd is None:
+                octets = b""
+                try:
+                    found = self._strict.feed(data)
+                    if found is None:
+                        # The rest of it is due.
+                        self._connection.acknowledge()
+                        return
+                    octets, data = found
+                    head = parse_response_head(octets)
+                except Malformed:
+                    self._odd, self.odd = OddHeadReader(), True
+                    head_so_far = octets + b"\r\n" if octets else self._strict.give_up()
+                    data = head_so_far + data + (beyond or b"")
+                    break
+                rest: Octets = data
+                if beyond is not None:
+                    rest, beyond = beyond, None
+                rest = self._begin(request, head, rest)
+                if not rest:
                     return
-                octets, data = found
-                head = parse_response_head(octets)
-            except Malformed:
-                self._odd, self.odd = OddHeadReader(), True
-                head_so_far = octets + b"\r\n" if octets else self._strict.give_up()
-                data = head_so_far + data + (beyond or b"")
-                break
-            rest: Octets = data
-            if beyond is not None:
-                rest, beyond = beyond, None
-            rest = self._begin(request, head, rest)
-            if not rest:
-                return
-            data = bytes(rest)
-        self._feed_odd(request, data)
+                data = bytes(rest)
+            self._feed_odd(request, data)
+        except Malformed as error:
+            self._refuse(error)
 
     def _feed_odd(self, request: UpstreamRequest, data: bytes) -> None:
         """Read heads that the strict rules refuse.  Raises: Malformed."""

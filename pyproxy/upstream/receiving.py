@@ -7,6 +7,8 @@ Spec: RFC 9112 4-7.
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from twisted.internet.interfaces import IProtocol
 from twisted.python.failure import Failure
 
@@ -37,7 +39,7 @@ from pyproxy.semantics.handshake import check_switch
 from pyproxy.semantics.logins import asks_for_login, idle_limit
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.odd_chunks import response_reader
-from pyproxy.semantics.oddities import ENDS_CONNECTION
+from pyproxy.semantics.oddities import ENDS_CONNECTION, NOTHING_ODD, Oddity
 from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.heads import ResponseHeads
 from pyproxy.upstream.response import ForwardedResponse
@@ -70,6 +72,7 @@ class ResponseReader:
         "_ended",
         "_flow",
         "_heads",
+        "_odd_content",
         "_persists",
         "_receiver",
         "_response",
@@ -84,7 +87,7 @@ class ResponseReader:
         self.request: UpstreamRequest | None = None
         self._connection = connection
         self._flow = flow
-        self._heads = ResponseHeads(connection, self._begin)
+        self._heads = ResponseHeads(connection, self._begin, self._refuse)
         # The content's reader and the response are there from its head on.
         self._content: ContentReader | None = None
         self._response: ForwardedResponse | None = None
@@ -94,6 +97,7 @@ class ResponseReader:
         self._undelivered: Octets = b""
         self._ended: Failure | None = None
         self._persists = False
+        self._odd_content: Set[Oddity] = NOTHING_ODD
 
     def feed(self, octets: Octets) -> None:
         """Read a part of a response.  Args: octets, as a view if their place will be used again."""
@@ -103,10 +107,7 @@ class ResponseReader:
                 self._undelivered = bytes(self._undelivered) + octets
             elif self.request is not None:
                 self._connection.replied = True
-                try:
-                    self._heads.feed(self.request, octets)
-                except Malformed as error:
-                    self.fail(_translate(error))
+                self._heads.feed(self.request, octets)
             return
         # Content: read here, since every event of a stream would pay for one more call.
         if not self._takes_views:
@@ -114,8 +115,10 @@ class ResponseReader:
         try:
             content = reader.feed(octets)
         except Malformed as error:
-            self.fail(_translate(error))
+            self._refuse(error)
             return
+        if reader.oddities:
+            self._note_odd_content(reader.oddities)
         if receiver is None:
             self._undelivered = bytes(self._undelivered) + content
             return
@@ -149,11 +152,11 @@ class ResponseReader:
         side = self._connection
         side.doubted, side.suspect = side.suspect, False
         if reader.complete:
-            side.suspect = declares_content(head)
-            if rest:
-                self._heed_undue_content()
+            self._begin_without_content(head, rest)
         elif rest:
             self._undelivered = reader.feed(rest)
+            if reader.oddities:
+                self._note_odd_content(reader.oddities)
         if not reader.complete:
             # Of an unknown length it may be an event stream, whose events shall cost no more.
             self._connection.acknowledge(reader.awaits_more)
@@ -201,14 +204,16 @@ class ResponseReader:
         self._persists = self._persists and ENDS_CONNECTION.isdisjoint(oddities)
         self._connection.note(oddities)
 
-    def _heed_undue_content(self) -> None:
+    def _begin_without_content(self, head: ResponseHead, rest: Octets) -> None:
         """End the connection behind a response that is followed by what nobody asked for.
 
         It would be taken for the next response.
         """
-        self._persists = False
-        if self._connection.suspect:
-            self._connection.content_followed()
+        self._connection.suspect = declares_content(head)
+        if rest:
+            self._persists = False
+            if self._connection.suspect:
+                self._connection.content_followed()
 
     def _heed_connection_fields(self, request: UpstreamRequest, head: ResponseHead) -> None:
         """Heed how long the upstream keeps the connection, and whether it logs connections in.
@@ -276,12 +281,16 @@ class ResponseReader:
             return
         if reader.trailers:
             response.trailers = reader.trailers
-        if reader.oddities:
-            self._connection.note(reader.oddities)
         self.forget()
         self._connection.answered(request, self._persists and not reader.excess)
         if receiver is not None:
             receiver.connectionLost(RESPONSE_DONE)
+
+    def _note_odd_content(self, oddities: Set[Oddity]) -> None:
+        """Say what was odd as soon as it comes: a stream may have no end."""
+        if oddities != self._odd_content:
+            self._odd_content = oddities
+            self._connection.note(oddities)
 
     # ending
 
@@ -289,8 +298,13 @@ class ResponseReader:
         """Read nothing more for the present request."""
         self.request = self._response = self._content = self._receiver = None
         self._takes_views = self._switched = False
+        self._odd_content = NOTHING_ODD
         if self._heads.odd:
             self._heads.forget()
+
+    def _refuse(self, error: Malformed) -> None:
+        """End because of what cannot be read."""
+        self.fail(_translate(error))
 
     def fail(self, error: ProxyError) -> None:
         """Close the connection and tell whoever waits for the response."""

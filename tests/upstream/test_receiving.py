@@ -413,6 +413,19 @@ class OddResponseTests(ConnectionTestCase):
             opened.network.settle()
             self.assertIsNotNone(opened.transport.lost)
 
+    def test_endless(self) -> None:
+        """An odd chunk is noted when it comes: a stream may have no end, or break off."""
+        chunk, plain = b"2 \r\nok\r\n", b"2\r\nok\r\n"
+        for pieces in ((CHUNKED_OK + chunk,), (CHUNKED_OK, plain, chunk, chunk)):
+            opened, manners = self.noting()
+            opened.receive(Receiver())
+            for piece in pieces:
+                self.assertEqual(set(), manners._said)
+                opened.transport.deliver(piece)
+                if piece.endswith(chunk):
+                    break
+            self.assertEqual({Oddity.CHUNK_LINE}, manners._said)
+
     def test_switch(self) -> None:
         """A 101 may be odd as well; what comes behind it is the WebSocket's."""
         odd = SWITCHING.replace(b"Upgrade:", b"Upgrade :").replace(b"\r\n", b"\n") + b"frames"
