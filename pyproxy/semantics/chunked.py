@@ -10,7 +10,7 @@ import re
 from enum import Enum
 
 from pyproxy.errors import HeadTooLarge, Malformed
-from pyproxy.semantics.fields import Fields, Octets, parse_section
+from pyproxy.semantics.fields import Fields, Octets, parse_section, stray_octet
 from pyproxy.semantics.oddities import NOTHING_ODD, Oddity
 
 MAX_CHUNK_LINE_BYTES = 4096
@@ -32,7 +32,6 @@ MAX_TRAILER_BYTES = 16 * 1024
 """Octets of one trailer section."""
 
 _plain_size = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n").match
-_stray_octet = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0").search
 _chunk_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?").fullmatch
 _chunk_line_start = re.compile(
     rb"[0-9A-Fa-f]{1,15}+(?:(?:;[\t\x20-\x7e\x80-\xff]*+)?\r?)"
@@ -119,7 +118,7 @@ class Reader:
             found = data.find(b"\r\n\r\n", position)
             end, section = found + 4, data[position : found + 2]
             if found < 0:
-                if _stray_octet(data, position):
+                if stray_octet(data, position):
                     raise Malformed("a bare CR, a bare LF or a NUL in a trailer section")
                 if len(data) - position > MAX_TRAILER_BYTES + 1:
                     raise HeadTooLarge(f"a trailer section of more than {MAX_TRAILER_BYTES} bytes")

@@ -25,6 +25,9 @@ MAX_FIELDS = 256
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
 
+stray_octet = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0").search
+"""Finds a bare CR, a bare LF or a NUL; a CR at the end may still become a line's end."""
+
 _is_token = re.compile(_TOKEN).fullmatch
 _is_value = re.compile(_VALUE).fullmatch
 _is_section = re.compile(rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+").fullmatch

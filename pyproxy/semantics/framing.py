@@ -8,6 +8,7 @@ content.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from typing import ClassVar, NamedTuple, Protocol
 
@@ -19,7 +20,8 @@ from pyproxy.semantics.fields import Fields, Octets, is_token, tokens
 from pyproxy.semantics.messages import Head, RequestHead, ResponseHead, noted_values
 from pyproxy.semantics.oddities import NOTHING_ODD, Oddity
 
-_is_length = re.compile(rb"\d{1,18}").fullmatch
+is_length = re.compile(rb"\d{1,18}").fullmatch
+"""Whether octets are the value of a Content-Length.  Spec: RFC 9110 8.6."""
 
 
 class Kind(Enum):
@@ -122,7 +124,7 @@ def _declared(head: Head) -> Framing | None:
     if head.names.count(b"content-length") > 1:
         raise Malformed("more than one Content-Length")
     length = head.fields[head.names.index(b"content-length")][1]
-    if _is_length(length) is None:
+    if is_length(length) is None:
         raise Malformed("a Content-Length that is no decimal number")
     return Framing(Kind.LENGTH, int(length))
 
@@ -213,14 +215,23 @@ class UntilCloseReader:
         return True
 
 
-def content_reader(framing: Framing, coded: bool = False) -> ContentReader:
+ChunkReaders = tuple[Callable[[], ContentReader], Callable[[], ContentReader]]
+"""What reads chunks: one that takes the content out of them, and one that gives them on coded."""
+
+STRICT_CHUNKS: ChunkReaders = (ChunkedReader, CodedReader)
+
+
+def content_reader(
+    framing: Framing, coded: bool = False, chunks: ChunkReaders = STRICT_CHUNKS
+) -> ContentReader:
     """Return a reader for content delimited that way.
 
-    Args: coded, whether chunked content is wanted in its coding, without its last chunk.
+    Args: coded, whether chunked content is wanted in its coding, without its last chunk; what reads
+        chunks, ``odd_chunks.ODD_CHUNKS`` for those of a response.
     """
     kind, length = framing
     if kind is Kind.CHUNKED:
-        return CodedReader() if coded else ChunkedReader()
+        return chunks[coded]()
     if kind is Kind.UNTIL_CLOSE:
         return UntilCloseReader()
     return LengthReader(length)

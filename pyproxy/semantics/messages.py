@@ -11,7 +11,7 @@ import re
 import attrs
 
 from pyproxy.errors import HeadTooLarge, Malformed, TargetTooLong
-from pyproxy.semantics.fields import Fields, parse_section
+from pyproxy.semantics.fields import Fields, parse_section, stray_octet
 from pyproxy.semantics.reasons import why_no_request_line
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -34,7 +34,6 @@ _request_line = re.compile(
 _status_line = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n").match
 _after_empty_lines = re.compile(rb"\A(?:\r?\n)++")
 _line = b": ".join
-_stray_octet = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0").search
 _STRAY = {
     b"\n": "a bare LF in a head: only CRLF ends a line",
     b"\r": "a bare CR in a head: only CRLF ends a line",
@@ -268,7 +267,7 @@ class HeadReader:
         if end_of_line >= start and not self._prefix and not _request_line(data):
             # Nobody who says too little (HTTP/0.9) or no HTTP at all waits for the rest of it.
             raise why_no_request_line(data[:end_of_line])
-        stray = _stray_octet(data, start)
+        stray = stray_octet(data, start)
         if stray:
             if end_of_line < 0 and not self._prefix:
                 raise why_no_request_line(data)

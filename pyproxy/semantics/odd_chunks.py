@@ -13,13 +13,7 @@ import re
 from pyproxy.errors import Malformed
 from pyproxy.semantics.chunked import ChunkedReader, CodedReader, Reader
 from pyproxy.semantics.fields import Fields, parse_section
-from pyproxy.semantics.framing import (
-    ContentReader,
-    Framing,
-    Kind,
-    LengthReader,
-    UntilCloseReader,
-)
+from pyproxy.semantics.framing import ChunkReaders
 from pyproxy.semantics.odd_heads import mended_section
 from pyproxy.semantics.oddities import Oddity
 
@@ -64,11 +58,5 @@ class OddCodedReader(_OddChunks, CodedReader):
     __slots__ = ()
 
 
-def response_reader(framing: Framing, coded: bool = False) -> ContentReader:
-    """Return a reader for a response's content.  Args: as ``framing.content_reader``."""
-    kind, length = framing
-    if kind is Kind.CHUNKED:
-        return OddCodedReader() if coded else OddChunkedReader()
-    if kind is Kind.UNTIL_CLOSE:
-        return UntilCloseReader()
-    return LengthReader(length)
+ODD_CHUNKS: ChunkReaders = (OddChunkedReader, OddCodedReader)
+"""What reads the chunks of responses."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pyproxy.errors import HeadTooLarge, Malformed
 from pyproxy.semantics.fields import MAX_FIELDS, Field, Fields, is_field_value, is_token
 from pyproxy.semantics.forwarding import NEVER_NOMINATED, connection_options
-from pyproxy.semantics.framing import STATUS_WITHOUT_CONTENT
+from pyproxy.semantics.framing import STATUS_WITHOUT_CONTENT, is_length
 from pyproxy.semantics.messages import MAX_HEAD_BYTES, ResponseHead, noted_values
 from pyproxy.semantics.oddities import Oddity
 
@@ -27,7 +27,6 @@ _status_line = re.compile(
 ).match
 _right_status_line = re.compile(rb"HTTP/\d\.\d [1-9]\d\d(?: |\r)").match
 _length = re.compile(rb"0*+\d{0,18}").fullmatch
-_strict_length = re.compile(rb"\d{1,18}").fullmatch
 _never = re.compile(rb"[\0\r\n]").search
 
 _FRAMING = NEVER_NOMINATED
@@ -188,7 +187,7 @@ def _one_length(lines: Iterable[bytes], oddities: set[Oddity]) -> bytes | None:
     numbers = {member.lstrip(b"0") or b"0" for member in members}
     if len(numbers) > 1:
         raise Malformed("more than one Content-Length")
-    if len(members) > 1 or _strict_length(members[0]) is None:
+    if len(members) > 1 or is_length(members[0]) is None:
         oddities.add(Oddity.SAME_LENGTHS)
     return numbers.pop()
 

@@ -32,13 +32,14 @@ from pyproxy.semantics.framing import (
     NO_CONTENT,
     ContentReader,
     Framing,
+    content_reader,
     declares_content,
     response_framing,
 )
 from pyproxy.semantics.handshake import check_switch
 from pyproxy.semantics.logins import asks_for_login, idle_limit
 from pyproxy.semantics.messages import ResponseHead
-from pyproxy.semantics.odd_chunks import response_reader
+from pyproxy.semantics.odd_chunks import ODD_CHUNKS
 from pyproxy.semantics.oddities import ENDS_CONNECTION, NOTHING_ODD, Oddity
 from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.heads import ResponseHeads
@@ -145,7 +146,7 @@ class ResponseReader:
             options = connection_options(head)
         except Malformed:
             head, framing, options = self._mended(head, request.method)
-        reader = response_reader(framing, request.coded)
+        reader = content_reader(framing, request.coded, ODD_CHUNKS)
         self._persists = persists(head.minor_version, options)
         if self._heads.odd:
             self._heed_oddities()

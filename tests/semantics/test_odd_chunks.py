@@ -11,12 +11,10 @@ from pyproxy.semantics.chunked import MAX_CHUNK_LINE_BYTES, ChunkedReader, Coded
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.framing import (
     CHUNKED,
-    NO_CONTENT,
-    UNTIL_CLOSE,
     ContentReader,
     content_reader,
 )
-from pyproxy.semantics.odd_chunks import response_reader
+from pyproxy.semantics.odd_chunks import ODD_CHUNKS
 from pyproxy.semantics.oddities import NOTHING_ODD, Oddity
 from tests.semantics import strict
 
@@ -70,6 +68,11 @@ REFUSED = (
 )
 
 
+def odd_reader(coded: bool = False) -> ContentReader:
+    """Return what reads the chunks of a response."""
+    return content_reader(CHUNKED, coded, ODD_CHUNKS)
+
+
 def read(reader: ContentReader, parts: list[bytes]) -> tuple[bytes, Fields, bytes] | str:
     """Return (what was given on, trailers, excess), or what else came of parts."""
     given_on = b""
@@ -93,10 +96,10 @@ class OddChunksTests(SynchronousTestCase):
         """
         for octets, coded, trailers, oddities in MENDED:
             for parts in strict.splits(octets + b"rest"):
-                reader = response_reader(CHUNKED, coded=True)
+                reader = odd_reader(coded=True)
                 self.assertEqual((coded, trailers, b"rest"), read(reader, parts), parts)
                 self.assertEqual(oddities, reader.oddities, parts)
-                reader = response_reader(CHUNKED)
+                reader = odd_reader()
                 content = strict.chunked(coded + END)
                 assert content is not None
                 self.assertEqual((content[0], trailers, b"rest"), read(reader, parts), parts)
@@ -105,7 +108,7 @@ class OddChunksTests(SynchronousTestCase):
     def test_overhead(self) -> None:
         """What is counted as the coding's is what was given on of it."""
         for octets, coded, _, _ in MENDED:
-            reader = response_reader(CHUNKED, coded=True)
+            reader = odd_reader(coded=True)
             read(reader, [octets])
             content = strict.chunked(coded + END)
             assert content is not None
@@ -116,7 +119,7 @@ class OddChunksTests(SynchronousTestCase):
         for octets in REFUSED:
             for coded in (False, True):
                 for parts in strict.splits(octets):
-                    outcome = read(response_reader(CHUNKED, coded), parts)
+                    outcome = read(odd_reader(coded), parts)
                     self.assertEqual("refused", outcome, parts)
 
     def test_requests_stay_strict(self) -> None:
@@ -127,13 +130,6 @@ class OddChunksTests(SynchronousTestCase):
                 outcome = read(reader, [octets])
                 self.assertEqual(bool(oddities), outcome == "refused", octets)
                 self.assertEqual(NOTHING_ODD, reader.oddities)
-
-    def test_other_framing(self) -> None:
-        """Content of a length, of none and until the close has nothing that could be odd."""
-        for framing in (NO_CONTENT, UNTIL_CLOSE):
-            reader = response_reader(framing)
-            self.assertIs(type(content_reader(framing)), type(reader))
-            self.assertEqual(NOTHING_ODD, reader.oddities)
 
     @given(
         st.lists(
@@ -149,7 +145,7 @@ class OddChunksTests(SynchronousTestCase):
         strict_reader: ContentReader = CodedReader() if coded else ChunkedReader()
         expected = read(strict_reader, [octets])
         if isinstance(expected, tuple):
-            reader = response_reader(CHUNKED, coded)
+            reader = odd_reader(coded)
             self.assertEqual(expected, read(reader, [octets]))
             self.assertEqual(NOTHING_ODD, reader.oddities)
 
@@ -157,5 +153,5 @@ class OddChunksTests(SynchronousTestCase):
         """No line makes the reader slow."""
         for line in (b"0" * 4000 + b"x\r\n", b"2" + b" " * 4000 + b"x\r\n", b"0" * 4000):
             for coded in (False, True):
-                taken = strict.cpu_seconds(read, response_reader(CHUNKED, coded), [line])
+                taken = strict.cpu_seconds(read, odd_reader(coded), [line])
                 self.assertLess(taken, strict.CPU_BUDGET)
