@@ -41,10 +41,11 @@ Not EADDRNOTAVAIL: it means that no local port is left, or that the target has a
 that this machine does not use.
 """
 
-Address = IPv4Address | IPv6Address
+Place = IPv4Address | IPv6Address
+"""An address with its port, as Twisted connects to it."""
 
 
-def in_turn(addresses: Iterable[IAddress], first: type[Address] | None) -> list[Address]:
+def in_turn(addresses: Iterable[IAddress], first: type[Place] | None) -> list[Place]:
     """Return addresses in the order in which they are tried: one family, then the other, in turn.
 
     Within a family the resolver's order stays (RFC 6724).  Args: the family to begin with, if there
@@ -117,10 +118,10 @@ class _Race:
         self._limit = limit
         self._pending: list[Deferred[IProtocol]] = []
         self._news: Deferred[None] = Deferred()
-        self.winner: tuple[IProtocol, type[Address]] | None = None
+        self.winner: tuple[IProtocol, type[Place]] | None = None
         self.failures: list[Failure] = []
 
-    def begin(self, address: Address) -> None:
+    def begin(self, address: Place) -> None:
         """Begin one more attempt."""
         self._news = Deferred()
         family = type(address)
@@ -166,7 +167,7 @@ class _Race:
             self._news.callback(None)
 
 
-def _endpoint(reactor: IProxyReactor, address: Address, limit: float) -> IStreamClientEndpoint:
+def _endpoint(reactor: IProxyReactor, address: Place, limit: float) -> IStreamClientEndpoint:
     if isinstance(address, IPv4Address):
         return TCP4ClientEndpoint(reactor, address.host, address.port, limit)
     # A link-local address means nothing without its zone.
@@ -187,7 +188,7 @@ class RacingEndpoint:
     _name: str
     _port: int
     _limit: float
-    _family: type[Address] | None = None
+    _family: type[Place] | None = None
     _until: float = 0.0
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -218,10 +219,10 @@ class RacingEndpoint:
         self._remember(family)
         return protocol
 
-    def _worked(self) -> type[Address] | None:
+    def _worked(self) -> type[Place] | None:
         return self._family if self._reactor.seconds() < self._until else None
 
-    def _remember(self, family: type[Address]) -> None:
+    def _remember(self, family: type[Place]) -> None:
         """Take note of what worked; what was remembered already is not prolonged by that."""
         if family is not self._worked():
             self._family, self._until = family, self._reactor.seconds() + FAMILY_SECONDS
