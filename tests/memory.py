@@ -7,7 +7,7 @@ a full one was emptied, a loss comes in a later turn); the clock is set by hand.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import attrs
@@ -18,11 +18,14 @@ from twisted.internet.interfaces import (
     IConnector,
     IConsumer,
     IHalfCloseableProtocol,
+    IHostnameResolver,
+    IHostResolution,
     IListeningPort,
     IProtocol,
     IProtocolFactory,
     IPushProducer,
     IReactorTime,
+    IResolutionReceiver,
     ITransport,
 )
 from twisted.internet.protocol import ClientFactory
@@ -357,6 +360,51 @@ class Network(MemoryReactorClock):
         """Give back what the kernel lent."""
         for transport in self._transports:
             transport.close_kernel()
+
+
+@implementer(IHostResolution)
+class Resolution:
+    """A resolution."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def cancel(self) -> None:
+        """Nothing can be cancelled."""
+
+
+@implementer(IHostnameResolver)
+class Names:
+    """Knows one name; with None for its addresses it is mute until the test calls ``answer``."""
+
+    def __init__(self, addresses: Sequence[IAddress] | None) -> None:
+        self.addresses = addresses
+        self.asked: list[tuple[str, int]] = []
+        self._receiver: IResolutionReceiver | None = None
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """Answer at once, if there is an answer."""
+        self.asked.append((hostName, portNumber))
+        resolution = Resolution(hostName)
+        resolutionReceiver.resolutionBegan(resolution)
+        self._receiver = resolutionReceiver
+        if self.addresses is not None:
+            self.answer(self.addresses)
+        return resolution
+
+    def answer(self, addresses: Sequence[IAddress]) -> None:
+        """Answer with addresses."""
+        assert self._receiver is not None
+        for address in addresses:
+            self._receiver.addressResolved(address)
+        self._receiver.resolutionComplete()
 
 
 class Stage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from typing import Any, cast
 
 import attrs
@@ -14,11 +13,8 @@ from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
-    IAddress,
     IConsumer,
     IHostnameResolver,
-    IHostResolution,
-    IResolutionReceiver,
 )
 from twisted.protocols import tls
 from twisted.web.http_headers import Headers
@@ -48,7 +44,7 @@ from pyproxy.upstream.manners import TRUSTED_AFTER
 from pyproxy.upstream.opening import Trust
 from pyproxy.upstream.pool import SHOWN_SECONDS
 from pyproxy.upstream.trust import read_authorities
-from tests.memory import OK, UPSTREAM_PORT, Stage, StageTestCase, response
+from tests.memory import OK, UPSTREAM_PORT, Names, Stage, StageTestCase, response
 from tests.upstream.kit import Content, Receiver
 from tests.upstream.test_trust import Server
 
@@ -56,54 +52,6 @@ ORIGIN = Origin("http", "127.0.0.1", UPSTREAM_PORT, b"127.0.0.1:9000")
 HOST = [(b"Host", b"h")]
 DEMO_PORT = 9001
 SILENT_PORT = 9002
-
-
-@implementer(IHostResolution)
-@attrs.frozen
-class NoResolution:
-    """A resolution that has ended."""
-
-    name: str
-
-    def cancel(self) -> None:
-        """It has ended."""
-
-
-@implementer(IHostnameResolver)
-class NoNames:
-    """Knows no name."""
-
-    def resolveHostName(
-        self,
-        resolutionReceiver: IResolutionReceiver,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: Sequence[type[IAddress]] | None = None,
-        transportSemantics: str = "TCP",
-    ) -> IHostResolution:
-        """Find nothing."""
-        resolution = NoResolution(hostName)
-        resolutionReceiver.resolutionBegan(resolution)
-        resolutionReceiver.resolutionComplete()
-        return resolution
-
-
-@implementer(IHostnameResolver)
-class MuteNames:
-    """Does not answer."""
-
-    def resolveHostName(
-        self,
-        resolutionReceiver: IResolutionReceiver,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: Sequence[type[IAddress]] | None = None,
-        transportSemantics: str = "TCP",
-    ) -> IHostResolution:
-        """Begin, and never end."""
-        resolution = NoResolution(hostName)
-        resolutionReceiver.resolutionBegan(resolution)
-        return resolution
 
 
 @implementer(IBodyProducer)
@@ -466,11 +414,11 @@ class ConnectTests(AgentTestCase):
 
     def test_no_name(self) -> None:
         """A name without an address."""
-        self.failureResultOf(self.ask_by_name(NoNames()), NameNotResolved)
+        self.failureResultOf(self.ask_by_name(Names([])), NameNotResolved)
 
     def test_limit_of_a_name(self) -> None:
         """A resolver that does not answer: the wait is part of the connect, and has its limit."""
-        answered = self.ask_by_name(MuteNames())
+        answered = self.ask_by_name(Names(None))
         self.network.pass_time(4.9, 0.1)
         self.assertNoResult(answered)
         self.network.pass_time(0.3, 0.1)

@@ -13,11 +13,8 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
     IAddress,
-    IHostnameResolver,
-    IHostResolution,
     IProtocol,
     IReactorPluggableNameResolver,
-    IResolutionReceiver,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
@@ -35,6 +32,7 @@ from pyproxy.upstream.racing import (
     in_turn,
     most_telling,
 )
+from tests.memory import Names
 
 LIMIT = 5.0
 PORT = 80
@@ -48,51 +46,6 @@ def four(number: int) -> IPv4Address:
 def six(number: int) -> IPv6Address:
     """Return an address of the newer kind."""
     return IPv6Address("TCP", f"2001:db8::{number}", PORT)
-
-
-@implementer(IHostResolution)
-class Resolution:
-    """A resolution."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def cancel(self) -> None:
-        """Nothing can be cancelled."""
-
-
-@implementer(IHostnameResolver)
-class Names:
-    """Knows one name; a test that answers late empties ``addresses`` and calls ``answer``."""
-
-    def __init__(self, addresses: Sequence[IAddress] | None) -> None:
-        self.addresses = addresses
-        self.asked: list[tuple[str, int]] = []
-        self._receiver: IResolutionReceiver | None = None
-
-    def resolveHostName(
-        self,
-        resolutionReceiver: IResolutionReceiver,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: Sequence[type[IAddress]] | None = None,
-        transportSemantics: str = "TCP",
-    ) -> IHostResolution:
-        """Answer at once, if there is an answer."""
-        self.asked.append((hostName, portNumber))
-        resolution = Resolution(hostName)
-        resolutionReceiver.resolutionBegan(resolution)
-        self._receiver = resolutionReceiver
-        if self.addresses is not None:
-            self.answer(self.addresses)
-        return resolution
-
-    def answer(self, addresses: Sequence[IAddress]) -> None:
-        """Answer with addresses."""
-        assert self._receiver is not None
-        for address in addresses:
-            self._receiver.addressResolved(address)
-        self._receiver.resolutionComplete()
 
 
 @implementer(IReactorPluggableNameResolver)
