@@ -10,16 +10,13 @@ from __future__ import annotations
 import socket
 import ssl
 import statistics
-import tempfile
 import time
 import unittest
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import ClassVar
 
-import trustme
-
+from tests.live.certificates import CertifiedTestCase
 from tests.live.kit import MIB, Proxy, ScriptedUpstream, Wire, chunk, request
 from tests.live.websocket import binary, opening, read_frame, switching
 
@@ -191,23 +188,7 @@ class PlainTests(unittest.TestCase):
             self.assert_no_steps(up)
 
 
-class SecureTestCase(PlainTests):
-    """A case with a certificate."""
-
-    authority: ClassVar[trustme.CA] = trustme.CA()
-
-    def setUp(self) -> None:
-        """Put the authority's certificate and a key of its where options can name them."""
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.ca = str(Path(directory.name) / "ca.pem")
-        self.authority.cert_pem.write_to_path(self.ca)
-        self.leaf = self.authority.issue_cert("localhost")
-        self.key = str(Path(directory.name) / "key.pem")
-        self.leaf.private_key_and_cert_chain_pem.write_to_path(self.key)
-
-
-class SecureUpstreamTests(SecureTestCase):
+class SecureUpstreamTests(CertifiedTestCase, PlainTests):
     """The upstream behind TLS."""
 
     @contextmanager
@@ -221,7 +202,7 @@ class SecureUpstreamTests(SecureTestCase):
                 yield upstream, proxy
 
 
-class SecureClientTests(SecureTestCase):
+class SecureClientTests(CertifiedTestCase, PlainTests):
     """The client behind TLS."""
 
     @contextmanager
@@ -244,6 +225,3 @@ class SecureClientTests(SecureTestCase):
             context.wrap_socket(client.sock, server_hostname="localhost") as sock,
         ):
             yield Wire(sock)
-
-
-del SecureTestCase

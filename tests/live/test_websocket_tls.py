@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import ssl
-import tempfile
 import threading
 import time
-import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import ClassVar
 
-import trustme
-
+from tests.live.certificates import CertifiedTestCase
 from tests.live.kit import (
     MIB,
     PATIENCE,
@@ -28,20 +23,8 @@ from tests.live.kit import (
 from tests.live.websocket import Pair, close, open_pair, opening, read_close, read_frame, text
 
 
-class TlsTests(unittest.TestCase):
+class TlsTests(CertifiedTestCase):
     """``wss`` on either side."""
-
-    authority: ClassVar[trustme.CA] = trustme.CA()
-
-    def setUp(self) -> None:
-        """Put the authority's certificate and a key of its where options can name them."""
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.ca = str(Path(directory.name) / "ca.pem")
-        self.authority.cert_pem.write_to_path(self.ca)
-        self.leaf = self.authority.issue_cert("localhost")
-        self.key = str(Path(directory.name) / "key.pem")
-        self.leaf.private_key_and_cert_chain_pem.write_to_path(self.key)
 
     @contextmanager
     def pair(
