@@ -26,6 +26,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
     IReactorTime,
     IResolutionReceiver,
+    ITCPTransport,
     ITransport,
 )
 from twisted.internet.protocol import ClientFactory
@@ -33,7 +34,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from pyproxy.config.schema import Config, Listen
 from pyproxy.errors import ProxyError
@@ -70,21 +71,29 @@ LONG = bytes(range(256)) * 48
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-class Acknowledging:
-    """The socket of a transport in memory, as far as it is told to acknowledge.
+class MemorySocket:
+    """The socket of a transport in memory, as far as options are set on it.
 
     Attributes:
-        told: each time with True when that should last.
+        told: to acknowledge, each time with True when that should last.
+        options: what else of TCP was set.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, family: socket.AddressFamily) -> None:
+        self.family = family
         self.told: list[bool] = []
+        self.options: dict[int, int] = {}
 
     def setsockopt(self, level: int, name: int, value: int) -> None:
-        """Take note of TCP_QUICKACK; nothing else is set on it.  Spec: tcp(7)."""
-        if (level, name) != (socket.IPPROTO_TCP, socket.TCP_QUICKACK):
-            raise OSError("no other option is known here")
-        self.told.append(value == 1)
+        """Take note of it.  Spec: tcp(7), unix(7)."""
+        if level != socket.IPPROTO_TCP:
+            return
+        if self.family == socket.AF_UNIX:
+            raise OSError("it is no socket of TCP")
+        if name == socket.TCP_QUICKACK:
+            self.told.append(value == 1)
+        else:
+            self.options[name] = value
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
@@ -92,25 +101,26 @@ class MemoryTransport(StringTransport):
     """One end of a TCP connection; the test is the other end.
 
     Attributes:
-        no_delay: Nagle's algorithm is off.
         half_closed: a FIN was sent, and reading goes on.
         lost: why the connection is no more, None while it is.
-        socket: notes when it is told to acknowledge.
+        socket: notes what is set on it.
     """
 
     def __init__(
         self, clock: IReactorTime, host: IAddress, peer: IAddress, room: int = ROOM
     ) -> None:
         super().__init__(host, peer, lenient=True)
-        self.no_delay = False
         self.half_closed = False
         self.lost: Failure | None = None
-        self.socket = Acknowledging()
+        is_local = isinstance(peer, UNIXAddress)
+        self.socket = MemorySocket(socket.AF_UNIX if is_local else socket.AF_INET)
         self._clock = clock
         self._room = room
         self._full = False
         self.protocol: IProtocol | None = None
         self._kernel: tuple[socket.socket, socket.socket] | None = None
+        # Of a Unix socket Twisted says so too.
+        alsoProvides(self, ITCPTransport)
 
     # the test's end
 
@@ -222,9 +232,18 @@ class MemoryTransport(StringTransport):
             self.disconnected = self.disconnecting = True
             self._clock.callLater(0, self.lose, ConnectionAborted)
 
+    @property
+    def no_delay(self) -> bool:
+        """Whether Nagle's algorithm is off."""
+        return bool(self.socket.options.get(socket.TCP_NODELAY))
+
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """Take note."""
-        self.no_delay = enabled
+        """Turn Nagle's algorithm off, or on."""
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
+
+    def getHandle(self) -> MemorySocket:
+        """Return the socket."""
+        return self.socket
 
     def fileno(self) -> int:
         """Return the descriptor that the kernel is asked about."""

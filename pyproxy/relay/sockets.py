@@ -46,6 +46,18 @@ def _descriptor(transport: StreamTransport) -> int:
     return _below_tls(transport).fileno()
 
 
+def tcp_socket(transport: StreamTransport) -> socket.socket | None:
+    """Return the socket below a transport, through TLS, if it is one of TCP.
+
+    Twisted's Unix transports say that they are TCP too.
+    """
+    transport = _below_tls(transport)
+    if not ITCPTransport.providedBy(transport):
+        return None
+    handle: socket.socket = transport.getHandle()  # type: ignore[attr-defined]
+    return handle if handle.family in (socket.AF_INET, socket.AF_INET6) else None
+
+
 def _shows(transport: StreamTransport, events: int) -> bool:
     """Tell whether a socket has any of some events, an error or a hang-up; a closed one has all."""
     descriptor = _descriptor(transport)
@@ -166,12 +178,8 @@ def tune(transport: StreamTransport, seconds: float) -> None:
     that takes none, so many seconds.
     Spec: tcp(7), TCP_USER_TIMEOUT; RFC 5482.
     """
-    transport = _below_tls(transport)
-    if not ITCPTransport.providedBy(transport):
-        return
-    handle: socket.socket = transport.getHandle()  # type: ignore[attr-defined]
-    if handle.family not in (socket.AF_INET, socket.AF_INET6):
-        # Twisted's Unix transports say that they are TCP too.
+    handle = tcp_socket(transport)
+    if handle is None:
         return
     handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -205,7 +213,7 @@ def acknowledge(transport: StreamTransport, lasting: bool = True) -> None:
         # Linux takes an even number for "this once".
         handle.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1 if lasting else 2)
     except OSError:
-        # A Unix socket, which has none of this, or one that was closed just now.
+        # One that was closed just now; or a Unix socket, and to ask for that first costs as much.
         return
 
 

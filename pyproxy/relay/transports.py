@@ -52,8 +52,5 @@ class StreamTransport(Protocol):
     def getHost(self) -> IAddress:
         """Return the address of this end."""
 
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        """Send small segments at once; Unix sockets have none of this."""
-
     def fileno(self) -> int:
         """Return the socket's file descriptor."""

@@ -7,12 +7,12 @@ Spec: RFC 9112 9.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Set
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING
 
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
@@ -34,6 +34,7 @@ from pyproxy.relay.sockets import (
     hand_over,
     read_before_loss,
     said_goodbye,
+    tcp_socket,
     unsent,
 )
 from pyproxy.relay.transports import StreamTransport
@@ -125,9 +126,9 @@ class Connection(Protocol):
         transport = self.transport
         # What an endpoint put between the two has done its work: half a KiB for each connection.
         hand_over(transport, self)
-        if not isinstance(transport.getPeer(), UNIXAddress):
+        if (handle := tcp_socket(transport)) is not None:
             # Without it a relay shows steps of 40 ms (Nagle's algorithm and delayed ACKs).
-            transport.setTcpNoDelay(True)
+            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._flow = Valve(transport)
         self.source = ReadFlow(self, self._flow)
         self._responses = ResponseReader(self, self._flow)

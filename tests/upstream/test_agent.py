@@ -327,7 +327,7 @@ class ReuseTests(AgentTestCase):
     def test_unix_socket(self) -> None:
         """A Unix socket is an origin of its own, also beside a host of the same name.
 
-        Its transport has none of TCP's options.
+        Trap, Twisted's Unix sockets: say that they are TCP, and take its options in old versions.
         """
         origins = [parse_target("unix:/run/x.sock").origin, parse_target("unix:/run/y.sock").origin]
         for origin in (*origins, *origins):
