@@ -107,13 +107,24 @@ class TargetClimbs(ClientError):
     remedy = "Ask for a path without dot segments that lead above the target's base path."
 
 
+class TargetAmbiguous(ClientError):
+    """A target that one reader takes for another route's than another reader does."""
+
+    status = 400
+    title = "Bad Request"
+    error_type = "http_request_denied"
+    remedy = (
+        "Ask for the path without dot segments, double slashes, `;` and needless percent-encoding."
+    )
+
+
 class RouteNotFound(ClientError):
     """A target that no route serves."""
 
     status = 404
     title = "Not Found"
     error_type = "destination_not_found"
-    remedy = "Ask for a path under the prefix that the proxy was started with."
+    remedy = "Ask for a host and a path that the proxy was told to serve."
 
 
 class MethodRefused(ClientError):
@@ -123,6 +134,11 @@ class MethodRefused(ClientError):
     title = "Method Not Allowed"
     error_type = "http_request_denied"
     remedy = "Use one of the methods in Allow."
+
+    def __init__(self, detail: str, allow: bytes | None = None) -> None:
+        """Args: the methods of Allow, None for those that every route has."""
+        super().__init__(detail)
+        self.allow = allow
 
 
 class ClientTimeout(ClientError):

@@ -23,6 +23,7 @@ from pyproxy.errors import (
     ReadTimeout,
     WriteTimeout,
 )
+from pyproxy.policy.instead import Instead
 from pyproxy.policy.routing import Route, RoutingTable
 from pyproxy.relay.content import Download, Upload
 from pyproxy.relay.limits import LOOKS, Sweeper
@@ -98,11 +99,16 @@ class Exchange:
         if opens:
             # Frames sent too early, behind a handshake that is refused, would be read as a request.
             client.end_connection()
-        route, target, authority = self._table.find(head)
+        route, target, authority = self._table.find(head, client.asked_host)
         # A target in absolute-form outranks Host.  Spec: RFC 9112 3.2.2.
         self._host = host = client.asked_host if authority is None else authority
+        if not route.logs:
+            client.unlogged = True
         if route.guard is not None:
             route.guard.admit(head, host, client.hop)
+        if route.instead is not None:
+            self._answer_instead(route.instead, target)
+            return
         to_upstream = route.to_upstream
         if to_upstream.passed_here(head):
             raise LoopDetected("this request has already passed through this proxy")
@@ -125,9 +131,9 @@ class Exchange:
             first = head.fields[names.index(b"authorization")][1][:1]
             if (first in _LOGIN or names.count(b"authorization") > 1) and logs_in(head):
                 bond = client.bind()
-        origin, coded = route.target.origin, client.takes_chunks
+        peer, coded = route.peer, client.takes_chunks
         self._request = request = UpstreamRequest(
-            self, origin, head.method, target, fields, upload, key, coded, bond
+            self, peer, head.method, target, fields, upload, key, coded, bond
         )
         self._since = self._sweeper.now
         self._sweeper.watch(self)
@@ -203,6 +209,11 @@ class Exchange:
         self._let_go()
         self._client.begin(204, b"No Content", [(b"Allow", ALLOWED_METHODS)], NO_CONTENT)
         self._client.finish_content([])
+
+    def _answer_instead(self, instead: Instead, rest: bytes) -> None:
+        """Answer where no upstream is asked.  Args: what follows the route's path in the target."""
+        self._let_go()
+        self._client.answer(*instead.reply(rest))
 
     def _attach(self, upload: Upload) -> None:
         """Bind the request's content to the route's rules.  Raises: ContentTooLarge."""

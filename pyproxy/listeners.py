@@ -110,19 +110,27 @@ def make_pseudonym() -> bytes:
     return b"pyproxy-" + os.urandom(6).hex().encode("ascii")
 
 
-def announce(port: IListeningPort, listen: Listen, target: Target, config: Config) -> None:
+def announce(port: IListeningPort, listen: Listen, config: Config) -> None:
     """Say where the proxy listens and what for."""
     _log.info(
-        "Listening on {where} for {target}{prefix}",
+        "Listening on {where} for {what}",
         where=_shown(port.getHost(), listen),
-        target=target.shown,
-        prefix=f" (under {config.prefix.decode('ascii')}/)" if config.prefix else "",
+        what=_served(config),
     )
+
+
+def _served(config: Config) -> str:
+    """Return what is served, as people are told of it."""
+    route = config.routes[0]
+    if len(config.routes) > 1 or route.target is None:
+        return f"{len(config.routes)} routes"
+    path = route.match.path
+    return route.target.shown + (f" (under {path.decode('ascii')}/)" if path else "")
 
 
 def warn(config: Config) -> None:
     """Say what is dangerous in a configuration."""
-    if config.insecure:
+    if any(route.insecure for route in config.routes):
         _log.warn("the upstream's certificate is not verified (--upstream-insecure)")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import attrs
 from twisted.application.service import Service
@@ -11,6 +10,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from pyproxy.config.schema import Config
 from pyproxy.ingress.resource import PrefixResource
+from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
 from pyproxy.listeners import (
     GiveUp,
@@ -26,38 +26,11 @@ from pyproxy.listeners import (
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.masking import Mask
 from pyproxy.observe.twistd_log import take_lines_everywhere
-from pyproxy.policy.cross_origin import Guard
-from pyproxy.policy.routing import Route, RoutingTable
+from pyproxy.plan import make_plan
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
-from pyproxy.semantics.secrets import SecretMask
-from pyproxy.semantics.to_client import ResponseForwarding
-from pyproxy.semantics.to_upstream import RequestForwarding
-from pyproxy.semantics.urls import PathMapping, Target
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
-from pyproxy.upstream.opening import Trust
-
-
-def route_of(config: Config, target: Target, pseudonym: bytes) -> Route:
-    """Return the one route of a configuration."""
-    mapping = PathMapping(config.prefix, target.base)
-    return Route(
-        target,
-        mapping,
-        RequestForwarding(target.origin, pseudonym, config.request_rules, config.preserve_host),
-        ResponseForwarding(
-            target.origin,
-            mapping,
-            config.response_rules,
-            SecretMask(config.secrets),
-            config.stream_hints,
-            config.preserve_host,
-        ),
-        config.limits,
-        injects=bool(config.secrets),
-        guard=Guard.of(config.allowed_hosts, config.allowed_origins) if config.secrets else None,
-    )
 
 
 @attrs.frozen
@@ -98,7 +71,7 @@ class ProxyService(Service):
         self._ports = Ports()
         self._site: ProxySite | None = None
         self._agent: ForwardingAgent | None = None
-        self._sweeper = Sweeper.for_limits(reactor, (*config.limits.waits, config.client_limit))
+        self._sweeper = Sweeper.for_limits(reactor, config.waits)
 
     def privilegedStartService(self) -> None:
         """Listen, while the process still may bind low ports."""
@@ -106,9 +79,9 @@ class ProxyService(Service):
         all_or_nothing(self._listen, self._give_up)
 
     def _listen(self) -> None:
-        config, share = self._config, self._share
-        target = config.target or start_demo(self._reactor, self._ports)
-        self._site = site = self._make_site(target)
+        share = self._share
+        config = self._config.with_demo(lambda: start_demo(self._reactor, self._ports))
+        self._site = site = self._make_site(config)
         if share is not None:
             site.count = share.count
         reactors = share.reactors if share else [self._reactor] * len(config.listen)
@@ -116,32 +89,26 @@ class ProxyService(Service):
         for listen, reactor in zip(config.listen, reactors, strict=True):
             port = self._ports.listen(endpoint(reactor, listen), site)
             if share is None:
-                announce(port, listen, target, config)
+                announce(port, listen, config)
         if share is None:
             warn(config)
         self._sweeper.start()
 
-    def _make_site(self, target: Target) -> ProxySite:
-        config = self._config
+    def _make_site(self, config: Config) -> ProxySite:
         pseudonym = self._share.pseudonym if self._share else make_pseudonym()
-        table = RoutingTable.of([route_of(config, target, pseudonym)])
-        trust = Trust(_authorities(config), config.insecure)
-        self._agent = ForwardingAgent(self._reactor, self._sweeper, config.limits.connect, trust)
-        resource = PrefixResource(table, ForwardingClient(self._agent), self._sweeper)
+        plan = make_plan(config, pseudonym)
+        self._agent = ForwardingAgent(self._reactor, self._sweeper)
+        resource = PrefixResource(plan.table, ForwardingClient(self._agent), self._sweeper)
+        return ProxySite(resource, self._reactor, self._sweeper, self._terms(config))
+
+    def _terms(self, config: Config) -> Terms:
+        """Return on which terms clients are served."""
         log = None
-        if config.access_log:
+        if any(route.access_log for route in config.routes):
             take_lines_everywhere()
             log = AccessLog(self._reactor, Mask.of(config.secrets), config.trusted)
-        return ProxySite(
-            resource,
-            self._reactor,
-            self._sweeper,
-            config.client_limit,
-            config.trusted,
-            config.trust_unix,
-            log,
-            config.limits.idle,
-        )
+        silence = max(route.limits.idle for route in config.routes)
+        return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence)
 
     def stopService(self) -> Deferred[object]:
         """Stop listening and end every connection."""
@@ -157,12 +124,3 @@ class ProxyService(Service):
         if self._agent is not None:
             self._agent.close()
         return result
-
-
-def _authorities(config: Config) -> Any:
-    if config.authorities is None:
-        return None
-    # Imported only where it is asked for; see ``upstream.opening``.
-    from pyproxy.upstream.trust import read_authorities
-
-    return read_authorities(config.authorities)

@@ -10,14 +10,13 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.web.iweb import IBodyProducer
 
 from pyproxy.errors import ProxyError
-from pyproxy.policy.routing import Limits
+from pyproxy.policy.routing import Limits, Peer
 from pyproxy.relay.content import Download, Upload
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.semantics.fields import Fields, Write
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.framing import Framing
 from pyproxy.semantics.messages import RequestHead, ResponseHead
-from pyproxy.semantics.urls import Origin
 
 
 class ClientSide(Protocol):
@@ -41,6 +40,7 @@ class ClientSide(Protocol):
     asked_host: bytes
     upload: Upload | None
     begun: bool
+    unlogged: bool
     bond: Bond | None
 
     @property
@@ -73,6 +73,9 @@ class ClientSide(Protocol):
 
         Args: octets that the upstream sent behind its own 101.
         """
+
+    def answer(self, status: int, reason: bytes, fields: Fields, content: bytes) -> None:
+        """Send a whole response of the proxy's own, with its Content-Length among the fields."""
 
     def refuse(self, error: ProxyError) -> None:
         """Send the response that an error becomes."""
@@ -164,7 +167,7 @@ class Bond:
     """
 
     lost: Callable[[], None]
-    connections: dict[Origin, UpstreamConnection] = attrs.Factory(dict)
+    connections: dict[Peer, UpstreamConnection] = attrs.Factory(dict)
 
     def close(self) -> None:
         """Close them all: the client's connection has ended."""
@@ -189,7 +192,7 @@ class UpstreamRequest:
     """
 
     asking: Asking
-    origin: Origin
+    peer: Peer
     method: bytes
     target: bytes
     fields: Fields

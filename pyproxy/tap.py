@@ -28,9 +28,10 @@ _log = Logger("pyproxy")
 class Options(usage.Options):
     """The options of ``twistd pyproxy``; ``config`` holds what they say."""
 
-    synopsis = "--target URL [options]"
+    synopsis = "--target URL [options] | --config FILE"
 
     optParameters: ClassVar[list[list[object]]] = [
+        ["config", "c", None, "TOML file with everything; only --port and --listen go beside it."],
         ["target", "t", None, "Where requests go: http(s)://HOST[:PORT][/PATH] or unix:/SOCKET."],
         ["port", "p", "8000", "TCP port to listen on; 0 lets the system choose."],
         ["interface", "i", "127.0.0.1", "Address to listen on; empty for all IPv4 interfaces."],
@@ -71,6 +72,8 @@ class Options(usage.Options):
         ["open", None, "Listen beyond loopback although a credential is added."],
         ["no-stream-hints", None, "Do not ask the next hop to pass event streams on at once."],
         ["no-access-log", None, "Write no line for each request."],
+        ["check", None, "Say whether the configuration can be used, and end; nothing starts."],
+        ["print-config", None, "Print the configuration as a file, without secrets, and end."],
     ]
 
     _repeatable = (
@@ -140,18 +143,34 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Make the configuration.  Raises: UsageError that names every option that is wrong."""
         choose_reactor()
-        defaults = {f"default-{row[0]}": row[2] for row in self.optParameters}
         try:
-            self.config = Loader({**self, **defaults}, os.environ, _check_endpoint).load()
+            self.config = self._load()
         except ConfigError as error:
             self._wrong = True
             raise usage.UsageError(str(error)) from error
+        if self["print-config"]:
+            from pyproxy.config.printing import printed
+
+            sys.stdout.write(printed(self))
+        if self["check"] or self["print-config"]:
+            sys.exit(0)
         # twistd itself looks at the file when all options are read.
         if name := (getattr(self, "parent", None) or {}).get("pidfile"):
             from pyproxy.pid_file import PidFile
 
             self.pid_file = PidFile(name)
             self.pid_file.clear()
+
+    def _load(self) -> Config:
+        """Return the configuration that the options, or the file that they name, describe."""
+        defaults = {f"default-{row[0]}": row[2] for row in self.optParameters}
+        options = {**self, **defaults}
+        if self["config"] is None:
+            return Loader(options, os.environ, _check_endpoint).load()
+        # Imported where it is asked for: the short way needs none of it.
+        from pyproxy.config.beside import load_with_overrides
+
+        return load_with_overrides(options, os.environ, _check_endpoint)
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help; beside an error only where to find it, so that the error is seen."""

@@ -36,22 +36,21 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 from zope.interface import alsoProvides, implementer
 
-from pyproxy.config.schema import Config, Listen
 from pyproxy.errors import ProxyError
 from pyproxy.ingress.channel import Channel
 from pyproxy.ingress.resource import PrefixResource
-from pyproxy.ingress.seams import Logged
+from pyproxy.ingress.seams import Logged, Terms
 from pyproxy.ingress.site import ProxySite
-from pyproxy.policy.routing import RoutingTable
+from pyproxy.plan import make_plan
 from pyproxy.relay.ends import RelayedEnd
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.urls import parse_target
-from pyproxy.service import route_of
 from pyproxy.sides import UpstreamRequest
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
 from pyproxy.upstream.connection import Connection
+from tests.configs import one_route
 
 ROOM = 64 * 1024
 """Octets that wait in a transport before its producer is paused, as in Twisted's own."""
@@ -436,33 +435,19 @@ class Stage:
 
     def __init__(self, client_limit: float = 60.0, **settings: Any) -> None:
         self.network = Network()
-        config = Config(
-            target=settings.pop("target", parse_target(f"http://127.0.0.1:{UPSTREAM_PORT}")),
-            prefix=settings.pop("prefix", b""),
-            listen=(Listen(),),
-            client_limit=client_limit,
-            **settings,
-        )
-        limits = config.limits
+        target = parse_target(f"http://127.0.0.1:{UPSTREAM_PORT}")
+        config = one_route(**{"target": target, "client_limit": client_limit, **settings})
         reactor = cast(IProxyReactor, self.network)
-        self.sweeper = Sweeper.for_limits(self.network, (*limits.waits, client_limit))
+        self.sweeper = Sweeper.for_limits(self.network, config.waits)
         self.sweeper.start()
-        self.agent = ForwardingAgent(reactor, self.sweeper, limits.connect)
-        assert config.target is not None
-        route = route_of(config, config.target, b"pyproxy-test")
+        self.agent = ForwardingAgent(reactor, self.sweeper)
+        plan = make_plan(config, b"pyproxy-test")
         self.root: IResource = PrefixResource(
-            RoutingTable.of([route]), ForwardingClient(self.agent), self.sweeper
+            plan.table, ForwardingClient(self.agent), self.sweeper
         )
         self.logged: list[Logged] = []
-        self.site = ProxySite(
-            self.root,
-            self.network,
-            self.sweeper,
-            client_limit,
-            config.trusted,
-            config.trust_unix,
-            self.logged.append,
-        )
+        terms = Terms(client_limit, config.trusted, config.trust_unix, self.logged.append)
+        self.site = ProxySite(self.root, self.network, self.sweeper, terms)
 
     def client(
         self, octets: bytes = b"", *, room: int = ROOM, peer: IAddress = CLIENT

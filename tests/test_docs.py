@@ -116,6 +116,7 @@ class ExampleTests(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, directory)
         for name, content in FILES.items():
             (directory / name).write_bytes(content)
+        shutil.copytree(ROOT / "examples", directory / "examples", symlinks=True)
         self.addCleanup(os.chdir, Path.cwd())
         os.chdir(directory)
         for name, value in ENVIRONMENT.items():

@@ -412,6 +412,7 @@ class Client:
     def __init__(self, method: bytes = b"GET", upload: Upload | None = None) -> None:
         self.head = RequestHead(method, b"/", 1, [(b"Host", b"front.test")])
         self.takes_chunks = True
+        self.unlogged = False
         self.hop = Hop(b"192.0.2.1", b"http", b"80", False)
         self.options: list[bytes] = []
         self.asked_host = b"front.test"
@@ -466,6 +467,10 @@ class Client:
     ) -> None:
         """Note a 101."""
         self.note("switch")
+
+    def answer(self, status: int, reason: bytes, fields: Fields, content: bytes) -> None:
+        """Note a whole response."""
+        self.told.append(status)
 
     def refuse(self, error: ProxyError) -> None:
         """Note an error."""

@@ -27,6 +27,7 @@ RINGS = (
             "ending",
             "listeners",
             "pid_file",
+            "plan",
             "reactors",
             "service",
             "tap",

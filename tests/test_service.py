@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import attrs
 from twisted.application.service import IService
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTCP
@@ -17,10 +16,13 @@ from zope.interface.verify import verifyObject
 from pyproxy.config.schema import Config, Listen
 from pyproxy.ingress.site import ProxySite
 from pyproxy.listeners import BACKLOG
+from pyproxy.plan import route_of
+from pyproxy.policy.routing import Limits
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.forwarding import FieldRules
 from pyproxy.semantics.urls import parse_target
-from pyproxy.service import ProxyService, route_of
+from pyproxy.service import ProxyService
+from tests.configs import one_route
 from tests.memory import CLIENT, EPHEMERAL_PORT, PROXY, Network
 
 TARGET = parse_target("http://127.0.0.1:9000/base")
@@ -28,7 +30,7 @@ TARGET = parse_target("http://127.0.0.1:9000/base")
 
 def config(**settings: Any) -> Config:
     """Return a configuration."""
-    return Config(**{"target": TARGET, "prefix": b"", "listen": (Listen(),), **settings})
+    return one_route(**{"target": TARGET, **settings})
 
 
 class Refusing(Network):
@@ -95,7 +97,7 @@ class ProxyServiceTests(SynchronousTestCase):
         )
         rules = FieldRules(((b"Authorization", b"Bearer sk-secret"),))
         service, network = self.start(config(request_rules=rules, secrets=(b"sk-secret",)))
-        text = " ".join(str(event.get("target")) for event in observer)
+        text = " ".join(str(event.get("what")) for event in observer)
         self.assertIn("http://127.0.0.1:9000/base", text)
         self.assertNotIn("sk-secret", repr([dict(event) for event in observer]))
         self.stop(service, network)
@@ -138,14 +140,14 @@ class RouteTests(SynchronousTestCase):
     def test_route(self) -> None:
         """Target, prefix, rules and limits are the configuration's."""
         settings = config(prefix=b"/api", preserve_host=True, stream_hints=False)
-        route = route_of(settings, TARGET, b"pyproxy-test")
+        route = route_of(settings.routes[0], b"pyproxy-test")
         self.assertEqual(b"/base/a?b", route.mapping.to_upstream(b"/api/a?b"))
         self.assertTrue(route.to_upstream.preserve_host)
         self.assertFalse(route.to_client.stream_hints)
-        self.assertEqual(settings.limits, route.limits)
+        self.assertEqual(Limits(), route.limits)
 
     def test_injects(self) -> None:
         """A route with a secret knows that it has one, be it too short to be masked."""
         for secrets, injects in (((b"sk-secret",), True), ((b"ab",), True), ((), False)):
-            route = route_of(attrs.evolve(config(), secrets=secrets), TARGET, b"p")
+            route = route_of(config(secrets=secrets).routes[0], b"p")
             self.assertEqual(injects, route.injects)

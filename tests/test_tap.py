@@ -73,7 +73,7 @@ class GoodValuesTests(OptionsTestCase):
         self.assertEqual("8000", options["port"])
         config = configure(*TARGET)
         (listen,) = config.listen
-        limits = config.limits
+        limits = config.routes[0].limits
         self.assertEqual(("127.0.0.1", True), (listen.interface, listen.loopback))
         self.assertEqual(
             (5.0, 300.0, 300.0, 60.0, None, 75.0),
@@ -83,10 +83,12 @@ class GoodValuesTests(OptionsTestCase):
             ),
         )
         self.assertEqual((None,) * 3, (limits.max_message, limits.ws_idle, limits.ws_ping))
-        self.assertEqual((b"", ()), (config.prefix, config.secrets))
+        self.assertEqual((b"", ()), (config.routes[0].match.path, config.secrets))
         self.assertEqual((), config.trusted)
-        self.assertFalse(config.preserve_host or config.insecure or config.trust_unix)
-        self.assertIsNone(config.authorities)
+        self.assertFalse(
+            config.routes[0].preserve_host or config.routes[0].insecure or config.trust_unix
+        )
+        self.assertIsNone(config.routes[0].authorities)
 
     def test_target(self) -> None:
         """Http and https, with and without port and base path."""
@@ -99,7 +101,7 @@ class GoodValuesTests(OptionsTestCase):
             ("http://stra\u00dfe.example", 80, b""),
             ("unix:/run/x.sock", 80, b""),
         ):
-            target = configure("--target", url).target
+            target = configure("--target", url).routes[0].target
             assert target is not None
             self.assertEqual((port, base), (target.origin.port, target.base))
 
@@ -110,7 +112,7 @@ class GoodValuesTests(OptionsTestCase):
             *("--connect-timeout", "0.5", "--first-byte-timeout", "1", "--idle-timeout=2"),
             *("--upload-timeout", "3", "--client-timeout", "4", "--max-body", "10m"),
         )
-        limits = config.limits
+        limits = config.routes[0].limits
         self.assertEqual(
             (0.5, 1.0, 2.0, 3.0), (limits.connect, limits.first_byte, limits.idle, limits.upload)
         )
@@ -118,24 +120,30 @@ class GoodValuesTests(OptionsTestCase):
 
     def test_limits_of_websockets(self) -> None:
         """Those of WebSockets are read as the others are."""
-        limits = configure(
-            *TARGET, "--ws-max-message=16MiB", "--ws-idle-timeout", "600", "--ws-ping", "0.5"
-        ).limits
+        limits = (
+            configure(
+                *TARGET, "--ws-max-message=16MiB", "--ws-idle-timeout", "600", "--ws-ping", "0.5"
+            )
+            .routes[0]
+            .limits
+        )
         self.assertEqual(
             (16 * 1024 * 1024, 600.0, 0.5), (limits.max_message, limits.ws_idle, limits.ws_ping)
         )
 
     def test_sizes(self) -> None:
         """Units are powers of 1024."""
-        self.assertEqual(0, configure(*TARGET, "--max-body", "0").limits.max_content)
+        self.assertEqual(0, configure(*TARGET, "--max-body", "0").routes[0].limits.max_content)
         for text, size in (
             ("1000", 1000),
             ("64k", 65536),
             ("1GiB", 2**30),
             ("2kb", 2048),
         ):
-            self.assertEqual(size, configure(*TARGET, "--max-body", text).limits.max_content)
-            limits = configure(*TARGET, "--ws-max-message", text).limits
+            self.assertEqual(
+                size, configure(*TARGET, "--max-body", text).routes[0].limits.max_content
+            )
+            limits = configure(*TARGET, "--ws-max-message", text).routes[0].limits
             self.assertEqual(size, limits.max_message)
 
     def test_fields(self) -> None:
@@ -145,10 +153,10 @@ class GoodValuesTests(OptionsTestCase):
             *("--header", "X-A: 1", "--header", "X-B:2", "--remove-header", "X-C"),
             *("--response-header", "X-D:  4 ", "--remove-response-header", "Server"),
         )
-        self.assertEqual(((b"X-A", b"1"), (b"X-B", b"2")), config.request_rules.set)
-        self.assertEqual(frozenset({b"x-c"}), config.request_rules.remove)
-        self.assertEqual(((b"X-D", b"4"),), config.response_rules.set)
-        self.assertEqual(frozenset({b"server"}), config.response_rules.remove)
+        self.assertEqual(((b"X-A", b"1"), (b"X-B", b"2")), config.routes[0].request_rules.set)
+        self.assertEqual(frozenset({b"x-c"}), config.routes[0].request_rules.remove)
+        self.assertEqual(((b"X-D", b"4"),), config.routes[0].response_rules.set)
+        self.assertEqual(frozenset({b"server"}), config.routes[0].response_rules.remove)
 
     def test_secrets(self) -> None:
         """``${VARIABLE}`` and ``@FILE`` expand here, and what they give counts as secret."""
@@ -162,7 +170,7 @@ class GoodValuesTests(OptionsTestCase):
                 (b"Authorization", b"Bearer " + SECRET.encode()),
                 (b"X-Key", SECRET.encode() + b"-file"),
             ),
-            config.request_rules.set,
+            config.routes[0].request_rules.set,
         )
         self.assertIn(SECRET.encode(), config.secrets)
         self.assertIn(SECRET.encode() + b"-file", config.secrets)
@@ -170,7 +178,7 @@ class GoodValuesTests(OptionsTestCase):
     def test_dollar_is_kept(self) -> None:
         """``$${`` stands for ``${``, and a dollar alone for itself."""
         config = configure(*TARGET, "--header", "X-A: $${HOME} $5")
-        self.assertEqual(((b"X-A", b"${HOME} $5"),), config.request_rules.set)
+        self.assertEqual(((b"X-A", b"${HOME} $5"),), config.routes[0].request_rules.set)
 
     def test_trusted(self) -> None:
         """Addresses, blocks and Unix sockets."""
@@ -189,23 +197,23 @@ class GoodValuesTests(OptionsTestCase):
     def test_prefix(self) -> None:
         """A prefix has no slash at its end."""
         for text, prefix in (("/", b""), ("/defm", b"/defm"), ("/a/b/", b"/a/b")):
-            self.assertEqual(prefix, configure(*TARGET, "--prefix", text).prefix)
+            self.assertEqual(prefix, configure(*TARGET, "--prefix", text).routes[0].match.path)
 
     def test_flags(self) -> None:
         """The flags are on when they are given."""
         config = configure(*TARGET, "--preserve-host", "--upstream-insecure", "--no-access-log")
-        self.assertTrue(config.preserve_host and config.insecure)
-        self.assertFalse(config.access_log)
+        self.assertTrue(config.routes[0].preserve_host and config.routes[0].insecure)
+        self.assertFalse(config.routes[0].access_log)
 
     def test_authorities(self) -> None:
         """A PEM file of authorities is read at start."""
         path = self.directory / "ca.pem"
         trustme.CA().cert_pem.write_to_path(path)
-        self.assertIsNotNone(configure(*TARGET, "--upstream-ca", str(path)).authorities)
+        self.assertIsNotNone(configure(*TARGET, "--upstream-ca", str(path)).routes[0].authorities)
 
     def test_demo(self) -> None:
         """``--demo`` needs no target."""
-        self.assertIsNone(configure("--demo").target)
+        self.assertIsNone(configure("--demo").routes[0].target)
 
     def test_workers(self) -> None:
         """One process unless more are asked for; ``auto`` is one for each usable CPU."""
@@ -216,8 +224,8 @@ class GoodValuesTests(OptionsTestCase):
     def test_short_options(self) -> None:
         """-t, -p and -i."""
         config = configure("-t", "http://h/b", "-p", "0", "-i", "127.0.0.2", port="1")
-        assert config.target is not None
-        self.assertEqual("http://h/b", config.target.url)
+        assert config.routes[0].target is not None
+        self.assertEqual("http://h/b", config.routes[0].target.url)
         self.assertEqual(("127.0.0.2", 0), (config.listen[0].interface, config.listen[0].port))
 
 

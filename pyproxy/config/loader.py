@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +12,9 @@ from typing import TypeVar
 import attrs
 
 from pyproxy.config import values
-from pyproxy.config.schema import Config, Listen
+from pyproxy.config.endpoints import can_be_shared, check_endpoint, try_bind
+from pyproxy.config.schema import Config, Listen, RouteConfig
+from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.fields import Field
 from pyproxy.semantics.forwarding import FieldRules, Network
@@ -28,8 +29,6 @@ SETTING_OPTIONS = frozenset({"header", "response-header"})
 REMOVING_OPTIONS = frozenset({"remove-header", "remove-response-header"})
 """Options of whose values an error repeats what stands before a colon."""
 
-_tcp_endpoint = re.compile(r"(?:tcp6?|ssl):(?:port=)?([0-9]+)(?::|\Z)").match
-_is_stdio = re.compile(r"(?:haproxy:)*stdio(?::|\Z)").match
 _has_no_secret = re.compile(
     r"(?:[A-Za-z0-9+.-]*://)?[^/?#@:]*(?::\d*)?(?:/(?!/)[^?#@]*)?"
 ).fullmatch
@@ -71,31 +70,41 @@ class Loader:
             ws_ping=self._optional("ws-ping", values.parse_seconds),
             max_message=self._optional("ws-max-message", values.parse_some_size),
         )
-        config = Config(
+        route = RouteConfig(
             target=target,
-            prefix=self._one("prefix", parse_prefix, b""),
-            listen=self._listen(),
+            match=Match(path=self._one("prefix", parse_prefix, b"")),
             request_rules=request_rules,
             response_rules=response_rules,
             secrets=tuple(secrets),
             preserve_host=bool(self._options["preserve-host"]),
-            trusted=trusted,
-            trust_unix=trust_unix,
             limits=limits,
-            client_limit=self._seconds("client-timeout"),
             authorities=self._optional("upstream-ca", _authorities),
             insecure=bool(self._options["upstream-insecure"]),
             stream_hints=not self._options["no-stream-hints"],
             access_log=not self._options["no-access-log"],
-            workers=self._one("workers", values.parse_workers, 1),
             allowed_hosts=self._each("allow-host", values.parse_allowed_host),
             allowed_origins=self._each("allow-origin", values.parse_allowed_origin),
+        )
+        config = Config(
+            routes=(route,),
+            listen=self._listen(),
+            trusted=trusted,
+            trust_unix=trust_unix,
+            client_limit=self._seconds("client-timeout"),
+            workers=self._one("workers", values.parse_workers, 1),
         )
         self._check_sharing(config)
         self._guard_secrets(config)
         if self._errors:
             raise ConfigError(self._errors)
         return config
+
+    def listen(self) -> tuple[Listen, ...]:
+        """Return where to listen, and nothing else.  Raises: ConfigError."""
+        listen = self._listen()
+        if self._errors:
+            raise ConfigError(self._errors)
+        return listen
 
     def _wrong(self, option: str, value: object, why: object) -> None:
         shown = f" {value}"
@@ -212,7 +221,7 @@ class Loader:
         if not listed:
             port = self._one("port", values.parse_port, 0)
             interface = self._one("interface", values.parse_interface, "127.0.0.1")
-            if not self._errors:
+            if not self._errors and not self._options["check"]:
                 self._check_port(port, interface)
             return (Listen(None, port, interface),)
         for option in ("port", "interface"):
@@ -222,31 +231,15 @@ class Loader:
                 )
         for text in listed:
             try:
-                self._check_listen(text)
-            except Exception as error:  # noqa: BLE001 - each kind of endpoint has its own
-                why = "it has to be a Twisted endpoint such as tcp:8000:interface=127.0.0.1"
-                self._wrong("listen", text, f"{why} or unix:/run/pyproxy.sock ({error})")
-            else:
-                self._check_endpoint(text)
+                check_endpoint(text, self._check_listen, not self._options["check"])
+            except ValueError as error:
+                self._wrong("listen", text, error)
         return tuple(Listen(text) for text in listed)
-
-    def _check_endpoint(self, text: str) -> None:
-        match = _tcp_endpoint(text)
-        if match is None:
-            return
-        try:
-            interface = values.interface_of(text) or ("::" if text.startswith("tcp6") else "")
-            self._check_bind(values.parse_port(match[1]), values.parse_interface(interface))
-        except ValueError as error:
-            self._wrong("listen", text, error)
-        except OSError as error:
-            why = f"cannot listen there ({os.strerror(error.errno or 0)}); choose another"
-            self._wrong("listen", text, why)
 
     def _check_port(self, port: int, interface: str) -> None:
         """Try the port, so that a taken one is told before anything starts."""
         try:
-            self._check_bind(port, interface)
+            try_bind(port, interface)
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
                 self._wrong("interface", interface, "this machine has no such address")
@@ -254,16 +247,10 @@ class Loader:
                 why = f"cannot listen there ({os.strerror(error.errno or 0)}); choose another"
                 self._wrong("port", port, why)
 
-    def _check_bind(self, port: int, interface: str) -> None:
-        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((interface, port))
-
     def _check_sharing(self, config: Config) -> None:
         """Refuse a place to listen that several processes cannot have together."""
         for listen in config.listen:
-            if config.workers > 1 and _is_stdio(listen.description or ""):
+            if config.workers > 1 and not can_be_shared(listen.description or ""):
                 why = "several workers cannot share it; use tcp: or unix:, or --workers 1"
                 self._wrong("listen", listen.description, why)
 
@@ -273,18 +260,22 @@ class Loader:
             return
         for listen in config.listen:
             if not listen.loopback:
-                where = listen.description or f"{listen.interface or '0.0.0.0'}:{listen.port}"
                 self._errors.append(
-                    f"listening on {where} would let everybody who reaches it use the credential "
-                    "in --header: listen on 127.0.0.1 behind a server that authenticates, or say "
-                    "--open"
+                    f"listening on {listen.where} would let everybody who reaches it use the "
+                    "credential in --header: listen on 127.0.0.1 behind a server that "
+                    "authenticates, or say --open"
                 )
 
 
 def _authorities(path: str) -> bytes:
-    # Imported only where it is asked for; see ``ForwardingAgent``.
+    return read_authorities_file(Path(path))
+
+
+def read_authorities_file(path: Path) -> bytes:
+    """Return the PEM text of a file of authorities.  Raises: ValueError when it holds none."""
+    # Imported only where it is asked for: it costs 30 ms.
     from pyproxy.upstream.trust import read_authorities
 
-    pem = values.read_pem(Path(path))
+    pem = values.read_pem(path)
     read_authorities(pem)
     return pem

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 from pyproxy.config.values import is_loopback, listens_on_loopback
+from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
+from pyproxy.semantics.fields import Field
 from pyproxy.semantics.forwarding import FieldRules, Network
 from pyproxy.semantics.origins import WebOrigin
 from pyproxy.semantics.urls import Target
@@ -24,6 +28,11 @@ class Listen:
     interface: str = "127.0.0.1"
 
     @property
+    def where(self) -> str:
+        """The place, as people are told of it."""
+        return self.description or f"{self.interface or '0.0.0.0'}:{self.port}"
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach it."""
         if self.description is not None:
@@ -32,34 +41,94 @@ class Listen:
 
 
 @attrs.frozen
-class Config:
-    """What the operator asked for.
+class RedirectConfig:
+    """A redirect in place of an upstream.
 
     Attributes:
-        target: where requests go, or None for the demo upstream.
-        prefix: as ``PathMapping`` has it.
-        client_limit: seconds for the head of a request, and for an idle connection.
+        to: a URL or a path.
+        keep_path: the rest of the path, and the query, are put behind it.
+    """
+
+    to: bytes
+    status: int = 308
+    keep_path: bool = False
+
+
+@attrs.frozen
+class AnswerConfig:
+    """A fixed answer in place of an upstream."""
+
+    status: int
+    fields: tuple[Field, ...] = ()
+    content: bytes = b""
+
+
+@attrs.frozen
+class RouteConfig:
+    """Which requests, and what becomes of them.
+
+    Attributes:
+        target: where requests go; None for the demo upstream, and where none is asked.
+        instead: what answers in place of an upstream.
         secrets: octets of injected credentials; they are masked wherever they would show.
         authorities: the PEM text of --upstream-ca, None for the system's.
-        workers: processes that share the listening sockets.
         allowed_hosts, allowed_origins: as ``Guard.of`` has them.
     """
 
     target: Target | None
-    prefix: bytes
-    listen: tuple[Listen, ...]
+    match: Match = Match()
+    instead: RedirectConfig | AnswerConfig | None = None
     request_rules: FieldRules = FieldRules()
     response_rules: FieldRules = FieldRules()
     secrets: tuple[bytes, ...] = ()
     preserve_host: bool = False
-    trusted: tuple[Network, ...] = ()
-    trust_unix: bool = False
     limits: Limits = Limits()
-    client_limit: float = 75.0
     authorities: bytes | None = None
     insecure: bool = False
     stream_hints: bool = True
     access_log: bool = True
-    workers: int = 1
     allowed_hosts: tuple[bytes, ...] = ()
     allowed_origins: tuple[WebOrigin, ...] = ()
+
+    @property
+    def needs_demo(self) -> bool:
+        """Whether it leads to the demo upstream."""
+        return self.target is None and self.instead is None
+
+
+@attrs.frozen
+class Config:
+    """What the operator asked for.
+
+    Attributes:
+        client_limit: seconds for the head of a request, and for an idle connection.
+        workers: processes that share the listening sockets.
+    """
+
+    routes: tuple[RouteConfig, ...]
+    listen: tuple[Listen, ...]
+    trusted: tuple[Network, ...] = ()
+    trust_unix: bool = False
+    client_limit: float = 75.0
+    workers: int = 1
+
+    def with_demo(self, demo: Callable[[], Target]) -> Config:
+        """Return this with a demo upstream where routes lead there.  Args: what starts it."""
+        if not any(route.needs_demo for route in self.routes):
+            return self
+        target = demo()
+        routes = (
+            attrs.evolve(route, target=target) if route.needs_demo else route
+            for route in self.routes
+        )
+        return attrs.evolve(self, routes=tuple(routes))
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The credentials of all routes."""
+        return tuple(secret for route in self.routes for secret in route.secrets)
+
+    @property
+    def waits(self) -> tuple[float, ...]:
+        """The limits that have to be kept."""
+        return (self.client_limit, *(wait for route in self.routes for wait in route.limits.waits))

@@ -18,6 +18,16 @@ from pyproxy.semantics.forwarding import HOP_BY_HOP, Network
 from pyproxy.semantics.origins import WebOrigin, read_authority, read_origin
 from pyproxy.semantics.urls import MAX_PORT, is_authority
 
+DEFAULTS: dict[str, bool | float] = {
+    "preserve_host": False,
+    "stream_hints": True,
+    "access_log": True,
+    "first_byte_timeout": 300.0,
+    "idle_timeout": 300.0,
+    "upload_timeout": 60.0,
+}
+"""What holds on a route that says nothing else."""
+
 MIN_PART_BYTES = 6
 """Shorter cookie values and parameters (``dark``, ``auth``) are settings, and no secrets."""
 
@@ -179,12 +189,16 @@ def listens_on_loopback(description: str) -> bool:
     return description.startswith("unix:") or is_loopback(interface_of(description))
 
 
-def parse_field(text: str, environment: Mapping[str, str]) -> tuple[Field, list[bytes]]:
+def parse_field(
+    text: str, environment: Mapping[str, str], directory: Path = Path()
+) -> tuple[Field, list[bytes]]:
     """Parse ``Name: value`` and expand its value.
 
     ``${NAME}`` is an environment variable (``$${`` stands for ``${``); a value that begins with
     ``@`` names a file whose content it is, without the line end.  So no secret stands in a process
-    list.
+    list.  Variables are expanded in the name of a file too: systemd's credentials are
+    ``@${CREDENTIALS_DIRECTORY}/NAME``.
+    Args: the directory to which names of files are relative.
     Returns: the field, and the parts of its value that are secret.
     """
     name_text, colon, value_text = text.partition(":")
@@ -196,7 +210,8 @@ def parse_field(text: str, environment: Mapping[str, str]) -> tuple[Field, list[
         raise ValueError(f"{name_text.strip()} belongs to one connection and cannot be set")
     value_text = value_text.strip()
     if value_text.startswith("@"):
-        value = _read_value(Path(value_text[1:]))
+        name_of_file, _ = _expand(value_text[1:], environment)
+        value = _read_value(directory / os.fsdecode(name_of_file))
         parts = [value]
     else:
         value, parts = _expand(value_text, environment)
@@ -211,6 +226,12 @@ def parse_field(text: str, environment: Mapping[str, str]) -> tuple[Field, list[
     if _is_credential_name(lower):
         parts += _credentials(value)
     return (name, value), [part for part in parts if part]
+
+
+def is_credential(name: str, value: str) -> bool:
+    """Tell whether the value of a field is a credential that is written out, and not only named."""
+    named = value.startswith("@") or _variable.search(value) is not None
+    return not named and _is_credential_name(name.encode("utf-8", "surrogateescape")) is not None
 
 
 def _credentials(value: bytes) -> list[bytes]:

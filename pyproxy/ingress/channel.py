@@ -18,7 +18,7 @@ from pyproxy.errors import ClientTimeout, ProxyError, Unavailable
 from pyproxy.ingress.face import ChannelFace
 from pyproxy.ingress.incoming import RequestReader
 from pyproxy.ingress.request import ClientRequest
-from pyproxy.ingress.seams import SiteSide, State
+from pyproxy.ingress.seams import SiteSide, State, Terms
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Upload
 from pyproxy.relay.lookout import LINGER_SECONDS, Lookout
@@ -63,7 +63,7 @@ class Channel(ChannelFace):
         self._source: IPushProducer | None = None
         self._since = 0.0
         self._unsent = 0
-        self._met = False
+        self._met: Terms | None = None
         self._lookout = Lookout(site.reactor, self._look_for_client)
 
     def connectionMade(self) -> None:
@@ -84,7 +84,7 @@ class Channel(ChannelFace):
 
     def _meet(self) -> None:
         """Take note of who the client is; a PROXY header comes before the first request."""
-        self._met = True
+        self._met = self.site.terms
         transport = self.transport
         self.hop = self.site.hop(transport.getPeer(), transport.getHost(), self.isSecure())
 
@@ -102,7 +102,7 @@ class Channel(ChannelFace):
         Args: its connection options; its Host, empty without one.
         """
         self.persists = persists(head.minor_version, options)
-        if not self._met:
+        if self._met is not self.site.terms:
             self._meet()
         self.request = request = ClientRequest(self, head, upload, options, host)
         request.process()
@@ -116,7 +116,7 @@ class Channel(ChannelFace):
         self.persists = False
         # The rest of what was refused may still be coming.
         self.linger()
-        if not self._met:
+        if self._met is not self.site.terms:
             self._meet()
         self.request = request = ClientRequest(self, head, None, [], b"")
         request.refuse(error)

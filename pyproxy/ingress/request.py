@@ -76,12 +76,14 @@ class ClientRequest(server.Request):
         exchange: what answers the request, once it has begun to.
         left: the client was gone before the end of the response.
         began_at: seconds of the clock when the head was complete.
+        unlogged: the access log has no line for it.
     """
 
     channel: ChannelSide  # type: ignore[assignment]
     site: SiteSide  # type: ignore[assignment]
     transport: StreamTransport  # type: ignore[assignment]
     queued = 0  # twisted.web's finish() asks for it.
+    unlogged = False
 
     def __init__(
         self,
@@ -195,14 +197,20 @@ class ClientRequest(server.Request):
         self.error = error
         accept = values(self.head.fields, b"accept")
         fields, content = problem(error, self.request_id, accept)
-        # Spec: RFC 9110 6.6.1; what the upstream answers gets no Date of ours.
-        fields.insert(0, (b"Date", datetimeToString(self.channel.site.reactor.seconds())))
         if isinstance(error, BadRequest):
             self._persists = False
-        reason = error.title.encode("ascii")
-        self.begin(error.status, reason, fields, Framing(Kind.LENGTH, len(content)))
-        self.write_content(content)
-        self.note_sent(len(content))
+        self.answer(error.status, error.title.encode("ascii"), fields, content)
+
+    def answer(self, status: int, reason: bytes, fields: Fields, content: bytes) -> None:
+        """Send a whole response of the proxy's own, with its Content-Length among the fields.
+
+        Spec: RFC 9110 6.6.1; what the upstream answers gets no Date of ours.
+        """
+        fields.insert(0, (b"Date", datetimeToString(self.channel.site.reactor.seconds())))
+        self.begin(status, reason, fields, Framing(Kind.LENGTH, len(content)))
+        if content:
+            self.write_content(content)
+            self.note_sent(len(content))
         self.finish_content([])
 
     def abort(self, error: ProxyError) -> None:

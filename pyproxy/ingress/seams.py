@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
+import attrs
 from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
 
 from pyproxy.errors import ProxyError
@@ -18,7 +19,7 @@ from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.fields import Write
-from pyproxy.semantics.forwarding import Hop
+from pyproxy.semantics.forwarding import Hop, Network
 from pyproxy.semantics.messages import RequestHead
 from pyproxy.sides import Bond
 
@@ -44,6 +45,7 @@ class SiteSide(Protocol):
     silence_limit: float
     closing: bool
     logs: bool
+    terms: Terms
 
     # A channel and a request of this ring; naming them here would close a circle of imports.
     def opened(self, channel: Any) -> None:
@@ -85,6 +87,7 @@ class Logged(Protocol):
         error: why the proxy itself ended the exchange, if it did.
         left: the client was gone before the end of the response.
         began_at: seconds of the clock when the head was complete.
+        unlogged: it gets no line.
     """
 
     head: RequestHead
@@ -94,10 +97,30 @@ class Logged(Protocol):
     error: ProxyError | None
     left: bool
     began_at: float
+    unlogged: bool
 
     @property
     def request_id(self) -> str:
         """The request's name in logs and error texts."""
+
+
+@attrs.frozen
+class Terms:
+    """On which terms clients are served; a reload brings others.
+
+    Attributes:
+        client_limit: seconds that a head may take to arrive, and that an idle connection is kept.
+        trusted: networks whose word of a client is believed.
+        trust_unix: the same for whoever comes by a Unix socket.
+        access_log: is told of each request that has ended; None for no log.
+        silence_limit: seconds that a client may acknowledge nothing.
+    """
+
+    client_limit: float = 75.0
+    trusted: tuple[Network, ...] = ()
+    trust_unix: bool = False
+    access_log: Callable[[Logged], None] | None = None
+    silence_limit: float = 300.0
 
 
 class ChannelSide(Protocol):

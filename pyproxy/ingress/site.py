@@ -16,11 +16,11 @@ from twisted.web import server
 from twisted.web.resource import IResource
 
 from pyproxy.ingress.channel import Channel
-from pyproxy.ingress.seams import Logged
+from pyproxy.ingress.seams import Logged, Terms
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import StreamTransport
 from pyproxy.semantics.addresses import Address, read_address
-from pyproxy.semantics.forwarding import Hop, Network
+from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.urls import MAX_PORT
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ class ProxySite(server.Site):
 
     Attributes:
         sweeper: keeps the time limits of connections.
-        client_limit: seconds that a head may take to arrive, and that an idle connection is kept.
-        silence_limit: seconds that a client may acknowledge nothing.
+        terms: on which clients are served, and what of them is asked for most.
         closing: no response keeps its connection any more.
         logs: there is an access log.
         count: is told how many connections are open, whenever that changes; None for nobody.
@@ -49,26 +48,24 @@ class ProxySite(server.Site):
         resource: IResource,
         reactor: IReactorTime,
         sweeper: Sweeper,
-        client_limit: float,
-        trusted: tuple[Network, ...] = (),
-        trust_unix: bool = False,
-        access_log: Callable[[Logged], None] | None = None,
-        silence_limit: float = 300.0,
+        terms: Terms,
     ) -> None:
         super().__init__(resource, reactor=reactor)  # type: ignore[no-untyped-call]
         self.sweeper = sweeper
-        self.client_limit = client_limit
-        self.silence_limit = silence_limit
+        self.take(terms)
         self.closing = False
         self.count: Callable[[int], None] | None = None
         self._all_gone: Deferred[None] = Deferred()
-        self._trusted = trusted
-        self._trust_unix = trust_unix
-        self._access_log = access_log
-        self.logs = access_log is not None
         self._connections: set[Channel | ClientWebSocket] = set()
         self._instance = os.urandom(4).hex()
         self._requests = 0
+
+    def take(self, terms: Terms) -> None:
+        """Serve by other terms from now on; who is connected already is known anew."""
+        self.terms = terms
+        self.client_limit = terms.client_limit
+        self.silence_limit = terms.silence_limit
+        self.logs = terms.access_log is not None
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:  # type: ignore[override]
         """Make a connection's protocol."""
@@ -130,8 +127,9 @@ class ProxySite(server.Site):
 
     def log(self, request: Logged) -> None:  # type: ignore[override]
         """Write the access log's line for a request that has ended."""
-        if self._access_log is not None:
-            self._access_log(request)
+        access_log = self.terms.access_log
+        if access_log is not None and not request.unlogged:
+            access_log(request)
 
     @property
     def forwards_all(self) -> bool:
@@ -162,11 +160,11 @@ class ProxySite(server.Site):
         scheme = b"https" if secure else b"http"
         if not isinstance(peer, IPv4Address | IPv6Address):
             unix = isinstance(peer, UNIXAddress)
-            return Hop(b"", scheme, port, unix and self._trust_unix, local)
+            return Hop(b"", scheme, port, unix and self.terms.trust_unix, local)
         address = _address_of(peer)
         if address is None:
             return Hop(b"", scheme, port, False, local)
-        trusted = any(address in network for network in self._trusted)
+        trusted = any(address in network for network in self.terms.trusted)
         return Hop(str(address).encode("ascii"), scheme, port, trusted, local)
 
 

@@ -37,6 +37,7 @@ class WebSocketRecord:
     sentLength: int = 0
     error: ProxyError | None = None
     left: bool = False
+    unlogged: bool = False
 
     @classmethod
     def of(cls, request: ClientRequest) -> WebSocketRecord:
@@ -90,7 +91,8 @@ class ClientWebSocketFactory(WebSocketServerFactory):
         site = self._site
         client = cast(ClientWebSocket, self.buildProtocol(None))
         client.makeConnection(transport)
-        record = WebSocketRecord.of(request) if site.logs else None
+        logs = site.logs and not request.unlogged
+        record = WebSocketRecord.of(request) if logs else None
 
         def ended(pair: Pair) -> None:
             site.closed(client)

@@ -5,17 +5,21 @@ A route is an immutable fact that each exchange keeps from its beginning to its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import re
+from collections.abc import Iterable
+from typing import NamedTuple, NoReturn
 
 import attrs
 
-from pyproxy.errors import BadRequest, MethodRefused, RouteNotFound
+from pyproxy.errors import BadRequest, MethodRefused, RouteNotFound, TargetAmbiguous
 from pyproxy.policy.cross_origin import Guard
+from pyproxy.policy.instead import Instead
+from pyproxy.policy.matching import Match, MatchIndex
 from pyproxy.semantics.messages import RequestHead
+from pyproxy.semantics.origins import MAX_ORIGIN_BYTES, read_authority
 from pyproxy.semantics.to_client import ResponseForwarding
 from pyproxy.semantics.to_upstream import RequestForwarding
-from pyproxy.semantics.urls import PathMapping, Target, split_absolute_form
+from pyproxy.semantics.urls import Origin, PathMapping, Target, readings, split_absolute_form
 
 
 @attrs.frozen
@@ -49,20 +53,43 @@ class Limits:
         return tuple(wait for wait in waits if wait is not None)
 
 
+@attrs.frozen(cache_hash=True)
+class Peer:
+    """Where requests are sent, and who is trusted to be there: what connections are kept for.
+
+    Attributes:
+        connect_limit: seconds to an open connection.
+        authorities: PEM text of those whose certificates are trusted, None for the system's.
+        insecure: certificates are not checked.
+    """
+
+    origin: Origin
+    connect_limit: float = 5.0
+    authorities: bytes | None = None
+    insecure: bool = False
+
+
 @attrs.frozen
 class Route:
     """A prefix, the target behind it, and the rules between the two.
 
     Attributes:
+        match: which requests it is for.
+        instead: what answers in place of an upstream; where nobody is asked, the target is nobody.
+        logs: its requests have their line in the access log.
         injects: the route adds secrets, which an answer to TRACE would show.
         guard: keeps foreign web pages from spending what is added; None where nothing is.
     """
 
     target: Target
+    peer: Peer
     mapping: PathMapping
     to_upstream: RequestForwarding
     to_client: ResponseForwarding
     limits: Limits = Limits()
+    match: Match = Match()
+    instead: Instead | None = None
+    logs: bool = True
     injects: bool = False
     guard: Guard | None = None
 
@@ -81,22 +108,23 @@ class Routed(NamedTuple):
     authority: bytes | None
 
 
-@attrs.frozen
 class RoutingTable:
-    """The routes of one configuration, the longest prefix first."""
+    """The routes of one configuration; ``matching`` says which of them wins."""
 
-    routes: tuple[Route, ...]
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._index = MatchIndex(self.routes)
+        # Mostly there is one for everything, and nothing is looked up.
+        only = self.routes[0] if len(self.routes) == 1 else None
+        self._only = only if only is not None and only.match.path_alone else None
 
-    @classmethod
-    def of(cls, routes: Sequence[Route]) -> RoutingTable:
-        """Make a table whose longest prefix wins."""
-        return cls(tuple(sorted(routes, key=lambda route: -len(route.mapping.prefix))))
-
-    def find(self, head: RequestHead) -> Routed:
+    def find(self, head: RequestHead, host: bytes) -> Routed:
         """Return the request on its route.
 
-        Raises: MethodRefused for CONNECT, and for TRACE where its answer would show a secret;
-            BadRequest for a target in no known form; RouteNotFound; TargetClimbs.
+        Args: host that was asked for, with or without a port; empty without one.
+        Raises: MethodRefused for CONNECT, for TRACE where its answer would show a secret, and where
+            routes have other methods only; BadRequest for a target in no known form;
+            RouteNotFound; TargetClimbs; TargetAmbiguous.
         Spec: RFC 9112 3.2.
         """
         method, target = head.method, head.target
@@ -105,7 +133,7 @@ class RoutingTable:
         authority = None
         if target[:1] != b"/":
             if target == b"*":
-                return self._asterisk(method)
+                return self._asterisk(head, host, None)
             split = split_absolute_form(target)
             if split is None:
                 raise BadRequest(
@@ -113,21 +141,67 @@ class RoutingTable:
                     "http, https, ws or wss"
                 )
             authority, target = split
+            host = authority
             if method == b"OPTIONS" and not target:
                 # The last proxy on the way has to write it so.  Spec: RFC 9112 3.2.4.
-                return Routed(self._asterisk(method).route, b"*", authority)
+                return self._asterisk(head, host, authority)
             if target[:1] != b"/":
                 target = b"/" + target
-        for route in self.routes:
-            if route.mapping.covers(target):
-                if route.injects and method.upper() == b"TRACE":
-                    raise MethodRefused("TRACE would send back what the proxy adds")
-                return Routed(route, route.mapping.to_upstream(target), authority)
-        prefixes = " and ".join(route.mapping.prefix.decode("ascii") for route in self.routes)
-        raise RouteNotFound(f"only what is under {prefixes} is served here")
+        route = self._only
+        if route is None:
+            return self._choose(head, host, target, authority)
+        if not route.mapping.covers(target):
+            prefix = route.mapping.prefix.decode("ascii")
+            raise RouteNotFound(f"only what is under {prefix} is served here")
+        if route.injects and method.upper() == b"TRACE":
+            raise MethodRefused(_REVEALED)
+        return Routed(route, route.mapping.to_upstream(target), authority)
 
-    def _asterisk(self, method: bytes) -> Routed:
+    def _choose(
+        self, head: RequestHead, asked: bytes, target: bytes, authority: bytes | None
+    ) -> Routed:
+        """Return the request on the route that it has among several.
+
+        An upstream may read a path in another way than its octets.  When that way belongs to
+        another route, it would be a way around that one.
+        """
+        host, path = _name_of(asked), target.partition(b"?")[0]
+        route = self._index.find(head, host, path)
+        if route is None:
+            self._refuse(head, host, path)
+        if route.injects and head.method.upper() == b"TRACE":
+            raise MethodRefused(_REVEALED)
+        mapped = route.mapping.to_upstream(target)
+        if _may_read_otherwise(path):
+            for reading in readings(path):
+                if self._index.find(head, host, reading) not in (route, None):
+                    raise TargetAmbiguous("the target could be read as one of another route")
+        return Routed(route, mapped, authority)
+
+    def _refuse(self, head: RequestHead, host: bytes, path: bytes) -> NoReturn:
+        """Say why no route serves a request.  Raises: RouteNotFound, MethodRefused."""
+        routes = [one for one in self._index.candidates(host, path) if one.match.holds_for(head)]
+        if not routes:
+            raise RouteNotFound("no route serves this host and path")
+        methods = sorted({method for route in routes for method in route.match.methods})
+        raise MethodRefused("no route serves this method here", b", ".join(methods))
+
+    def _asterisk(self, head: RequestHead, host: bytes, authority: bytes | None) -> Routed:
         """Route ``*``, which asks about the server as a whole.  Spec: RFC 9112 3.2.4."""
-        if method != b"OPTIONS":
+        if head.method != b"OPTIONS":
             raise BadRequest("the request target `*` goes with OPTIONS only")
-        return Routed(self.routes[-1], b"*", None)
+        route = self._only or self._index.find(head, _name_of(host), b"/")
+        if route is None:
+            raise RouteNotFound("no route serves this host as a whole")
+        return Routed(route, b"*", authority)
+
+
+_REVEALED = "TRACE would send back what the proxy adds"
+
+_may_read_otherwise = re.compile(rb"[%\\;]|//|/\.").search
+
+
+def _name_of(authority: bytes) -> bytes:
+    """Return the host that routes are found by; empty for one that is none."""
+    read = read_authority(authority) if len(authority) <= MAX_ORIGIN_BYTES else None
+    return b"" if read is None else read.host.removesuffix(b".")

@@ -70,7 +70,7 @@ def problem(error: ProxyError, request_id: str, accept: list[bytes]) -> tuple[Fi
         (b"X-Request-Id", request_id.encode("ascii")),
     )
     if isinstance(error, MethodRefused):
-        fields.append((b"Allow", ALLOWED_METHODS))
+        fields.append((b"Allow", error.allow or ALLOWED_METHODS))
     elif isinstance(error, UpgradeRequired):
         # Spec: RFC 6455 4.4, RFC 9110 15.5.22.
         fields += ((b"Sec-WebSocket-Version", VERSION), *SWITCH)

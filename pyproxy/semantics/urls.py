@@ -198,6 +198,35 @@ def climbs(path: bytes) -> bool:
     return False
 
 
+def readings(path: bytes) -> set[bytes]:
+    """Return the paths that upstreams may take a path for.
+
+    As it is, and decoded once up to DECODE_ROUNDS times; each without empty segments, dot segments
+    and what follows a ``;``, and with ``\\`` for ``/``.
+    Args: path without its query, begins with ``/``.
+    Spec: RFC 3986 6.2.2.
+    """
+    found = {_plainest(path)}
+    for _ in range(DECODE_ROUNDS if b"%" in path else 0):
+        path = unquote_to_bytes(path)
+        found.add(_plainest(path))
+    return found
+
+
+def _plainest(path: bytes) -> bytes:
+    """Return a path without what changes nothing for some reader."""
+    kept: list[bytes] = []
+    parts = path.replace(b"\\", b"/").split(b"/")
+    for part in parts:
+        name = part.partition(b";")[0].partition(b"\0")[0]
+        if name == b"..":
+            del kept[-1:]
+        elif name not in (b"", b"."):
+            kept.append(name)
+    end = b"/" if kept and parts[-1] in (b"", b".", b"..") else b""
+    return b"/" + b"/".join(kept) + end
+
+
 def _worst_reading(segment: bytes) -> tuple[int, int]:
     """Return (lowest depth on the way, depth at the end) over all readings of a segment."""
     lowest, change = _walk(segment)

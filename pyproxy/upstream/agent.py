@@ -6,6 +6,7 @@ this one is what the invariants need.  Spec: RFC 9110 9.2.2, RFC 9112 9.3.1.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import cast
 
 import attrs
@@ -17,16 +18,17 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from pyproxy.errors import ConnectionTerminated, InternalError, ProxyError
+from pyproxy.policy.routing import Peer
 from pyproxy.relay.headers import fields_of
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.fields import Fields, values
 from pyproxy.semantics.messages import ResponseHead
-from pyproxy.semantics.urls import Origin, parse_target
+from pyproxy.semantics.urls import parse_target
 from pyproxy.sides import UpstreamRequest, UpstreamResponse
 from pyproxy.upstream.connection import Connection
 from pyproxy.upstream.manners import Manners
-from pyproxy.upstream.opening import Opener, Trust
+from pyproxy.upstream.opening import Opener
 from pyproxy.upstream.pool import Pool
 
 _log = Logger()
@@ -45,13 +47,13 @@ class Awaited:
 
     def __init__(
         self,
-        origin: Origin,
+        peer: Peer,
         method: bytes,
         target: bytes,
         fields: Fields,
         content: IBodyProducer | None,
     ) -> None:
-        self.request = UpstreamRequest(self, origin, method, target, fields, content)
+        self.request = UpstreamRequest(self, peer, method, target, fields, content)
         self.response: Deferred[UpstreamResponse] = Deferred(lambda _: self.request.withdraw())
 
     def interim(self, head: ResponseHead) -> None:
@@ -71,9 +73,9 @@ class Awaited:
 
 @attrs.frozen(eq=False)
 class _Upstream:
-    """What is kept for an origin: its idle connections, and what opens more."""
+    """What is kept for a peer: its idle connections, and what opens more."""
 
-    origin: Origin
+    peer: Peer
     pool: Pool
     opener: Opener
 
@@ -81,13 +83,11 @@ class _Upstream:
 @implementer(IAgent)
 @attrs.define(eq=False)
 class ForwardingAgent:
-    """Sends requests as they are, over connections that it keeps per origin."""
+    """Sends requests as they are, over connections that it keeps per peer."""
 
     _reactor: IProxyReactor
     _sweeper: Sweeper
-    _connect_limit: float
-    _trust: Trust = attrs.Factory(Trust)
-    _upstreams: dict[Origin, _Upstream] = attrs.Factory(dict)
+    _upstreams: dict[Peer, _Upstream] = attrs.Factory(dict)
     _last: _Upstream | None = None
 
     def send(self, request: UpstreamRequest) -> None:
@@ -97,7 +97,7 @@ class ForwardingAgent:
         without an octet of reply, the method is idempotent and there is no content; and never when
         that connection carried a client's login, which the request would be without.
         """
-        upstream = self._upstream(request.origin)
+        upstream = self._upstream(request.peer)
         pool = upstream.pool
         connection = pool.take() if request.bond is None else pool.take_bound(request)
         if connection is not None:
@@ -129,7 +129,7 @@ class ForwardingAgent:
             and request.content is None
             and request.bond is None
         ):
-            self._send_on_new(request, self._upstream(request.origin))
+            self._send_on_new(request, self._upstream(request.peer))
         else:
             request.asking.unanswered(reason)
 
@@ -182,7 +182,7 @@ class ForwardingAgent:
         elif content is not None:
             fields.append((b"Content-Length", b"%d" % content.length))
         path = (target.base or b"/") + mark + query
-        awaited = Awaited(target.origin, method, path, fields, content)
+        awaited = Awaited(Peer(target.origin), method, path, fields, content)
         self.send(awaited.request)
         return cast(IResponse, await awaited.response)
 
@@ -192,25 +192,25 @@ class ForwardingAgent:
             self._sweeper.unwatch(upstream.pool)
             upstream.pool.close()
 
-    def _upstream(self, origin: Origin) -> _Upstream:
+    def keep(self, peers: Collection[Peer]) -> None:
+        """Close the idle connections to all others: no route leads there any more."""
+        for peer in [peer for peer in self._upstreams if peer not in peers]:
+            upstream = self._upstreams.pop(peer)
+            self._sweeper.unwatch(upstream.pool)
+            upstream.pool.close()
+        self._last = None
+
+    def _upstream(self, peer: Peer) -> _Upstream:
         last = self._last
-        if last is not None and origin is last.origin:
-            # Mostly there is one; to hash an origin takes a call.
+        if last is not None and peer is last.peer:
+            # Mostly there is one; to look for it takes a call.
             return last
-        upstream = self._upstreams.get(origin)
+        upstream = self._upstreams.get(peer)
         if upstream is None:
-            manners = Manners(origin)
+            manners = Manners(peer.origin)
             pool = Pool(self._sweeper, self._reactor.seconds, manners)
             self._sweeper.watch(pool)
-            opener = Opener(
-                origin,
-                self._reactor,
-                self._connect_limit,
-                self._trust,
-                pool.put,
-                self._unanswered,
-                manners,
-            )
-            upstream = self._upstreams[origin] = _Upstream(origin, pool, opener)
+            opener = Opener(peer, self._reactor, pool.put, self._unanswered, manners)
+            upstream = self._upstreams[peer] = _Upstream(peer, pool, opener)
         self._last = upstream
         return upstream

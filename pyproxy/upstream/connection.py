@@ -247,8 +247,8 @@ class Connection(Protocol):
     def bind(self, request: UpstreamRequest, bond: Bond) -> None:
         """Belong to a client's connection from now on."""
         self.bond = bond
-        former = bond.connections.get(request.origin)
-        bond.connections[request.origin] = self
+        former = bond.connections.get(request.peer)
+        bond.connections[request.peer] = self
         if former is not None and former is not self:
             former.abort()
 

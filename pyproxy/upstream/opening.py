@@ -9,9 +9,8 @@ import errno
 import socket
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import attrs
 from twisted.internet import defer, error
 from twisted.internet.abstract import isIPAddress
 from twisted.internet.defer import CancelledError, Deferred
@@ -32,6 +31,7 @@ from pyproxy.errors import (
     NameNotResolved,
     ProxyError,
 )
+from pyproxy.policy.routing import Peer
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.urls import Origin
 from pyproxy.upstream.connection import Connection, Unanswered
@@ -50,34 +50,24 @@ _OF_SOCKETS = {
 """What the kernel says of a Unix socket.  Spec: unix(7), connect(2)."""
 
 
-@attrs.frozen
-class Trust:
-    """Whom TLS connections accept.  Attributes: as the arguments of ``trust.client_creator``."""
-
-    authorities: Any = None
-    insecure: bool = False
-
-
 class Opener(Factory):
-    """Opens connections to an origin; one for all of them, since each keeps its factory."""
+    """Opens connections to a peer; one for all of them, since each keeps its factory."""
 
     noisy = False
 
     def __init__(
         self,
-        origin: Origin,
+        peer: Peer,
         reactor: IProxyReactor,
-        limit: float,
-        trust: Trust,
         on_idle: Callable[[Connection], None],
         unanswered: Unanswered,
         manners: Manners,
     ) -> None:
-        """Prepare.  Args: limit in seconds, TLS included; the rest as ``Connection`` has it."""
-        self._origin = origin
+        """Prepare.  Args: what is called, as ``Connection`` has it."""
+        self._peer = peer
+        self._origin = origin = peer.origin
         self._reactor = reactor
-        self._limit = limit
-        self._trust = trust
+        self._limit = peer.connect_limit
         self._on_idle = on_idle
         self._unanswered = unanswered
         self._manners = manners
@@ -129,8 +119,8 @@ class Opener(Factory):
             # Imported for https only: it costs 30 ms and 3 MiB.
             from pyproxy.upstream.trust import client_creator
 
-            trust = self._trust
-            creator = client_creator(self._origin.name, trust.authorities, trust.insecure)
+            peer = self._peer
+            creator = client_creator(peer.origin.name, peer.authorities, peer.insecure)
             endpoint = wrapClientTLS(creator, endpoint)
         return endpoint
 

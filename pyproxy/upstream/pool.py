@@ -84,7 +84,7 @@ class Pool:
         It does not rest: what may follow on it is that client's own.
         """
         bond = request.bond
-        connection = None if bond is None else bond.connections.get(request.origin)
+        connection = None if bond is None else bond.connections.get(request.peer)
         if not isinstance(connection, Connection) or not connection.usable:
             return None
         late = connection.use_before < inf and self._seconds() >= connection.use_before

@@ -191,15 +191,16 @@ def read_authorities(pem: bytes) -> TrustRoot:
 
 
 def client_creator(
-    host: str, authorities: TrustRoot | None, insecure: bool
+    host: str, authorities: bytes | None, insecure: bool
 ) -> IOpenSSLClientConnectionCreator:
     """Return what makes TLS connections to a host.
 
-    Args: trusted authorities, or None for the system's; insecure to verify nothing.
+    Args: PEM text of the trusted authorities, None for the system's; insecure to verify nothing.
     """
     if insecure:
         return UnverifyingCreator(host)
-    return VerifyingCreator(host, platformTrust() if authorities is None else authorities)
+    trusted = platformTrust() if authorities is None else read_authorities(authorities)
+    return VerifyingCreator(host, trusted)
 
 
 def explain_tls(failure: Failure, refusal: str | None) -> ConnectFailed:

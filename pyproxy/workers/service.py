@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Factory
@@ -62,20 +61,19 @@ class WorkersService(Service):
         all_or_nothing(self._listen, self._give_up)
 
     def _listen(self) -> None:
-        config = self._config
-        target = config.target or start_demo(self._reactor, self._ports)
+        config = self._config.with_demo(lambda: start_demo(self._reactor, self._ports))
         sockets: list[Socket] = []
         for listen in config.listen:
             port = self._bind(listen)
-            announce(port, listen, target, config)
+            announce(port, listen, config)
             sockets.append(Socket(port.socket.family.name, FIRST_SOCKET + len(sockets)))
             self._sockets.append(port.fileno())
         warn(config)
-        if config.access_log:
+        if any(route.access_log for route in config.routes):
             take_lines_everywhere()
         self._board = make_board(config.workers)
         self._handover = Handover(
-            attrs.evolve(config, target=target),
+            config,
             make_pseudonym(),
             type(self._reactor).__module__,
             tuple(sockets),

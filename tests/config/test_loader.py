@@ -17,6 +17,7 @@ from pyproxy.config.schema import Config, Listen
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.forwarding import FieldRules
 from pyproxy.semantics.urls import parse_target
+from tests.configs import one_route
 
 DEFAULTS: dict[str, object] = {
     "target": "http://127.0.0.1:9000/base/",
@@ -43,6 +44,9 @@ DEFAULTS: dict[str, object] = {
     "open": 0,
     "no-stream-hints": 0,
     "no-access-log": 0,
+    "check": 0,
+    "print-config": 0,
+    "config": None,
     "listen": [],
     "header": [],
     "remove-header": [],
@@ -88,9 +92,8 @@ class LoaderTests(SynchronousTestCase):
     def test_defaults(self) -> None:
         """Without options a proxy listens on this machine only and adds nothing."""
         self.assertEqual(
-            Config(
+            one_route(
                 target=parse_target("http://127.0.0.1:9000/base/"),
-                prefix=b"",
                 listen=(Listen(None, 0, "127.0.0.1"),),
             ),
             load(),
@@ -122,11 +125,11 @@ class LoaderTests(SynchronousTestCase):
             remove_response_header=["Server"],
             trust_proxy=["10.0.0.0/8", "unix", "::1"],
         )
-        self.assertEqual(b"/defm", config.prefix)
+        self.assertEqual(b"/defm", config.routes[0].match.path)
         self.assertEqual((Listen(None, 0, "::1"),), config.listen)
         self.assertEqual(
             Limits(1.0, 2.0, 3.0, 4.0, 65536, ws_idle=6.0, ws_ping=7.5, max_message=2**20),
-            config.limits,
+            config.routes[0].limits,
         )
         self.assertEqual(5.5, config.client_limit)
         self.assertEqual(
@@ -134,34 +137,36 @@ class LoaderTests(SynchronousTestCase):
                 ((b"Authorization", b"Bearer sk-key"), (b"X-A", b"b")),
                 frozenset({b"cookie", b"x-b"}),
             ),
-            config.request_rules,
+            config.routes[0].request_rules,
         )
         self.assertEqual(
-            FieldRules(((b"X-C", b"d"),), frozenset({b"server"})), config.response_rules
+            FieldRules(((b"X-C", b"d"),), frozenset({b"server"})), config.routes[0].response_rules
         )
         self.assertIn(b"sk-key", config.secrets)
         self.assertEqual((ip_network("10.0.0.0/8"), ip_network("::1")), config.trusted)
-        self.assertEqual((b"chat.example.com", b"*.apps.example"), config.allowed_hosts)
-        self.assertEqual(((b"https", b"app.example.com", 443),), config.allowed_origins)
-        self.assertTrue(config.trust_unix and config.preserve_host and config.insecure)
-        self.assertFalse(config.stream_hints or config.access_log)
+        self.assertEqual((b"chat.example.com", b"*.apps.example"), config.routes[0].allowed_hosts)
+        self.assertEqual(((b"https", b"app.example.com", 443),), config.routes[0].allowed_origins)
+        self.assertTrue(
+            config.trust_unix and config.routes[0].preserve_host and config.routes[0].insecure
+        )
+        self.assertFalse(config.routes[0].stream_hints or config.routes[0].access_log)
 
     def test_demo(self) -> None:
         """The demo needs no target."""
-        self.assertIsNone(load(target=None, demo=1).target)
+        self.assertIsNone(load(target=None, demo=1).routes[0].target)
 
     def test_authorities(self) -> None:
         """A PEM file of authorities replaces the system's."""
         path = Path(self.mktemp())
         trustme.CA().cert_pem.write_to_path(str(path))
-        self.assertIsNotNone(load(upstream_ca=str(path)).authorities)
-        self.assertIsNone(load().authorities)
+        self.assertIsNotNone(load(upstream_ca=str(path)).routes[0].authorities)
+        self.assertIsNone(load().routes[0].authorities)
 
     def test_unix_sockets(self) -> None:
         """A Unix socket takes the place of the target's address; all else the URL says."""
-        plain = load(target="unix:/run/x.sock").target
+        plain = load(target="unix:/run/x.sock").routes[0].target
         self.assertEqual(parse_target("unix:/run/x.sock"), plain)
-        target = load(target="https://api.test/v1", upstream_socket="/run/x.sock").target
+        target = load(target="https://api.test/v1", upstream_socket="/run/x.sock").routes[0].target
         assert target is not None
         self.assertEqual("/run/x.sock", target.origin.socket)
         named = parse_target("https://api.test/v1")
@@ -235,7 +240,11 @@ class LoaderTests(SynchronousTestCase):
                 self.assertNotIn("sekret", error)
                 error = one_text(**{removing: [name]})
                 self.assertTrue(error.startswith(f"--{removing} {name}: "), error)
-        rules = load(header=["Sec-WebSocket-Protocol: a"], remove_header=offers[:1]).request_rules
+        rules = (
+            load(header=["Sec-WebSocket-Protocol: a"], remove_header=offers[:1])
+            .routes[0]
+            .request_rules
+        )
         self.assertEqual(((b"Sec-WebSocket-Protocol", b"a"),), rules.set)
         self.assertEqual({b"sec-websocket-extensions"}, rules.remove)
 

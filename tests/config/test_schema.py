@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from pyproxy.config.schema import Config, Listen
+from pyproxy.config.schema import Listen
+from tests.configs import one_route
 
 
 class SchemaTests(SynchronousTestCase):
@@ -26,6 +27,6 @@ class SchemaTests(SynchronousTestCase):
 
     def test_frozen(self) -> None:
         """A configuration is a fact: a running exchange never sees it change."""
-        config = Config(None, b"", (Listen(),))
+        config = one_route()
         with self.assertRaises(attrs.exceptions.FrozenInstanceError):
-            config.prefix = b"/x"  # type: ignore[misc]
+            config.routes = ()  # type: ignore[misc]

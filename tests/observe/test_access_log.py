@@ -19,6 +19,7 @@ from zope.interface import provider
 
 from pyproxy.errors import BadResponse
 from pyproxy.ingress.request import ClientRequest
+from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.masking import Mask
@@ -72,14 +73,8 @@ class AccessLogTests(SynchronousTestCase):
         """Send octets on a new connection; return the lines that were logged."""
         lines: list[str] = []
         sweeper = Sweeper(self.clock, 1.0)
-        site = ProxySite(
-            Answers(),
-            self.clock,
-            sweeper,
-            60.0,
-            TRUSTED,
-            access_log=lambda request: lines.append(self.log.line(request)),
-        )
+        terms = Terms(60.0, TRUSTED, False, lambda request: lines.append(self.log.line(request)))
+        site = ProxySite(Answers(), self.clock, sweeper, terms)
         channel = site.buildProtocol(None)
         channel.makeConnection(HalfClosable(peerAddress=peer))
         channel.dataReceived(octets)
@@ -210,7 +205,9 @@ class AccessLogTests(SynchronousTestCase):
 
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)
-        site = ProxySite(Answers(), self.clock, Sweeper(self.clock, 1.0), 60.0, access_log=self.log)
+        site = ProxySite(
+            Answers(), self.clock, Sweeper(self.clock, 1.0), Terms(access_log=self.log)
+        )
         channel = site.buildProtocol(None)
         channel.makeConnection(HalfClosable(peerAddress=CLIENT))
         channel.dataReceived(b"GET /{target} HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from pyproxy.errors import BadRequest, Malformed, MethodRefused, RouteNotFound, TargetClimbs
-from pyproxy.policy.routing import Limits, Route, Routed, RoutingTable
+from pyproxy.errors import (
+    BadRequest,
+    Malformed,
+    MethodRefused,
+    RouteNotFound,
+    TargetAmbiguous,
+    TargetClimbs,
+)
+from pyproxy.policy.matching import Match
+from pyproxy.policy.routing import Limits, Peer, Route, Routed, RoutingTable
 from pyproxy.semantics.messages import RequestHead
 from pyproxy.semantics.secrets import SecretMask
 from pyproxy.semantics.to_client import ResponseForwarding
@@ -19,9 +28,11 @@ def route(prefix: bytes, url: str, secrets: tuple[bytes, ...] = ()) -> Route:
     mapping = PathMapping(prefix, target.base)
     return Route(
         target,
+        Peer(target.origin),
         mapping,
         RequestForwarding(target.origin, b"pyproxy-1"),
         ResponseForwarding(target.origin, mapping, secrets=SecretMask(secrets)),
+        match=Match(path=prefix),
         injects=bool(secrets),
     )
 
@@ -29,12 +40,12 @@ def route(prefix: bytes, url: str, secrets: tuple[bytes, ...] = ()) -> Route:
 ROOT = route(b"", "http://root")
 DEFM = route(b"/defm", "http://h/base/")
 DEEP = route(b"/defm/deep", "http://deep/x", (b"sk-key",))
-TABLE = RoutingTable.of([ROOT, DEFM, DEEP])
+TABLE = RoutingTable([ROOT, DEFM, DEEP])
 
 
 def find(target: bytes, method: bytes = b"GET", table: RoutingTable = TABLE) -> Routed:
     """Return a request on its route."""
-    return table.find(RequestHead(method, target, 1, []))
+    return table.find(RequestHead(method, target, 1, []), b"front.test")
 
 
 class RoutingTests(SynchronousTestCase):
@@ -42,7 +53,7 @@ class RoutingTests(SynchronousTestCase):
 
     def test_longest_prefix(self) -> None:
         """The longest prefix that ends at a segment's border wins, in whatever order they came."""
-        for table in (TABLE, RoutingTable.of([DEEP, DEFM, ROOT])):
+        for table in (TABLE, RoutingTable([DEEP, DEFM, ROOT])):
             for target, expected in (
                 (b"/", Routed(ROOT, b"/", None)),
                 (b"/defmx", Routed(ROOT, b"/defmx", None)),
@@ -50,14 +61,14 @@ class RoutingTests(SynchronousTestCase):
                 (b"/defm/a?b", Routed(DEFM, b"/base/a?b", None)),
                 (b"/defm/deeper", Routed(DEFM, b"/base/deeper", None)),
                 (b"/defm/deep/a", Routed(DEEP, b"/x/a", None)),
-                (b"//defm/a", Routed(ROOT, b"//defm/a", None)),
+                (b"//other/a", Routed(ROOT, b"//other/a", None)),
             ):
                 self.assertEqual(expected, find(target, table=table), target)
 
     def test_no_route(self) -> None:
         """A path under no prefix is 404.  RFC 9110 15.5.5."""
         for target in (b"/", b"/defmx", b"/other", b"//defm", b"http://h/defmx"):
-            self.assertRaises(RouteNotFound, find, target, table=RoutingTable.of([DEFM]))
+            self.assertRaises(RouteNotFound, find, target, table=RoutingTable([DEFM]))
 
     def test_climbing(self) -> None:
         """A target that climbs out of its route is refused, also in absolute-form."""
@@ -89,6 +100,9 @@ class RoutingTests(SynchronousTestCase):
         """TRACE would show what the proxy adds; without a secret it passes.  RFC 9110 9.3.8."""
         self.assertRaises(MethodRefused, find, b"/defm/deep", b"TRACE")
         self.assertEqual(Routed(DEFM, b"/base/a", None), find(b"/defm/a", b"TRACE"))
+        alone = RoutingTable([DEEP])
+        self.assertRaises(MethodRefused, find, b"/defm/deep", b"TRACE", alone)
+        self.assertEqual(Routed(DEEP, b"/x/a", None), find(b"/defm/deep/a", b"GET", alone))
         self.assertTrue(DEEP.injects)
         self.assertFalse(DEFM.injects)
 
@@ -96,6 +110,64 @@ class RoutingTests(SynchronousTestCase):
         """Any other method passes.  RFC 9110 16.1."""
         for method in (b"GET", b"get", b"PURGE", b"M-SEARCH", b"OPTIONS"):
             self.assertEqual(Routed(DEFM, b"/base/a", None), find(b"/defm/a", method))
+
+
+class ManyRoutesTests(SynchronousTestCase):
+    """Which of many routes, and why none."""
+
+    def found(self, table: RoutingTable, target: bytes, host: bytes, method: bytes) -> Routed:
+        """Return a request on its route."""
+        return table.find(RequestHead(method, target, 1, []), host)
+
+    def test_host(self) -> None:
+        """Port, case and final dot of what was asked do not count; a URL outranks Host."""
+        named = attrs.evolve(DEFM, match=Match(host=b"a.example", path=b"/defm"))
+        table = RoutingTable([DEFM, named])
+        for host in (b"a.example", b"A.Example:8000", b"a.example."):
+            self.assertEqual(named, self.found(table, b"/defm", host, b"GET").route)
+        for host in (b"b.example", b"", b"[::1]:80", b"a,b", b"a" * 600):
+            self.assertEqual(DEFM, self.found(table, b"/defm", host, b"GET").route)
+        found = self.found(table, b"http://a.example/defm/x", b"b.example", b"GET")
+        self.assertEqual(Routed(named, b"/base/x", b"a.example"), found)
+
+    def test_methods(self) -> None:
+        """What routes have other methods for is 405, with those in Allow; else it is 404."""
+        get, put = (
+            attrs.evolve(DEFM, match=Match(path=b"/defm", methods=frozenset({method})))
+            for method in (b"GET", b"PUT")
+        )
+        table = RoutingTable([get, put])
+        self.assertEqual(get, self.found(table, b"/defm/a", b"", b"GET").route)
+        error = self.assertRaises(MethodRefused, self.found, table, b"/defm", b"", b"POST")
+        self.assertEqual(b"GET, PUT", error.allow)
+        self.assertRaises(RouteNotFound, self.found, table, b"/other", b"", b"GET")
+
+    def test_another_reading(self) -> None:
+        """What an upstream could read as another route's is refused; what is one's own is not."""
+        for target, passes in (
+            (b"/%64efm/a", False),
+            (b"//defm/a", False),
+            (b"/./defm", False),
+            (b"/x/../defm/a", False),
+            (b"/x/%2e%2e/defm", False),
+            (b"/x%2f..%2fdefm", False),
+            (b"/\\defm", False),
+            (b"/defm;x", False),
+            (b"/%2564efm", False),
+            (b"/defm/a%2Fb//c;d", True),
+            (b"/other//a;b?//defm", True),
+            (b"/defm/de%65p", False),
+        ):
+            if passes:
+                find(target)
+            else:
+                self.assertRaises(TargetAmbiguous, find, target)
+
+    def test_options_of_the_whole(self) -> None:
+        """``OPTIONS *`` goes by the host; it is 404 where no route is for all of one."""
+        table = RoutingTable([attrs.evolve(ROOT, match=Match(host=b"a.example")), DEFM])
+        self.assertEqual(b"*", self.found(table, b"*", b"a.example", b"OPTIONS").target)
+        self.assertRaises(RouteNotFound, self.found, table, b"*", b"b.example", b"OPTIONS")
 
 
 class AsteriskTests(SynchronousTestCase):

@@ -15,6 +15,7 @@ from pyproxy.semantics.urls import (
     is_authority,
     parse_prefix,
     parse_target,
+    readings,
     split_absolute_form,
     split_authority,
 )
@@ -578,3 +579,24 @@ class MappingTests(SynchronousTestCase):
         self.assertEqual(base.rstrip(b"/") + b"/" + rest, mapped)
         if b".." not in rest and b"%2e" not in rest:
             self.assertEqual(target, mapping.to_client(mapped))
+
+
+class ReadingTests(SynchronousTestCase):
+    """What upstreams may take a path for."""
+
+    def test_readings(self) -> None:
+        """Decoded up to three times; without what changes nothing for some."""
+        for path, expected in (
+            (b"/a/b", {b"/a/b"}),
+            (b"/a//b/./c/", {b"/a/b/c/"}),
+            (b"/a/../b", {b"/b"}),
+            (b"/../..", {b"/"}),
+            (b"/a;x/b", {b"/a/b"}),
+            (b"/a\\b", {b"/a/b"}),
+            (b"/%61", {b"/%61", b"/a"}),
+            (b"/%2561", {b"/%2561", b"/%61", b"/a"}),
+            (b"/x%2f..%2fa", {b"/x%2f..%2fa", b"/a"}),
+            (b"/", {b"/"}),
+            (b"/a/.", {b"/a/"}),
+        ):
+            self.assertEqual(expected, readings(path), path)

@@ -15,6 +15,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from pyproxy.errors import ProxyError
+from pyproxy.policy.routing import Peer
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.urls import Origin
 from pyproxy.sides import UpstreamRequest
@@ -106,7 +107,7 @@ class Asked(Awaited):
         content: IBodyProducer | None = None,
         websocket_key: bytes | None = None,
     ) -> None:
-        super().__init__(ORIGIN, method, b"/", [(b"Host", b"h")], content)
+        super().__init__(Peer(ORIGIN), method, b"/", [(b"Host", b"h")], content)
         self.request.websocket_key = websocket_key
         self.interims: list[ResponseHead] = []
 

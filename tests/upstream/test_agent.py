@@ -35,15 +35,14 @@ from pyproxy.errors import (
     ProxyError,
     ResponseIncomplete,
 )
+from pyproxy.policy.routing import Peer
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.urls import Origin, parse_target
 from pyproxy.sides import UpstreamResponse
 from pyproxy.upstream.agent import Awaited, ForwardingAgent
 from pyproxy.upstream.manners import TRUSTED_AFTER
-from pyproxy.upstream.opening import Trust
 from pyproxy.upstream.pool import SHOWN_SECONDS
-from pyproxy.upstream.trust import read_authorities
 from tests.memory import OK, UPSTREAM_PORT, Names, Stage, StageTestCase, response
 from tests.upstream.kit import Content, Receiver
 from tests.upstream.test_trust import Server
@@ -93,7 +92,7 @@ class AgentTestCase(StageTestCase):
     ) -> Deferred[Any]:
         """Send a request."""
         origin = attrs.evolve(ORIGIN, port=port)
-        return self.ask_agent(self.agent, Awaited(origin, method, b"/", HOST, content))
+        return self.ask_agent(self.agent, Awaited(Peer(origin), method, b"/", HOST, content))
 
     def ask_agent(self, agent: ForwardingAgent, asking: Awaited) -> Deferred[Any]:
         """Send a request through an agent."""
@@ -112,7 +111,7 @@ class Told(Awaited):
     """Notes all that it is told, in order."""
 
     def __init__(self, method: bytes = b"GET") -> None:
-        super().__init__(ORIGIN, method, b"/", HOST, None)
+        super().__init__(Peer(ORIGIN), method, b"/", HOST, None)
         self.told: list[object] = []
 
     def interim(self, head: ResponseHead) -> None:
@@ -237,7 +236,7 @@ class UndueContentTests(AgentTestCase):
     def test_withdrawn(self) -> None:
         """Who leaves meanwhile is not sent for."""
         self.burst(TRUSTED_AFTER)
-        asking = Awaited(ORIGIN, b"GET", b"/", HOST, None)
+        asking = Awaited(Peer(ORIGIN), b"GET", b"/", HOST, None)
         self.ask_agent(self.agent, asking)
         asking.request.withdraw()
         self.network.advance(SHOWN_SECONDS)
@@ -332,7 +331,7 @@ class ReuseTests(AgentTestCase):
         origins = [parse_target("unix:/run/x.sock").origin, parse_target("unix:/run/y.sock").origin]
         for origin in (*origins, *origins):
             self.network.listening[str(origin.socket)] = None
-            answered = self.ask_agent(self.agent, Awaited(origin, b"GET", b"/", HOST, None))
+            answered = self.ask_agent(self.agent, Awaited(Peer(origin), b"GET", b"/", HOST, None))
             asked = next(one for one in self.network.opened if one.value())
             asked.take()
             asked.deliver(OK)
@@ -402,7 +401,7 @@ class ConnectTests(AgentTestCase):
             (errno.EPROTOTYPE, "cannot be reached (EPROTOTYPE)"),
         ):
             self.network.listening["/run/x.sock"] = error.ConnectError(number)
-            answered = self.ask_agent(self.agent, Awaited(origin, b"GET", b"/", HOST, None))
+            answered = self.ask_agent(self.agent, Awaited(Peer(origin), b"GET", b"/", HOST, None))
             self.assertIn(words, self.failureResultOf(answered, ConnectFailed).value.detail)
             self.assertNotIn("socket", self.refused(error.ConnectError(number)).detail)
 
@@ -433,7 +432,7 @@ class ConnectTests(AgentTestCase):
         else:
             network.nameResolver = resolver
         origin = Origin("http", "nowhere.test", 80, b"nowhere.test")
-        return self.ask_agent(self.agent, Awaited(origin, b"GET", b"/", [], None))
+        return self.ask_agent(self.agent, Awaited(Peer(origin), b"GET", b"/", [], None))
 
     def test_limit(self) -> None:
         """Nobody answers: the limit ends the wait, and nothing is left behind."""
@@ -466,10 +465,10 @@ class TlsTests(AgentTestCase):
         self.network.listening[UPSTREAM_PORT] = tls.TLSMemoryBIOFactory(
             self.server, False, demo_site(self.network), self.network
         )
-        trust = Trust(read_authorities(self.authority.cert_pem.bytes()), insecure)
-        agent = ForwardingAgent(cast(IProxyReactor, self.network), self.scene.sweeper, 5.0, trust)
+        agent = ForwardingAgent(cast(IProxyReactor, self.network), self.scene.sweeper)
         origin = attrs.evolve(ORIGIN, scheme="https")
-        return self.ask_agent(agent, Awaited(origin, b"GET", b"/v1/models", HOST, None))
+        peer = Peer(origin, 5.0, self.authority.cert_pem.bytes(), insecure)
+        return self.ask_agent(agent, Awaited(peer, b"GET", b"/v1/models", HOST, None))
 
     def test_trusted(self) -> None:
         """A certificate for the target's address."""

@@ -8,6 +8,7 @@ from typing import Any
 import treq
 from treq.response import _Response
 
+from pyproxy.policy.routing import Peer
 from pyproxy.semantics.urls import Origin
 from pyproxy.upstream.agent import Awaited
 from pyproxy.upstream.client import ForwardingClient
@@ -27,7 +28,7 @@ class ForwardingClientTests(StageTestCase):
 
     def send(self, octets: bytes, *fields: tuple[bytes, bytes]) -> tuple[bytes, ForwardedResponse]:
         """Send a request and answer it; return what went out, and the response."""
-        asking = Awaited(ORIGIN, b"GET", b"/", [(b"Host", b"h"), *fields], None)
+        asking = Awaited(Peer(ORIGIN), b"GET", b"/", [(b"Host", b"h"), *fields], None)
         self.client.send(asking.request)
         self.scene.network.settle()
         asked = self.scene.answer(octets)

@@ -17,6 +17,7 @@ from zope.interface import directlyProvides
 from zope.interface.verify import verifyObject
 
 from pyproxy.errors import ConnectionTerminated, InternalError
+from pyproxy.policy.routing import Peer
 from pyproxy.relay.content import Upload
 from pyproxy.relay.pausing import Hold, Valve
 from pyproxy.semantics.framing import CHUNKED, Framing, Kind
@@ -97,7 +98,7 @@ class SendingTests(ConnectionTestCase):
     def test_head(self) -> None:
         """Trap, treq: method, target and fields go out octet for octet, nothing is added."""
         fields = [(b"x-b", b"1"), (b"HOST", b"h"), (b"x-a", b"\xff"), (b"x-b", b"2")]
-        asking = Awaited(ORIGIN, b"gEt", b"//a%2fB?", fields, None)
+        asking = Awaited(Peer(ORIGIN), b"gEt", b"//a%2fB?", fields, None)
         self.connection.send(asking.request)
         self.assertEqual(
             b"gEt //a%2fB? HTTP/1.1\r\nx-b: 1\r\nHOST: h\r\nx-a: \xff\r\nx-b: 2\r\n\r\n",

@@ -149,7 +149,7 @@ class HandshakeTests(SynchronousTestCase):
         newest: int | None = None,
     ) -> tuple[Connection, Server]:
         """Connect to a server with a certificate."""
-        trusted = read_authorities((authority or self.authority).cert_pem.bytes())
+        trusted = (authority or self.authority).cert_pem.bytes()
         creator = client_creator(host, None if insecure else trusted, insecure)
         server = Server(certificate)
         if newest is not None:

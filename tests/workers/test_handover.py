@@ -10,11 +10,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from pyproxy.config.schema import Config, Listen
+from pyproxy.config.schema import Listen
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.forwarding import FieldRules
 from pyproxy.semantics.urls import parse_target
 from pyproxy.workers.handover import LENGTH, Handover, Socket, adopting, read_files
+from tests.configs import one_route
 
 TCP = Socket("AF_INET", 5)
 
@@ -24,7 +25,7 @@ class HandoverTests(SynchronousTestCase):
 
     def test_round_trip(self) -> None:
         """Every kind of value in a configuration is the same on the other side."""
-        config = Config(
+        config = one_route(
             target=parse_target("https://api.example.com/v1/"),
             prefix=b"/api",
             listen=(Listen(), Listen("unix:/run/x.sock")),

@@ -17,11 +17,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from pyproxy.config.schema import Config, Listen
+from pyproxy.config.schema import Listen
 from pyproxy.semantics.urls import parse_target
 from pyproxy.workers.handover import FIRST_SOCKET, LENGTH, TALLY, Handover
 from pyproxy.workers.service import WorkersService
 from pyproxy.workers.supervisor import FIRST_DELAY
+from tests.configs import one_route
 
 TARGET = parse_target("http://127.0.0.1:9000")
 
@@ -122,10 +123,9 @@ class WorkersServiceTests(SynchronousTestCase):
 
     def start(self, **settings: Any) -> WorkersService:
         """Start a service as twistd does."""
-        config = Config(
+        config = one_route(
             **{
                 "target": TARGET,
-                "prefix": b"",
                 "listen": (Listen(), Listen("tcp:8001")),
                 "workers": 2,
                 **settings,
@@ -158,7 +158,7 @@ class WorkersServiceTests(SynchronousTestCase):
             given = [process.descriptors[FIRST_SOCKET + place] for place in (0, 1)]
             self.assertEqual(sockets, given)
             handover = process.handover
-            self.assertEqual(TARGET, handover.config.target)
+            self.assertEqual(TARGET, handover.config.routes[0].target)
             self.assertEqual(["AF_INET"] * 2, [each.family for each in handover.sockets])
             self.assertEqual(Reactor.__module__, handover.reactor)
         one, two = self.reactor.processes
@@ -195,7 +195,7 @@ class WorkersServiceTests(SynchronousTestCase):
         demo, *ports = self.reactor.ports
         self.assertTrue(demo.reading)
         self.assertEqual(2, len(ports))
-        target = self.reactor.processes[0].handover.config.target
+        target = self.reactor.processes[0].handover.config.routes[0].target
         assert target is not None
         self.assertEqual(demo.getHost().port, target.origin.port)
         self.stop(service)
@@ -203,7 +203,7 @@ class WorkersServiceTests(SynchronousTestCase):
     def test_nothing_starts_half(self) -> None:
         """A port that is taken: the others are closed again, and no worker starts."""
         told: list[CannotListenError] = []
-        config = Config(TARGET, b"", (Listen(), Listen("tcp:1")), workers=2)
+        config = one_route(target=TARGET, listen=(Listen(), Listen("tcp:1")), workers=2)
         service = WorkersService(config, self.reactor, told.append)
         error = self.assertRaises(CannotListenError, service.privilegedStartService)
         self.assertEqual([error], told)
@@ -214,5 +214,5 @@ class WorkersServiceTests(SynchronousTestCase):
 
     def test_stop_before_start(self) -> None:
         """A service that never started can be stopped."""
-        config = Config(TARGET, b"", (Listen(),), workers=2)
+        config = one_route(target=TARGET, workers=2)
         self.successResultOf(cast(Any, WorkersService(config, self.reactor).stopService()))

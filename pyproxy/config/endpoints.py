@@ -1,0 +1,54 @@
+"""Places to listen: whether an endpoint string can be used, before anything starts."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable
+
+from pyproxy.config import values
+
+Check = Callable[[str], None]
+"""Raises when Twisted cannot read an endpoint string; each kind of endpoint has its own error."""
+
+_tcp_endpoint = re.compile(r"(?:tcp6?|ssl):(?:port=)?([0-9]+)(?::|\Z)").match
+_is_stdio = re.compile(r"(?:haproxy:)*stdio(?::|\Z)").match
+
+
+def check_endpoint(description: str, check: Check, tries: bool = True) -> None:
+    """Try an endpoint string.
+
+    Args: tries, whether its port is tried too; one that runs already has it.
+    Raises: ValueError with a sentence that says what would be right.
+    """
+    try:
+        check(description)
+    except Exception as error:
+        why = "it has to be a Twisted endpoint such as tcp:8000:interface=127.0.0.1"
+        raise ValueError(f"{why} or unix:/run/pyproxy.sock ({error})") from error
+    match = _tcp_endpoint(description)
+    if match is None:
+        return
+    interface = values.interface_of(description) or ("::" if description.startswith("tcp6") else "")
+    port, interface = values.parse_port(match[1]), values.parse_interface(interface)
+    try:
+        if tries:
+            try_bind(port, interface)
+    except OSError as error:
+        raise ValueError(
+            f"cannot listen there ({os.strerror(error.errno or 0)}); choose another"
+        ) from error
+
+
+def try_bind(port: int, interface: str) -> None:
+    """Try a port, so that a taken one is told before anything starts.  Raises: OSError."""
+    family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((interface, port))
+
+
+def can_be_shared(description: str) -> bool:
+    """Tell whether several processes can have a place together."""
+    return _is_stdio(description) is None

@@ -1,0 +1,280 @@
+"""From a TOML file to a Config, or to every error at once, each with its line and key."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pyproxy.config.endpoints import Check, can_be_shared, check_endpoint
+from pyproxy.config.kinds import Sources
+from pyproxy.config.loader import ConfigError, read_authorities_file
+from pyproxy.config.places import Places
+from pyproxy.config.schema import AnswerConfig, Config, Listen, RedirectConfig, RouteConfig
+from pyproxy.config.tables import Answer, Root, Route, Upstream
+from pyproxy.config.value_kinds import FieldsToSet
+from pyproxy.config.walker import Walker, shown_path
+from pyproxy.policy.matching import Match
+from pyproxy.policy.routing import Limits
+from pyproxy.semantics.forwarding import FieldRules
+from pyproxy.semantics.urls import Target
+
+MAX_FILE_BYTES = 16 * 1024 * 1024
+"""Octets of a configuration file: a hundred thousand routes."""
+
+
+def load_file(
+    path: Path,
+    environment: Mapping[str, str],
+    check_listen: Check,
+    listen: tuple[Listen, ...] | None = None,
+    tries: bool = True,
+) -> Config:
+    """Read a configuration file.
+
+    Args: where to listen, in place of the file's listeners, which are not looked at then; tries,
+        whether their ports are tried.
+    Raises: ConfigError.
+    """
+    text = read_text(path)
+    document = read_document(path, text)
+    reader = FileReader(Walker(Sources(path.parent, environment)), check_listen, listen, tries)
+    config = reader.read(document)
+    if config is None:
+        places = Places(text)
+        found = [(places.line(one.path), one) for one in reader.walker.problems]
+        raise ConfigError(
+            [
+                f"{path}:{line}: {shown_path(one.path)}"
+                f"{'' if one.value is None else f' = {one.value}'}: {one.why}"
+                for line, one in sorted(found, key=lambda pair: pair[0])
+            ]
+        )
+    return config
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a configuration file.  Raises: ConfigError."""
+    try:
+        with path.open("rb") as file:
+            octets = file.read(MAX_FILE_BYTES + 1)
+        if len(octets) > MAX_FILE_BYTES:
+            raise ConfigError([f"{path}: it has more than {MAX_FILE_BYTES} bytes"])
+        return octets.decode("utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path}: it cannot be read ({error.strerror})"]) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{path}:{line}: it is no UTF-8"]) from error
+
+
+def read_document(path: Path, text: str) -> dict[str, Any]:
+    """Return the document in a file.  Raises: ConfigError with the line of the first fault."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}:{_line_of(error, text)}: it is no TOML: {error}"]) from error
+
+
+def _line_of(error: tomllib.TOMLDecodeError, text: str) -> int:
+    """Return the line that an error names; it has no attribute for it before Python 3.14."""
+    words = str(error).replace(",", " ").replace(")", " ").split()
+    if "line" in words:
+        return int(words[words.index("line") + 1])
+    return text.count("\n") + 1
+
+
+@attrs.define
+class FileReader:
+    """Makes a Config of a document, and remembers in its walker what was wrong."""
+
+    walker: Walker
+    _check_listen: Check
+    _listen_there: tuple[Listen, ...] | None = None
+    _tries: bool = True
+
+    def read(self, document: Mapping[str, Any]) -> Config | None:
+        """Return the configuration; None when anything was wrong."""
+        root = self.walker.table(Root, document)
+        if root is None:
+            return None
+        targets = {name: self._target(name, one) for name, one in root.upstreams.items()}
+        listen = self._listen(root)
+        routes = [
+            self._route(number, route, root, targets) for number, route in enumerate(root.routes)
+        ]
+        self._check_twins(root.routes)
+        if self.walker.problems:
+            return None
+        config = Config(
+            routes=tuple(route for route in routes if route is not None),
+            listen=listen,
+            trusted=tuple(network for network in root.trust_proxy if network is not None),
+            trust_unix=None in root.trust_proxy,
+            client_limit=root.client_timeout,
+            workers=root.workers,
+        )
+        self._guard_secrets(config, root.open)
+        return None if self.walker.problems else config
+
+    # listeners
+
+    def _listen(self, root: Root) -> tuple[Listen, ...]:
+        if self._listen_there is not None:
+            return self._listen_there
+        for number, listener in enumerate(root.listeners):
+            path = ("listeners", number, "endpoint")
+            try:
+                check_endpoint(listener.endpoint, self._check_listen, self._tries)
+            except ValueError as error:
+                self.walker.wrong(path, str(error), listener.endpoint)
+            if root.workers > 1 and not can_be_shared(listener.endpoint):
+                self.walker.wrong(path, "several workers cannot share it; use tcp: or unix:")
+        return tuple(Listen(listener.endpoint) for listener in root.listeners)
+
+    def _guard_secrets(self, config: Config, is_open: bool) -> None:
+        """Keep a proxy that holds a key from being an open proxy by accident."""
+        if is_open or not config.secrets:
+            return
+        for number, listen in enumerate(config.listen):
+            if not listen.loopback:
+                self.walker.wrong(
+                    ("listeners", number, "endpoint"),
+                    f"listening on {listen.where} would let everybody who reaches it use the "
+                    "credential in set_headers: listen on 127.0.0.1 behind a server that "
+                    "authenticates, or say open = true",
+                )
+
+    # upstreams
+
+    def _target(self, name: str, upstream: Upstream) -> Target | None:
+        """Return the target of an upstream, None for the demo."""
+        path = ("upstreams", name)
+        target, socket = upstream.target, upstream.upstream_socket
+        if upstream.demo and (target is not None or socket is not None):
+            self.walker.wrong((*path, "demo"), "the demo brings its own target; use one of the two")
+        elif target is None and not upstream.demo:
+            self.walker.wrong((*path, "target"), "it is missing: it says where requests go")
+        if upstream.upstream_ca is not None and upstream.upstream_insecure:
+            why = "upstream_insecure trusts everybody; use one of the two"
+            self.walker.wrong((*path, "upstream_ca"), why)
+        if target is None or socket is None:
+            return target
+        if target.origin.socket is not None:
+            why = "the target names a Unix socket already; use one of the two"
+            self.walker.wrong((*path, "upstream_socket"), why)
+        return attrs.evolve(target, origin=attrs.evolve(target.origin, socket=socket))
+
+    def _authorities(self, name: str, upstream: Upstream) -> bytes | None:
+        if upstream.upstream_ca is None or upstream.upstream_insecure:
+            return None
+        try:
+            return read_authorities_file(self.walker.sources.directory / upstream.upstream_ca)
+        except ValueError as error:
+            self.walker.wrong(("upstreams", name, "upstream_ca"), str(error), upstream.upstream_ca)
+            return None
+
+    # routes
+
+    def _route(
+        self, number: int, route: Route, root: Root, targets: Mapping[str, Target | None]
+    ) -> RouteConfig | None:
+        path = ("routes", number)
+        options = route.over(root.defaults)
+        instead = _instead(route)
+        upstream, target = Upstream(), None
+        if route.upstream is not None:
+            if route.upstream not in root.upstreams:
+                self.walker.wrong(
+                    (*path, "upstream"), _unknown_upstream(route.upstream, targets), route.upstream
+                )
+                return None
+            upstream, target = root.upstreams[route.upstream], targets[route.upstream]
+        if route.base is not None:
+            if target is None:
+                self.walker.wrong((*path, "base"), "it takes the place of a target's path")
+                return None
+            target = attrs.evolve(target, base=route.base)
+        request = upstream.set_headers + (options["set_headers"] or FieldsToSet())
+        response = options["set_response_headers"] or FieldsToSet()
+        removed = upstream.remove_headers + (options["remove_headers"] or ())
+        return RouteConfig(
+            target=target,
+            match=_match(route),
+            instead=instead,
+            request_rules=FieldRules(request.fields, frozenset(removed)),
+            response_rules=FieldRules(
+                response.fields, frozenset(options["remove_response_headers"] or ())
+            ),
+            secrets=request.secrets,
+            preserve_host=bool(options["preserve_host"]),
+            limits=_limits(options, upstream.connect_timeout),
+            authorities=self._authorities(route.upstream or "", upstream),
+            insecure=upstream.upstream_insecure,
+            stream_hints=options["stream_hints"] is not False,
+            access_log=options["access_log"] is not False,
+            allowed_hosts=options["allow_host"] or (),
+            allowed_origins=options["allow_origin"] or (),
+        )
+
+    def _check_twins(self, routes: tuple[Route, ...]) -> None:
+        """Refuse two routes for the same requests: neither would be the more specific one."""
+        seen: dict[object, list[tuple[int, Match]]] = {}
+        for number, route in enumerate(routes):
+            match = _match(route)
+            place = seen.setdefault((match.host, match.path, match.exact), [])
+            twin = next((other for other, one in place if match.meets(one)), None)
+            if twin is not None:
+                self.walker.wrong(
+                    ("routes", number), f"it is for the same requests as routes[{twin}]"
+                )
+            place.append((number, match))
+
+
+def _match(route: Route) -> Match:
+    return Match(route.host or b"", route.path, route.exact, frozenset(route.methods), route.fields)
+
+
+def _limits(options: Mapping[str, Any], connect: float) -> Limits:
+    """Return limits; those that nobody gave are the defaults."""
+    names = {
+        "first_byte": "first_byte_timeout",
+        "idle": "idle_timeout",
+        "upload": "upload_timeout",
+        "max_content": "max_body",
+        "ws_idle": "ws_idle_timeout",
+        "ws_ping": "ws_ping",
+        "max_message": "ws_max_message",
+    }
+    given = {limit: options[name] for limit, name in names.items() if options[name] is not None}
+    return Limits(connect=connect, **given)
+
+
+def _instead(route: Route) -> RedirectConfig | AnswerConfig | None:
+    if route.redirect is not None:
+        what = route.redirect
+        return RedirectConfig(what.to, what.status, what.keep_path)
+    if route.answer is None:
+        return None
+    return _answer(route.answer)
+
+
+def _answer(answer: Answer) -> AnswerConfig:
+    fields = answer.headers.fields
+    content = answer.text.encode("utf-8")
+    if content and not any(name.lower() == b"content-type" for name, _ in fields):
+        fields = ((b"Content-Type", b"text/plain; charset=utf-8"), *fields)
+    return AnswerConfig(answer.status, fields, content)
+
+
+def _unknown_upstream(name: str, known: Mapping[str, object]) -> str:
+    near = get_close_matches(name, list(known), 1, 0.6)
+    if near:
+        return f"there is no upstream of that name; did you mean {near[0]}?"
+    if known:
+        return f"there is no upstream of that name; there are {', '.join(sorted(known))}"
+    return f"there is no upstream of that name; describe it under [upstreams.{name}]"

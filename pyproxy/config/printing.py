@@ -1,0 +1,177 @@
+"""The effective configuration as a file again, without a secret: the way from options to a file.
+
+What is printed can be read: a secret that was written out is masked, one that is only named
+(``${NAME}``, ``@FILE``) stays named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from pyproxy.config import values
+from pyproxy.config.file import read_document, read_text
+from pyproxy.config.kinds import keys_of
+from pyproxy.config.tables import Root, RouteOptions
+from pyproxy.semantics.secrets import MASK
+
+UPSTREAM = "target"
+"""The name of the one upstream of a command line."""
+
+_UPSTREAM_OPTIONS = {
+    "target": "target",
+    "demo": "demo",
+    "upstream-socket": "upstream_socket",
+    "connect-timeout": "connect_timeout",
+    "upstream-ca": "upstream_ca",
+    "upstream-insecure": "upstream_insecure",
+}
+_ROUTE_OPTIONS = {
+    "preserve-host": "preserve_host",
+    "first-byte-timeout": "first_byte_timeout",
+    "idle-timeout": "idle_timeout",
+    "upload-timeout": "upload_timeout",
+    "max-body": "max_body",
+    "ws-max-message": "ws_max_message",
+    "ws-idle-timeout": "ws_idle_timeout",
+    "ws-ping": "ws_ping",
+    "allow-host": "allow_host",
+    "allow-origin": "allow_origin",
+}
+
+
+def printed(options: Mapping[str, Any]) -> str:
+    """Return the configuration that options describe, or the file that they name, as TOML.
+
+    Args: options that make a configuration, as ``Loader`` has them.
+    """
+    if options["config"] is not None:
+        path = Path(options["config"])
+        document = read_document(path, read_text(path))
+    else:
+        document = document_of(options)
+    return _toml(_masked(_whole(document)))
+
+
+def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document that says the same as a command line."""
+    upstream: dict[str, Any] = _said(options, _UPSTREAM_OPTIONS)
+    route: dict[str, Any] = {
+        "path": options["prefix"],
+        "upstream": UPSTREAM,
+        **_said(options, _ROUTE_OPTIONS),
+    }
+    for flag in ("stream_hints", "access_log"):
+        if options[f"no-{flag.replace('_', '-')}"]:
+            route[flag] = False
+    for table, prefix, setting in ((upstream, "", "set"), (route, "response-", "set_response")):
+        if options[f"{prefix}header"]:
+            table[f"{setting}_headers"] = _fields(options[f"{prefix}header"])
+        if options[f"remove-{prefix}header"]:
+            removing = setting.replace("set", "remove")
+            table[f"{removing}_headers"] = list(options[f"remove-{prefix}header"])
+    return {
+        "workers": _typed(options["workers"]),
+        "client_timeout": _number(options["client-timeout"]),
+        "open": bool(options["open"]),
+        "trust_proxy": list(options["trust-proxy"]),
+        "listeners": [{"endpoint": endpoint} for endpoint in _endpoints(options)],
+        "upstreams": {UPSTREAM: upstream},
+        "routes": [route],
+    }
+
+
+def _said(options: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return what options say, by the keys of the file."""
+    return {
+        key: _typed(options[name])
+        for name, key in keys.items()
+        if options[name] not in (None, [], 0)
+    }
+
+
+def _endpoints(options: Mapping[str, Any]) -> list[str]:
+    if options["listen"]:
+        return list(options["listen"])
+    interface = str(options["interface"])
+    kind = "tcp6" if ":" in interface else "tcp"
+    where = f":interface={interface.replace(':', chr(92) + ':')}" if interface else ""
+    return [f"{kind}:{options['port']}{where}"]
+
+
+def _fields(lines: list[str]) -> dict[str, Any]:
+    """Return fields as a table; a name that stands twice has a list."""
+    table: dict[str, Any] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        table.setdefault(name.strip(), []).append(value.strip())
+    return {name: found if len(found) > 1 else found[0] for name, found in table.items()}
+
+
+def _typed(value: Any) -> Any:
+    """Return what an option's text says, as a file has it."""
+    if isinstance(value, int):
+        return bool(value)
+    if isinstance(value, str) and value.replace(".", "", 1).isdigit():
+        return _number(value)
+    return value
+
+
+def _number(text: str) -> float | int:
+    number = float(text)
+    return int(number) if number.is_integer() else number
+
+
+def _whole(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with the defaults of what it does not say, single values first."""
+    plain: dict[str, Any] = {}
+    for name, field in keys_of(Root).items():
+        if name not in document and isinstance(field.default, bool | int | float):
+            plain[name] = field.default
+    plain |= {name: value for name, value in document.items() if not _is_table(value)}
+    defaults = {
+        field.name: values.DEFAULTS[field.name]
+        for field in attrs.fields(RouteOptions)
+        if field.name in values.DEFAULTS
+    }
+    tables = {name: value for name, value in document.items() if _is_table(value)}
+    return {**plain, **tables, "defaults": {**defaults, **document.get("defaults", {})}}
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) or (
+        isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+    )
+
+
+def _masked(document: Any, name: str = "") -> Any:
+    """Return a document in which no credential stands in full."""
+    if isinstance(document, Mapping):
+        sets = name in ("set_headers", "set_response_headers", "headers")
+        return {
+            key: _masked_value(key, value) if sets else _masked(value, key)
+            for key, value in document.items()
+        }
+    if isinstance(document, list):
+        return [_masked(one, name) for one in document]
+    return document
+
+
+def _masked_value(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_masked_value(name, one) for one in value]
+    if not isinstance(value, str) or not values.is_credential(name, value):
+        return value
+    scheme, space, _ = value.partition(" ")
+    mask = MASK.decode("ascii")
+    return f"{scheme} {mask}" if space else mask
+
+
+def _toml(document: Mapping[str, Any]) -> str:
+    # Imported where it is asked for.
+    import tomli_w
+
+    return tomli_w.dumps(document)

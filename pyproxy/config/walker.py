@@ -1,0 +1,143 @@
+"""From a document of tables and values to facts, or to all that is wrong with it at once.
+
+The schema's classes say what may stand where; nothing of it is repeated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from pyproxy.config.kinds import (
+    Kind,
+    Named,
+    Several,
+    Shape,
+    Sources,
+    Table,
+    Tables,
+    is_required,
+    keys_of,
+    shape_of,
+)
+
+T = TypeVar("T")
+
+KeyPath = tuple[str | int, ...]
+"""Where something stands: ``("routes", 0, "path")``."""
+
+_MISSING = object()
+
+
+@attrs.frozen
+class Problem:
+    """Something that is wrong in a document.
+
+    Attributes:
+        path: of the key it is about.
+        why: what would be right.
+        value: what stands there, as it may be shown; None for nothing to show.
+    """
+
+    path: KeyPath
+    why: str
+    value: str | None = None
+
+
+def shown_path(path: KeyPath) -> str:
+    """Return a key path as people write it: ``routes[0].path``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            bare = part.replace("_", "").replace("-", "").isalnum() and part.isascii()
+            text += ("." if text else "") + (part if bare else f'"{part}"')
+    return text or "the file"
+
+
+@attrs.define
+class Walker:
+    """Reads tables and remembers what is wrong in them."""
+
+    sources: Sources
+    problems: list[Problem] = attrs.Factory(list)
+
+    def wrong(self, path: KeyPath, why: str, value: object = _MISSING) -> None:
+        """Remember something that is wrong."""
+        shown = None if value is _MISSING else _shown(value)
+        self.problems.append(Problem(path, why, shown))
+
+    def table(self, of: type[T], document: object, path: KeyPath = ()) -> T | None:
+        """Read a table; None when anything in it is wrong."""
+        if not isinstance(document, Mapping):
+            self.wrong(path, "it has to be a table", document)
+            return None
+        before = len(self.problems)
+        keys = keys_of(of)
+        for name in document:
+            if name not in keys:
+                self.wrong((*path, name), _unknown(name, keys))
+        found: dict[str, Any] = {}
+        for name, field in keys.items():
+            if name in document:
+                found[name] = self._value(shape_of(field), document[name], (*path, name))
+            elif is_required(field):
+                self.wrong((*path, name), "it is missing")
+        choice: tuple[str, ...] = getattr(of, "EXACTLY_ONE_OF", ())
+        if choice and sum(name in document for name in choice) != 1:
+            self.wrong(path, f"it has to have exactly one of {', '.join(choice)}")
+        if len(self.problems) > before:
+            return None
+        return of(**found)
+
+    def _value(self, shape: Shape, value: Any, path: KeyPath) -> Any:
+        """Read what stands under a key."""
+        if isinstance(shape, Kind):
+            return self._one(shape, value, path)
+        if isinstance(shape, Table):
+            return self.table(shape.of, value, path)
+        if isinstance(shape, Named):
+            if not isinstance(value, Mapping):
+                self.wrong(path, "it has to be a table of tables", value)
+                return None
+            return {name: self.table(shape.of, one, (*path, name)) for name, one in value.items()}
+        if not isinstance(value, list):
+            what = "an array of tables" if isinstance(shape, Tables) else "a list"
+            self.wrong(path, f"it has to be {what}", value)
+            return None
+        if len(value) < shape.least:
+            self.wrong(path, f"it has to have at least {shape.least}")
+        places = [(one, (*path, number)) for number, one in enumerate(value)]
+        if isinstance(shape, Several):
+            return tuple(self._one(shape.kind, one, place) for one, place in places)
+        return tuple(self.table(shape.of, one, place) for one, place in places)
+
+    def _one(self, kind: Kind, value: Any, path: KeyPath) -> Any:
+        try:
+            return kind.read(value, self.sources)
+        except ValueError as error:
+            self.wrong(path, str(error), _MISSING if kind.secret else value)
+            return None
+
+
+def _unknown(name: str, keys: Iterable[str]) -> str:
+    # Imported where something is wrong only.
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(keys), 1, 0.6)
+    if near:
+        return f"there is no such key; did you mean {near[0]}?"
+    return f"there is no such key; there are {', '.join(sorted(keys))}"
+
+
+def _shown(value: object) -> str | None:
+    """Return a value as an error shows it; nothing of what may hold a secret deep inside."""
+    if isinstance(value, Mapping | list):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."

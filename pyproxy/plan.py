@@ -1,0 +1,87 @@
+"""From a configuration to a plan: the routes and terms by which requests are served.
+
+Nothing else reads what the configuration says of routes.  A plan is immutable; a reload makes
+another and puts it in this one's place.  What is costly or remembers something belongs to no plan:
+it is found again by what it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from pyproxy.config.schema import Config, RedirectConfig, RouteConfig
+from pyproxy.policy.cross_origin import Guard
+from pyproxy.policy.instead import FixedAnswer, Instead, Redirection
+from pyproxy.policy.routing import Peer, Route, RoutingTable
+from pyproxy.semantics.secrets import SecretMask
+from pyproxy.semantics.to_client import ResponseForwarding
+from pyproxy.semantics.to_upstream import RequestForwarding
+from pyproxy.semantics.urls import Origin, PathMapping, Target
+
+NOWHERE = Target(Origin("http", "localhost", 80, b"localhost"), b"")
+"""The target of routes that ask no upstream."""
+
+
+@attrs.frozen
+class Plan:
+    """By what requests are served.
+
+    Attributes:
+        peers: where they go.
+    """
+
+    table: RoutingTable
+    peers: frozenset[Peer]
+
+
+def make_plan(config: Config, pseudonym: bytes, known: Mapping[Peer, Peer] | None = None) -> Plan:
+    """Make a plan of a configuration.
+
+    Args: this service's name in ``Via``; peers of earlier plans, whose objects are used again.
+    """
+    routes = [route_of(route, pseudonym, known) for route in config.routes]
+    peers = frozenset(route.peer for route in routes if route.instead is None)
+    return Plan(RoutingTable(routes), peers)
+
+
+def route_of(
+    config: RouteConfig, pseudonym: bytes, known: Mapping[Peer, Peer] | None = None
+) -> Route:
+    """Return the route of its configuration."""
+    instead = _instead(config)
+    target = config.target or NOWHERE
+    peer = Peer(target.origin, config.limits.connect, config.authorities, config.insecure)
+    mapping = PathMapping(config.match.path, target.base)
+    origin, secrets = target.origin, config.secrets
+    return Route(
+        target,
+        (known or {}).get(peer, peer),
+        mapping,
+        RequestForwarding(origin, pseudonym, config.request_rules, config.preserve_host),
+        ResponseForwarding(
+            origin,
+            mapping,
+            config.response_rules,
+            SecretMask(secrets),
+            config.stream_hints,
+            config.preserve_host,
+        ),
+        config.limits,
+        config.match,
+        instead,
+        config.access_log,
+        bool(secrets),
+        Guard.of(config.allowed_hosts, config.allowed_origins) if secrets else None,
+    )
+
+
+def _instead(config: RouteConfig) -> Instead | None:
+    """Return what answers in place of an upstream."""
+    what = config.instead
+    if what is None:
+        return None
+    if isinstance(what, RedirectConfig):
+        return Redirection(what.to, what.status, what.keep_path)
+    return FixedAnswer(what.status, what.fields, what.content)

@@ -1,0 +1,345 @@
+"""From a file to a configuration, or to all that is wrong with it at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trustme
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.testing import MemoryReactor
+from twisted.trial.unittest import SynchronousTestCase
+
+from pyproxy.config.file import MAX_FILE_BYTES, load_file
+from pyproxy.config.loader import ConfigError
+from pyproxy.config.schema import AnswerConfig, Config, Listen, RedirectConfig
+from pyproxy.policy.matching import Condition, Match
+from pyproxy.policy.routing import Limits
+
+ENVIRONMENT = {"KEY": "sk-secret-of-the-operator", "CREDENTIALS_DIRECTORY": "credentials"}
+
+LISTENER = '[[listeners]]\nendpoint = "tcp:0:interface=127.0.0.1"\n'
+UPSTREAM = '[upstreams.a]\ntarget = "https://api.example.com/v1"\n'
+ROUTE = '[[routes]]\nupstream = "a"\n'
+SMALL = LISTENER + UPSTREAM + ROUTE
+
+
+def check_endpoint(description: str) -> None:
+    """Raise when an endpoint string cannot be used."""
+    serverFromString(MemoryReactor(), description)
+
+
+class FileTestCase(SynchronousTestCase):
+    """A case with a file."""
+
+    def setUp(self) -> None:
+        """Name the file."""
+        self.path = Path(self.mktemp())
+        self.path.mkdir()
+        self.path /= "pyproxy.toml"
+
+    def load(self, text: str) -> Config:
+        """Return the configuration in a text."""
+        self.path.write_text(text)
+        return load_file(self.path, ENVIRONMENT, check_endpoint)
+
+    def errors(self, text: str) -> list[str]:
+        """Return what is said of a text, without the file's name."""
+        error = self.assertRaises(ConfigError, self.load, text)
+        return [one.removeprefix(f"{self.path}:") for one in error.errors]
+
+
+class LoadTests(FileTestCase):
+    """What a file says becomes facts."""
+
+    def test_small(self) -> None:
+        """A target and a route; everything else has the defaults of the command line."""
+        config = self.load(UPSTREAM + ROUTE + LISTENER)
+        (route,) = config.routes
+        assert route.target is not None
+        self.assertEqual("https://api.example.com/v1", route.target.url)
+        self.assertEqual((Match(), Limits()), (route.match, route.limits))
+        self.assertEqual((Listen("tcp:0:interface=127.0.0.1"),), config.listen)
+        self.assertEqual((75.0, 1), (config.client_limit, config.workers))
+        self.assertTrue(route.stream_hints and route.access_log)
+
+    def test_routes(self) -> None:
+        """Host, path, method and fields; base path, redirect and answer in an upstream's place."""
+        config = self.load(
+            LISTENER
+            + UPSTREAM
+            + """
+            [[routes]]
+            host = "*.Example.com"
+            path = "/openai/"
+            methods = ["POST"]
+            fields = { Upgrade = "WebSocket", X-Version = "*" }
+            upstream = "a"
+            base = "/v2/"
+            [[routes]]
+            path = "/old"
+            redirect = { to = "https://new.example.com", status = 302, keep_path = true }
+            [[routes]]
+            path = "/health"
+            exact = true
+            answer = { status = 503, text = "closed\\n", headers = { Retry-After = "60" } }
+            """
+        )
+        proxied, redirected, answered = config.routes
+        self.assertEqual(
+            Match(
+                b"*.example.com",
+                b"/openai",
+                False,
+                frozenset({b"POST"}),
+                (Condition(b"upgrade", b"websocket"), Condition(b"x-version", b"*")),
+            ),
+            proxied.match,
+        )
+        assert proxied.target is not None
+        self.assertEqual(b"/v2/", proxied.target.base)
+        self.assertEqual(RedirectConfig(b"https://new.example.com", 302, True), redirected.instead)
+        self.assertEqual(Match(path=b"/health", exact=True), answered.match)
+        fields = ((b"Content-Type", b"text/plain; charset=utf-8"), (b"Retry-After", b"60"))
+        self.assertEqual(AnswerConfig(503, fields, b"closed\n"), answered.instead)
+
+    def test_defaults(self) -> None:
+        """A route's own word counts before that of [defaults]; fields join the upstream's."""
+        config = self.load(
+            LISTENER
+            + """
+            [upstreams.a]
+            target = "http://h"
+            connect_timeout = 1
+            set_headers = { Authorization = "Bearer ${KEY}", X-A = "upstream" }
+            remove_headers = ["Cookie"]
+            [defaults]
+            idle_timeout = 2
+            first_byte_timeout = 3
+            max_body = "1m"
+            set_headers = { X-A = "defaults" }
+            access_log = false
+            [[routes]]
+            upstream = "a"
+            [[routes]]
+            path = "/own"
+            upstream = "a"
+            idle_timeout = 4
+            access_log = true
+            set_headers = { X-A = "route", X-B = ["1", "2"] }
+            remove_headers = ["X-C"]
+            """
+        )
+        plain, own = config.routes
+        self.assertEqual(Limits(1.0, 3.0, 2.0, max_content=2**20), plain.limits)
+        self.assertEqual(Limits(1.0, 3.0, 4.0, max_content=2**20), own.limits)
+        self.assertEqual((False, True), (plain.access_log, own.access_log))
+        key = (b"Authorization", b"Bearer sk-secret-of-the-operator")
+        self.assertEqual((key, (b"X-A", b"defaults")), plain.request_rules.set)
+        self.assertEqual(
+            (key, (b"X-A", b"route"), (b"X-B", b"1"), (b"X-B", b"2")), own.request_rules.set
+        )
+        self.assertEqual({b"cookie", b"x-c"}, own.request_rules.remove)
+        self.assertIn(b"sk-secret-of-the-operator", config.secrets)
+
+    def test_files(self) -> None:
+        """Names of files are relative to the configuration; systemd's credentials have a place."""
+        directory = self.path.parent
+        (directory / "key").write_text("Bearer of-the-file\n")
+        (directory / "credentials").mkdir()
+        (directory / "credentials" / "openai").write_text("of-systemd\n")
+        trustme.CA().cert_pem.write_to_path(str(directory / "ca.pem"))
+        config = self.load(
+            LISTENER
+            + """
+            [upstreams.a]
+            target = "https://h"
+            upstream_ca = "ca.pem"
+            [upstreams.a.set_headers]
+            Authorization = "@key"
+            X-Api-Key = "@${CREDENTIALS_DIRECTORY}/openai"
+            [[routes]]
+            upstream = "a"
+            """
+        )
+        (route,) = config.routes
+        values = dict(route.request_rules.set)
+        self.assertEqual(b"Bearer of-the-file", values[b"Authorization"])
+        self.assertEqual(b"of-systemd", values[b"X-Api-Key"])
+        self.assertIn(b"BEGIN CERTIFICATE", route.authorities or b"")
+
+    def test_whole(self) -> None:
+        """What concerns all routes."""
+        config = self.load(
+            """
+            workers = 2
+            client_timeout = 5.5
+            trust_proxy = ["10.0.0.0/8", "unix"]
+            open = true
+            [[listeners]]
+            endpoint = "tcp:0"
+            [[listeners]]
+            endpoint = "unix:/run/pyproxy.sock"
+            [upstreams.demo]
+            demo = true
+            set_headers = { Authorization = "${KEY}" }
+            [[routes]]
+            upstream = "demo"
+            """
+        )
+        self.assertEqual((2, 5.5, True), (config.workers, config.client_limit, config.trust_unix))
+        self.assertEqual(1, len(config.trusted))
+        self.assertEqual(2, len(config.listen))
+        self.assertTrue(config.routes[0].needs_demo)
+
+    def test_socket(self) -> None:
+        """An upstream at a Unix socket."""
+        socket = 'upstream_socket = "/run/app.sock"\n'
+        (route,) = self.load(LISTENER + UPSTREAM + socket + ROUTE).routes
+        assert route.target is not None
+        self.assertEqual("/run/app.sock", route.target.origin.socket)
+
+
+class WrongTests(FileTestCase):
+    """All errors at once, each with line, key, value and what would be right."""
+
+    def test_all_at_once(self) -> None:
+        """Seven mistakes are seven lines."""
+        errors = self.errors(
+            """workers = 0
+[[listeners]]
+endpoint = "tcp:eighty"
+[upstreams.openai]
+target = "ftp://x"
+conect_timeout = 5
+set_headers = { Authorization = "Bearer ${NOPE}" }
+[[routes]]
+path = "openai"
+max_body = "10 parsecs"
+access_log = "yes"
+upstream = "openai"
+"""
+        )
+        for line, words in (
+            (1, ("workers = 0: ", "a number from 1 to 256")),
+            (5, ("upstreams.openai.target: ", "https://HOST")),
+            (6, ("upstreams.openai.conect_timeout: ", "did you mean connect_timeout?")),
+            (7, ("upstreams.openai.set_headers: ", "NOPE is not set")),
+            (9, ("routes[0].path = openai: ", "begin with `/`")),
+            (10, ("routes[0].max_body = 10 parsecs: ", "number of bytes")),
+            (11, ("routes[0].access_log = yes: ", "true or false")),
+        ):
+            (found,) = [error for error in errors if error.startswith(f"{line}: ")]
+            for word in words:
+                self.assertIn(word, found)
+        self.assertEqual(7, len(errors))
+
+    def test_what_goes_together(self) -> None:
+        """What each value alone does not show."""
+        for text, expected in (
+            (LISTENER + UPSTREAM, "routes: it is missing"),
+            (LISTENER + UPSTREAM + "[[routes]]", "exactly one of upstream, redirect, answer"),
+            (
+                LISTENER + UPSTREAM + ROUTE + 'redirect = { to = "/x" }',
+                "exactly one of upstream, redirect, answer",
+            ),
+            (
+                LISTENER + "[upstreams.openai]\ndemo = true\n" + '[[routes]]\nupstream = "opena"',
+                "did you mean openai?",
+            ),
+            (LISTENER + '[[routes]]\nupstream = "a"', "describe it under [upstreams.a]"),
+            (LISTENER + "[upstreams.a]\n" + ROUTE, "upstreams.a.target: it is missing"),
+            (LISTENER + UPSTREAM + "demo = true\n" + ROUTE, "its own target"),
+            (LISTENER + "[upstreams.a]\ndemo = true\n" + ROUTE + 'base = "/x"', "a target's path"),
+            (SMALL + ROUTE, "the same requests as routes[0]"),
+            (
+                SMALL + ROUTE + 'methods = ["GET"]\n' + ROUTE + 'methods = ["POST", "GET"]',
+                "the same requests as routes[1]",
+            ),
+            (
+                LISTENER + UPSTREAM + 'upstream_ca = "ca.pem"\nupstream_insecure = true\n' + ROUTE,
+                "use one of the two",
+            ),
+            (LISTENER + UPSTREAM + 'upstream_ca = "ca.pem"\n' + ROUTE, "cannot be read"),
+            ("workers = 2\n[[listeners]]\nendpoint = 'stdio:'\n" + UPSTREAM + ROUTE, "share it"),
+            (
+                "[[listeners]]\nendpoint = 'tcp:0'\n"
+                + UPSTREAM
+                + 'set_headers = { X-Key = "${KEY}" }\n'
+                + ROUTE,
+                "open = true",
+            ),
+            (
+                LISTENER
+                + UPSTREAM.replace("https://api.example.com/v1", "unix:/a")
+                + 'upstream_socket = "/b"\n'
+                + ROUTE,
+                "names a Unix socket already",
+            ),
+        ):
+            errors = self.errors(text)
+            self.assertEqual(1, len(errors), (text, errors))
+            self.assertIn(expected, errors[0], text)
+            self.assertNotIn("sk-secret", errors[0])
+
+    def test_shapes(self) -> None:
+        """What has another shape than its key."""
+        for text, expected in (
+            ("routes = 1", "1: routes = 1: it has to be an array of tables"),
+            ("routes = []", "1: routes: it has to have at least 1"),
+            ("routes = [1]", "1: routes[0] = 1: it has to be a table"),
+            (SMALL + "methods = 'GET'", "methods = GET: it has to be a list"),
+            (SMALL + "methods = [1]", "methods[0] = 1: it has to be a string"),
+            (LISTENER + "[[routes]]\nanswer = 1", "answer = 1: it has to be a table"),
+            ("upstreams = 1\n" + ROUTE, "upstreams = 1: it has to be a table of tables"),
+            (SMALL + "set_headers = 1", "set_headers: it has to be a table such as"),
+            (SMALL + "set_headers = { X = 1 }", "the value of X has to be a string"),
+            (SMALL + "set_headers = { Sec-WebSocket-Key = 'a' }", "two ends of a WebSocket"),
+            (SMALL + "fields = 1", "it has to be a table such as"),
+            (SMALL + "fields = { 'a b' = 'x' }", "the name of a field is none"),
+            (SMALL + "fields = { A = 1 }", "has to be is a string"),
+            (SMALL + "host = 'any'", "a route without `host` is for any host"),
+            (SMALL + "base = 'v1'", "a path such as /v1/"),
+            (SMALL + "base = '/../x'", "must not climb"),
+            (SMALL + "idle_timeout = true", "a number of seconds"),
+            (SMALL + "idle_timeout = nan", "a number of seconds"),
+            (SMALL + "max_body = 1.5", "a number of bytes"),
+            (SMALL + "methods = ['GET /']", "it has to be a method"),
+        ):
+            errors = self.errors(text)
+            self.assertEqual(1, len(errors), (text, errors))
+            self.assertIn(expected, errors[0], text)
+
+    def test_redirect_and_answer(self) -> None:
+        """Their own keys."""
+        for value, expected in (
+            ("redirect = { to = '//evil.example' }", "a URL of http or https"),
+            ("redirect = { to = 'ftp://x' }", "a URL of http or https"),
+            ("redirect = { to = '/x', status = 200 }", "one of 301, 302, 303, 307, 308"),
+            ("redirect = { status = 301 }", "redirect.to: it is missing"),
+            ("answer = { status = 100 }", "from 200 to 599"),
+            ("answer = { status = true }", "from 200 to 599"),
+            ("answer = { txt = 'x' }", "did you mean text?"),
+        ):
+            errors = self.errors(LISTENER + "[[routes]]\n" + value)
+            self.assertEqual(1, len(errors), errors)
+            self.assertIn(expected, errors[0])
+
+    def test_no_toml(self) -> None:
+        """The first fault, with its line."""
+        (error,) = self.errors("workers = 1\n[[routes]\n")
+        self.assertTrue(error.startswith("2: it is no TOML"), error)
+
+    def test_no_file(self) -> None:
+        """What cannot be read is told in a sentence."""
+        for octets, expected in (
+            (b"a = '\xff'", "1: it is no UTF-8"),
+            (b"#" * (MAX_FILE_BYTES + 1), "it has more than"),
+        ):
+            self.path.write_bytes(octets)
+            error = self.assertRaises(
+                ConfigError, load_file, self.path, ENVIRONMENT, check_endpoint
+            )
+            self.assertIn(expected, str(error))
+        self.path.unlink()
+        error = self.assertRaises(ConfigError, load_file, self.path, ENVIRONMENT, check_endpoint)
+        self.assertIn("cannot be read (No such file or directory)", str(error))

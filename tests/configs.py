@@ -1,0 +1,19 @@
+"""Configurations with one route, from what tests say of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from pyproxy.config.schema import Config, Listen, RouteConfig
+from pyproxy.policy.matching import Match
+
+_OF_THE_WHOLE = {field.name for field in attrs.fields(Config)}
+
+
+def one_route(prefix: bytes = b"", **settings: Any) -> Config:
+    """Return a configuration with one route; settings of either, each by its name."""
+    whole = {name: settings.pop(name) for name in _OF_THE_WHOLE & set(settings)}
+    route = RouteConfig(match=Match(path=prefix), **{"target": None, **settings})
+    return Config(**{"routes": (route,), "listen": (Listen(),), **whole})
