@@ -140,6 +140,7 @@ READ_IN_ONE_WAY = {
     "space before the colon",
     "tab before the colon",
     "obs-fold",
+    "space before",
     "too many digits",
 }
 """What a response may have all the same; docs/upstreams.rst has the rows."""
