@@ -39,17 +39,17 @@ class Plan:
 def make_plan(config: Config, pseudonym: bytes, known: Mapping[Peer, Peer] | None = None) -> Plan:
     """Make a plan of a configuration.
 
-    Args: this service's name in ``Via``; peers of earlier plans, whose objects are used again.
+    Args: this service's name in ``Via``; peers of earlier plans, whose objects are used again, as
+        those of this one are: to find the connections of the same object takes no call.
     """
-    routes = [route_of(route, pseudonym, known) for route in config.routes]
+    peers_known = dict(known or {})
+    routes = [route_of(route, pseudonym, peers_known) for route in config.routes]
     peers = frozenset(route.peer for route in routes if route.instead is None)
     return Plan(RoutingTable(routes), peers)
 
 
-def route_of(
-    config: RouteConfig, pseudonym: bytes, known: Mapping[Peer, Peer] | None = None
-) -> Route:
-    """Return the route of its configuration."""
+def route_of(config: RouteConfig, pseudonym: bytes, known: dict[Peer, Peer] | None = None) -> Route:
+    """Return the route of its configuration.  Args: known peers, to which its own is added."""
     instead = _instead(config)
     target = config.target or NOWHERE
     peer = Peer(target.origin, config.limits.connect, config.authorities, config.insecure)
@@ -57,7 +57,7 @@ def route_of(
     origin, secrets = target.origin, config.secrets
     return Route(
         target,
-        (known or {}).get(peer, peer),
+        peer if known is None else known.setdefault(peer, peer),
         mapping,
         RequestForwarding(origin, pseudonym, config.request_rules, config.preserve_host),
         ResponseForwarding(

@@ -16,8 +16,6 @@ from zope.interface.verify import verifyObject
 from pyproxy.config.schema import Config, Listen
 from pyproxy.ingress.site import ProxySite
 from pyproxy.listeners import BACKLOG
-from pyproxy.plan import route_of
-from pyproxy.policy.routing import Limits
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.forwarding import FieldRules
 from pyproxy.semantics.urls import parse_target
@@ -132,22 +130,3 @@ class ProxyServiceTests(SynchronousTestCase):
         """A service that never listened can be stopped."""
         network = Network()
         self.stop(ProxyService(config(), cast(IProxyReactor, network)), network)
-
-
-class RouteTests(SynchronousTestCase):
-    """The one route of a configuration."""
-
-    def test_route(self) -> None:
-        """Target, prefix, rules and limits are the configuration's."""
-        settings = config(prefix=b"/api", preserve_host=True, stream_hints=False)
-        route = route_of(settings.routes[0], b"pyproxy-test")
-        self.assertEqual(b"/base/a?b", route.mapping.to_upstream(b"/api/a?b"))
-        self.assertTrue(route.to_upstream.preserve_host)
-        self.assertFalse(route.to_client.stream_hints)
-        self.assertEqual(Limits(), route.limits)
-
-    def test_injects(self) -> None:
-        """A route with a secret knows that it has one, be it too short to be masked."""
-        for secrets, injects in (((b"sk-secret",), True), ((b"ab",), True), ((), False)):
-            route = route_of(config(secrets=secrets).routes[0], b"p")
-            self.assertEqual(injects, route.injects)
