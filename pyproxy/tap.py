@@ -146,6 +146,10 @@ class Options(usage.Options):
         try:
             self.config = self._load()
         except ConfigError as error:
+            if self["check"]:
+                # Some versions of twistd end with 0 after an error in usage.
+                sys.stderr.write(f"{error}\n")
+                sys.exit(1)
             self._wrong = True
             raise usage.UsageError(str(error)) from error
         if self["print-config"]:
