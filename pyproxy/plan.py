@@ -11,9 +11,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from pyproxy.config.schema import Config, RedirectConfig, RouteConfig
+from pyproxy.config.schema import Config, RouteConfig
 from pyproxy.policy.cross_origin import Guard
-from pyproxy.policy.instead import FixedAnswer, Instead, Redirection
 from pyproxy.policy.routing import Peer, Route, RoutingTable
 from pyproxy.semantics.secrets import SecretMask
 from pyproxy.semantics.to_client import ResponseForwarding
@@ -50,7 +49,6 @@ def make_plan(config: Config, pseudonym: bytes, known: Mapping[Peer, Peer] | Non
 
 def route_of(config: RouteConfig, pseudonym: bytes, known: dict[Peer, Peer] | None = None) -> Route:
     """Return the route of its configuration.  Args: known peers, to which its own is added."""
-    instead = _instead(config)
     target = config.target or NOWHERE
     peer = Peer(target.origin, config.limits.connect, config.authorities, config.insecure)
     mapping = PathMapping(config.match.path, target.base)
@@ -70,18 +68,8 @@ def route_of(config: RouteConfig, pseudonym: bytes, known: dict[Peer, Peer] | No
         ),
         config.limits,
         config.match,
-        instead,
+        config.instead,
         config.access_log,
         bool(secrets),
         Guard.of(config.allowed_hosts, config.allowed_origins) if secrets else None,
     )
-
-
-def _instead(config: RouteConfig) -> Instead | None:
-    """Return what answers in place of an upstream."""
-    what = config.instead
-    if what is None:
-        return None
-    if isinstance(what, RedirectConfig):
-        return Redirection(what.to, what.status, what.keep_path)
-    return FixedAnswer(what.status, what.fields, what.content)

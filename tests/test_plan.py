@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from pyproxy.config.schema import AnswerConfig, Config, RedirectConfig
+from pyproxy.config.schema import Config
 from pyproxy.plan import make_plan, route_of
 from pyproxy.policy.instead import FixedAnswer, Redirection
 from pyproxy.policy.matching import Match
@@ -62,8 +62,8 @@ class PlanTests(SynchronousTestCase):
     def test_instead(self) -> None:
         """A route that asks no upstream has no peer in the plan."""
         (route,) = config(target=None).routes
-        redirect = attrs.evolve(route, instead=RedirectConfig(b"/x", 301, True))
-        answer = attrs.evolve(route, match=Match(b"a"), instead=AnswerConfig(200, (), b"x"))
+        redirect = attrs.evolve(route, instead=Redirection(b"/x", 301, True))
+        answer = attrs.evolve(route, match=Match(b"a"), instead=FixedAnswer(200, (), b"x"))
         plan = make_plan(attrs.evolve(config(), routes=(redirect, answer)), b"p")
         self.assertEqual(frozenset(), plan.peers)
         self.assertEqual(

@@ -14,10 +14,11 @@ from pyproxy.config.endpoints import Check, can_be_shared, check_endpoint
 from pyproxy.config.kinds import Sources
 from pyproxy.config.loader import ConfigError, read_authorities_file
 from pyproxy.config.places import Places
-from pyproxy.config.schema import AnswerConfig, Config, Listen, RedirectConfig, RouteConfig
+from pyproxy.config.schema import Config, Listen, RouteConfig
 from pyproxy.config.tables import Answer, Root, Route, Upstream
 from pyproxy.config.value_kinds import FieldsToSet
 from pyproxy.config.walker import Walker, shown_path
+from pyproxy.policy.instead import FixedAnswer, Instead, Redirection
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.forwarding import FieldRules
@@ -254,21 +255,21 @@ def _limits(options: Mapping[str, Any], connect: float) -> Limits:
     return Limits(connect=connect, **given)
 
 
-def _instead(route: Route) -> RedirectConfig | AnswerConfig | None:
+def _instead(route: Route) -> Instead | None:
     if route.redirect is not None:
         what = route.redirect
-        return RedirectConfig(what.to, what.status, what.keep_path)
+        return Redirection(what.to, what.status, what.keep_path)
     if route.answer is None:
         return None
     return _answer(route.answer)
 
 
-def _answer(answer: Answer) -> AnswerConfig:
+def _answer(answer: Answer) -> FixedAnswer:
     fields = answer.headers.fields
     content = answer.text.encode("utf-8")
     if content and not any(name.lower() == b"content-type" for name, _ in fields):
         fields = ((b"Content-Type", b"text/plain; charset=utf-8"), *fields)
-    return AnswerConfig(answer.status, fields, content)
+    return FixedAnswer(answer.status, fields, content)
 
 
 def _unknown_upstream(name: str, known: Mapping[str, object]) -> str:

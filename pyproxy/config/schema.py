@@ -7,9 +7,9 @@ from collections.abc import Callable
 import attrs
 
 from pyproxy.config.values import is_loopback, listens_on_loopback
+from pyproxy.policy.instead import Instead
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
-from pyproxy.semantics.fields import Field
 from pyproxy.semantics.forwarding import FieldRules, Network
 from pyproxy.semantics.origins import WebOrigin
 from pyproxy.semantics.urls import Target
@@ -41,29 +41,6 @@ class Listen:
 
 
 @attrs.frozen
-class RedirectConfig:
-    """A redirect in place of an upstream.
-
-    Attributes:
-        to: a URL or a path.
-        keep_path: the rest of the path, and the query, are put behind it.
-    """
-
-    to: bytes
-    status: int = 308
-    keep_path: bool = False
-
-
-@attrs.frozen
-class AnswerConfig:
-    """A fixed answer in place of an upstream."""
-
-    status: int
-    fields: tuple[Field, ...] = ()
-    content: bytes = b""
-
-
-@attrs.frozen
 class RouteConfig:
     """Which requests, and what becomes of them.
 
@@ -77,7 +54,7 @@ class RouteConfig:
 
     target: Target | None
     match: Match = Match()
-    instead: RedirectConfig | AnswerConfig | None = None
+    instead: Instead | None = None
     request_rules: FieldRules = FieldRules()
     response_rules: FieldRules = FieldRules()
     secrets: tuple[bytes, ...] = ()

@@ -10,8 +10,6 @@ import re
 
 from pyproxy.errors import Malformed, UnknownVersion
 
-_NOT_SPOKEN = "a version of HTTP that is not spoken here"
-
 # The first pattern that fits a line's beginning gives its reason.  Each is linear: what repeats is
 # possessive, or goes back one octet at a time.
 _REASONS: tuple[tuple[bytes, type[Malformed], str], ...] = (
@@ -35,7 +33,11 @@ _REASONS: tuple[tuple[bytes, type[Malformed], str], ...] = (
     (rb".*[\r\n]", Malformed, "a bare CR or LF in the request line: only CRLF ends a line"),
     (rb".*[\x01-\x08\x0b-\x1f\x7f]", Malformed, "a control character in the request line"),
     (rb".*\t", Malformed, "a tab in the request line: single spaces part it"),
-    (rb"[^ ]++ [^ ]++ HTTP/(?!1\.[01]\Z)\d\.\d\Z", UnknownVersion, f"it names {_NOT_SPOKEN}"),
+    (
+        rb"[^ ]++ [^ ]++ HTTP/(?!1\.[01]\Z)\d\.\d\Z",
+        UnknownVersion,
+        "it names a version of HTTP that is not spoken here",
+    ),
     (rb" ", Malformed, "white space before the method"),
     (rb".* HTTP/1\.[01] ++\Z", Malformed, "white space behind the version"),
     (

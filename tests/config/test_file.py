@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.config.file import MAX_FILE_BYTES, load_file
 from pyproxy.config.loader import ConfigError
-from pyproxy.config.schema import AnswerConfig, Config, Listen, RedirectConfig
+from pyproxy.config.schema import Config, Listen
+from pyproxy.policy.instead import FixedAnswer, Redirection
 from pyproxy.policy.matching import Condition, Match
 from pyproxy.policy.routing import Limits
 
@@ -97,10 +98,10 @@ class LoadTests(FileTestCase):
         )
         assert proxied.target is not None
         self.assertEqual(b"/v2/", proxied.target.base)
-        self.assertEqual(RedirectConfig(b"https://new.example.com", 302, True), redirected.instead)
+        self.assertEqual(Redirection(b"https://new.example.com", 302, True), redirected.instead)
         self.assertEqual(Match(path=b"/health", exact=True), answered.match)
         fields = ((b"Content-Type", b"text/plain; charset=utf-8"), (b"Retry-After", b"60"))
-        self.assertEqual(AnswerConfig(503, fields, b"closed\n"), answered.instead)
+        self.assertEqual(FixedAnswer(503, fields, b"closed\n"), answered.instead)
 
     def test_defaults(self) -> None:
         """A route's own word counts before that of [defaults]; fields join the upstream's."""
