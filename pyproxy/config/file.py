@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pyproxy.config.places import Places
 from pyproxy.config.schema import Config, Listen, RouteConfig
 from pyproxy.config.tables import Answer, Root, Route, Upstream
 from pyproxy.config.value_kinds import FieldsToSet
-from pyproxy.config.walker import Walker, shown_path
+from pyproxy.config.walker import Walker, shown_path, unknown
 from pyproxy.policy.instead import FixedAnswer, Instead, Redirection
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
@@ -273,9 +272,5 @@ def _answer(answer: Answer) -> FixedAnswer:
 
 
 def _unknown_upstream(name: str, known: Mapping[str, object]) -> str:
-    near = get_close_matches(name, list(known), 1, 0.6)
-    if near:
-        return f"there is no upstream of that name; did you mean {near[0]}?"
-    if known:
-        return f"there is no upstream of that name; there are {', '.join(sorted(known))}"
-    return f"there is no upstream of that name; describe it under [upstreams.{name}]"
+    what = "there is no upstream of that name"
+    return unknown(what, name, known) if known else f"{what}; describe it under [upstreams.{name}]"

@@ -21,26 +21,26 @@ from pyproxy.semantics.secrets import MASK
 UPSTREAM = "target"
 """The name of the one upstream of a command line."""
 
-_UPSTREAM_OPTIONS = {
-    "target": "target",
-    "demo": "demo",
-    "upstream-socket": "upstream_socket",
-    "connect-timeout": "connect_timeout",
-    "upstream-ca": "upstream_ca",
-    "upstream-insecure": "upstream_insecure",
-}
-_ROUTE_OPTIONS = {
-    "preserve-host": "preserve_host",
-    "first-byte-timeout": "first_byte_timeout",
-    "idle-timeout": "idle_timeout",
-    "upload-timeout": "upload_timeout",
-    "max-body": "max_body",
-    "ws-max-message": "ws_max_message",
-    "ws-idle-timeout": "ws_idle_timeout",
-    "ws-ping": "ws_ping",
-    "allow-host": "allow_host",
-    "allow-origin": "allow_origin",
-}
+_UPSTREAM_OPTIONS = (
+    "target",
+    "demo",
+    "upstream-socket",
+    "connect-timeout",
+    "upstream-ca",
+    "upstream-insecure",
+)
+_ROUTE_OPTIONS = (
+    "preserve-host",
+    "first-byte-timeout",
+    "idle-timeout",
+    "upload-timeout",
+    "max-body",
+    "ws-max-message",
+    "ws-idle-timeout",
+    "ws-ping",
+    "allow-host",
+    "allow-origin",
+)
 
 
 def printed(options: Mapping[str, Any]) -> str:
@@ -84,11 +84,11 @@ def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _said(options: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+def _said(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Return what options say, by the keys of the file."""
     return {
-        key: _typed(options[name])
-        for name, key in keys.items()
+        name.replace("-", "_"): _typed(options[name])
+        for name in names
         if options[name] not in (None, [], 0)
     }
 

@@ -158,6 +158,7 @@ def _some(value: str) -> str:
     return value
 
 
+_TOKEN_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 PATH_PATTERN = r"^/[!-\"$->@-~]*$"
 
 FLAG = Kind("true or false", {"type": "boolean"}, _flag)
@@ -177,7 +178,7 @@ WORKERS = number_or_text(
 TARGET = text("URL", parse_target, secret=True, pattern="^(?:https?://|unix:)")
 PATH = text("path", _path, pattern=PATH_PATTERN)
 BASE = text("path", _base, pattern=PATH_PATTERN)
-METHOD = text("method", _method, pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+METHOD = text("method", _method, pattern=_TOKEN_PATTERN)
 _HOST_PATTERN = r"^(?:\*\.)?[!$&-).0-9;=A-Za-z_~-]+$|^\[?[0-9A-Fa-f:.]+\]?$"
 HOST = text("host", values.parse_allowed_host, pattern=_HOST_PATTERN)
 ORIGIN = text("origin", values.parse_allowed_origin, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+$")
@@ -191,9 +192,8 @@ _FIELD_VALUES: JsonSchema = {
 }
 REQUEST_FIELDS = Kind("table of fields", _FIELD_VALUES, _fields(False), secret=True)
 RESPONSE_FIELDS = Kind("table of fields", _FIELD_VALUES, _fields(True), secret=True)
-_NAME_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
-REQUEST_NAME = text("field name", _name_to_remove(False), pattern=_NAME_PATTERN)
-RESPONSE_NAME = text("field name", _name_to_remove(True), pattern=_NAME_PATTERN)
+REQUEST_NAME = text("field name", _name_to_remove(False), pattern=_TOKEN_PATTERN)
+RESPONSE_NAME = text("field name", _name_to_remove(True), pattern=_TOKEN_PATTERN)
 CONDITIONS = Kind(
     "table of fields",
     {"type": "object", "additionalProperties": {"type": "string"}},

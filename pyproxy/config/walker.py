@@ -79,7 +79,7 @@ class Walker:
         keys = keys_of(of)
         for name in document:
             if name not in keys:
-                self.wrong((*path, name), _unknown(name, keys))
+                self.wrong((*path, name), unknown("there is no such key", name, keys))
         found: dict[str, Any] = {}
         for name, field in keys.items():
             if name in document:
@@ -123,14 +123,15 @@ class Walker:
             return None
 
 
-def _unknown(name: str, keys: Iterable[str]) -> str:
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Return what is wrong with a name, and which one may be meant.  Args: what, in words."""
     # Imported where something is wrong only.
     from difflib import get_close_matches
 
-    near = get_close_matches(name, list(keys), 1, 0.6)
+    near = get_close_matches(name, list(known), 1, 0.6)
     if near:
-        return f"there is no such key; did you mean {near[0]}?"
-    return f"there is no such key; there are {', '.join(sorted(keys))}"
+        return f"{what}; did you mean {near[0]}?"
+    return f"{what}; there are {', '.join(sorted(known))}"
 
 
 def _shown(value: object) -> str | None:

@@ -10,12 +10,11 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
-from zope.interface import provider
 
 from pyproxy.errors import BadResponse
 from pyproxy.ingress.request import ClientRequest
@@ -197,20 +196,13 @@ class AccessLogTests(SynchronousTestCase):
 
     def test_twisted_logger(self) -> None:
         """The line goes to twistd's log as it is, braces of a target included."""
-        events: list[LogEvent] = []
-
-        @provider(ILogObserver)
-        def observe(event: LogEvent) -> None:
-            events.append(event)
-
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
         site = ProxySite(
             Answers(), self.clock, Sweeper(self.clock, 1.0), Terms(access_log=self.log)
         )
         channel = site.buildProtocol(None)
         channel.makeConnection(HalfClosable(peerAddress=CLIENT))
-        channel.dataReceived(b"GET /{target} HTTP/1.1\r\nHost: h\r\n\r\n")
+        with capturedLogs() as events:
+            channel.dataReceived(b"GET /{target} HTTP/1.1\r\nHost: h\r\n\r\n")
         [event] = [each for each in events if each.get("log_namespace") == "pyproxy.access"]
         self.assertIn("GET /{target} HTTP/1.1", event["line"])
         self.assertEqual("{line}", event["log_format"])

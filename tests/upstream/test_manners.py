@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import provider
 
 from pyproxy.semantics.oddities import Oddity
 from pyproxy.upstream.manners import Manners
@@ -16,19 +15,12 @@ class NoteTests(SynchronousTestCase):
 
     def test_once(self) -> None:
         """Once for each origin and kind, however often it comes."""
-        events: list[LogEvent] = []
-
-        @provider(ILogObserver)
-        def observe(event: LogEvent) -> None:
-            events.append(event)
-
-        globalLogPublisher.addObserver(observe)
-        self.addCleanup(globalLogPublisher.removeObserver, observe)
         one, other = Manners(ORIGIN), Manners(ORIGIN)
-        one.note({Oddity.FOLD, Oddity.BARE_LF})
-        one.note({Oddity.FOLD, Oddity.CONTROL})
-        one.note({Oddity.FOLD})
-        other.note(frozenset({Oddity.FOLD}))
+        with capturedLogs() as events:
+            one.note({Oddity.FOLD, Oddity.BARE_LF})
+            one.note({Oddity.FOLD, Oddity.CONTROL})
+            one.note({Oddity.FOLD})
+            other.note(frozenset({Oddity.FOLD}))
         said = [event["what"] for event in events]
         kinds = [Oddity.BARE_LF, Oddity.FOLD, Oddity.CONTROL, Oddity.FOLD]
         self.assertEqual([kind.value for kind in kinds], said)
