@@ -56,6 +56,19 @@ class Options(usage.Options):
             "Seconds between pings to both ends of a WebSocket; none by default.",
         ],
         ["upstream-socket", None, None, "Unix socket at which the target's host is reached."],
+        ["admin", None, None, "Endpoint of the admin site (tcp:9000 is on loopback); off by default."],
+        [
+            "drain-timeout",
+            None,
+            "30",
+            "Seconds after SIGTERM in which open requests may end; 0: none.",
+        ],
+        [
+            "drain-delay",
+            None,
+            "0",
+            "Seconds before that in which connections are accepted, but it is not ready.",
+        ],
         ["workers", None, "1", "Processes that share the listening sockets; auto: one a CPU."],
         [
             "upstream-ca",
@@ -72,6 +85,7 @@ class Options(usage.Options):
         ["open", None, "Listen beyond loopback although a credential is added."],
         ["no-stream-hints", None, "Do not ask the next hop to pass event streams on at once."],
         ["no-access-log", None, "Write no line for each request."],
+        ["watch", None, "Reload when the configuration's file, or one that it names, changes."],
         ["check", None, "Say whether the configuration can be used, and end; nothing starts."],
         ["print-config", None, "Print the configuration as a file, without secrets, and end."],
     ]
@@ -144,7 +158,7 @@ class Options(usage.Options):
         """Make the configuration.  Raises: UsageError that names every option that is wrong."""
         choose_reactor()
         try:
-            self.config = self._load()
+            self.config = self.load(tries=not self["check"])
         except ConfigError as error:
             if self["check"]:
                 # Some versions of twistd end with 0 after an error in usage.
@@ -165,16 +179,20 @@ class Options(usage.Options):
             self.pid_file = PidFile(name)
             self.pid_file.clear()
 
-    def _load(self) -> Config:
-        """Return the configuration that the options, or the file that they name, describe."""
+    def load(self, tries: bool = True) -> Config:
+        """Return the configuration that the options, or the file that they name, describe.
+
+        Args: tries, whether ports are tried too: who runs already has them.
+        Raises: ConfigError.
+        """
         defaults = {f"default-{row[0]}": row[2] for row in self.optParameters}
         options = {**self, **defaults}
         if self["config"] is None:
-            return Loader(options, os.environ, _check_endpoint).load()
+            return Loader(options, os.environ, _check_endpoint, tries).load()
         # Imported where it is asked for: the short way needs none of it.
         from pyproxy.config.beside import load_with_overrides
 
-        return load_with_overrides(options, os.environ, _check_endpoint)
+        return load_with_overrides(options, os.environ, _check_endpoint, tries)
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help; beside an error only where to find it, so that the error is seen."""

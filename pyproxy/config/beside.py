@@ -13,7 +13,7 @@ from pyproxy.config.file import load_file
 from pyproxy.config.loader import ConfigError, Loader
 from pyproxy.config.schema import Config
 
-BESIDE = frozenset({"config", "port", "interface", "listen", "check", "print-config"})
+BESIDE = frozenset({"config", "port", "interface", "listen", "check", "print-config", "watch"})
 """Options that go with --config: the listeners' take the place of the file's."""
 
 IN_THE_FILE = {
@@ -34,15 +34,22 @@ IN_THE_FILE = {
     "client-timeout": "client_timeout at its top",
     "workers": "workers at its top",
     "open": "open = true at its top",
+    "admin": "admin at its top",
+    "drain-timeout": "drain_timeout at its top",
+    "drain-delay": "drain_delay at its top",
 }
 """Where in the file an option goes; any other goes under [[routes]] or [defaults] by its name."""
 
 
 def load_with_overrides(
-    options: Mapping[str, object], environment: Mapping[str, str], check_listen: Check
+    options: Mapping[str, object],
+    environment: Mapping[str, str],
+    check_listen: Check,
+    tries: bool = True,
 ) -> Config:
     """Read the file that --config names, and listen where the options beside it say.
 
+    Args: tries, whether ports are tried too.
     Raises: ConfigError.
     """
     errors = [
@@ -54,9 +61,9 @@ def load_with_overrides(
         raise ConfigError(errors)
     listen = None
     if any(_is_given(name, options[name], options) for name in ("port", "interface", "listen")):
-        listen = Loader(options, environment, check_listen).listen()
+        listen = Loader(options, environment, check_listen, tries).listen()
     path = Path(str(options["config"])).absolute()
-    return load_file(path, environment, check_listen, listen, not options["check"])
+    return load_file(path, environment, check_listen, listen, tries)
 
 
 def _is_given(name: str, value: object, options: Mapping[str, object]) -> bool:

@@ -16,7 +16,7 @@ from pyproxy.config.places import Places
 from pyproxy.config.schema import Config, Listen, RouteConfig
 from pyproxy.config.tables import Answer, Root, Route, Upstream
 from pyproxy.config.value_kinds import FieldsToSet
-from pyproxy.config.walker import Walker, shown_path, unknown
+from pyproxy.config.walker import KeyPath, Walker, shown_path, unknown
 from pyproxy.policy.instead import FixedAnswer, Instead, Redirection
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
@@ -42,7 +42,8 @@ def load_file(
     """
     text = read_text(path)
     document = read_document(path, text)
-    reader = FileReader(Walker(Sources(path.parent, environment)), check_listen, listen, tries)
+    sources = Sources(path.parent, environment, {path})
+    reader = FileReader(Walker(sources), check_listen, listen, tries)
     config = reader.read(document)
     if config is None:
         places = Places(text)
@@ -117,6 +118,11 @@ class FileReader:
             trust_unix=None in root.trust_proxy,
             client_limit=root.client_timeout,
             workers=root.workers,
+            admin=self._admin(root),
+            drain_timeout=root.drain_timeout,
+            drain_delay=root.drain_delay,
+            unready_on_failed_reload=root.unready_on_failed_reload,
+            files=frozenset(self.walker.sources.files),
         )
         self._guard_secrets(config, root.open)
         return None if self.walker.problems else config
@@ -128,13 +134,22 @@ class FileReader:
             return self._listen_there
         for number, listener in enumerate(root.listeners):
             path = ("listeners", number, "endpoint")
-            try:
-                check_endpoint(listener.endpoint, self._check_listen, self._tries)
-            except ValueError as error:
-                self.walker.wrong(path, str(error), listener.endpoint)
+            self._try(listener.endpoint, path)
             if root.workers > 1 and not can_be_shared(listener.endpoint):
                 self.walker.wrong(path, "several workers cannot share it; use tcp: or unix:")
         return tuple(Listen(listener.endpoint) for listener in root.listeners)
+
+    def _admin(self, root: Root) -> Listen | None:
+        if root.admin is None:
+            return None
+        self._try(root.admin, ("admin",))
+        return Listen(root.admin)
+
+    def _try(self, endpoint: str, path: KeyPath) -> None:
+        try:
+            check_endpoint(endpoint, self._check_listen, self._tries)
+        except ValueError as error:
+            self.walker.wrong(path, str(error), endpoint)
 
     def _guard_secrets(self, config: Config, is_open: bool) -> None:
         """Keep a proxy that holds a key from being an open proxy by accident."""
@@ -173,7 +188,7 @@ class FileReader:
         if upstream.upstream_ca is None or upstream.upstream_insecure:
             return None
         try:
-            return read_authorities_file(self.walker.sources.directory / upstream.upstream_ca)
+            return read_authorities_file(self.walker.sources.path(upstream.upstream_ca))
         except ValueError as error:
             self.walker.wrong(("upstreams", name, "upstream_ca"), str(error), upstream.upstream_ca)
             return None

@@ -21,10 +21,18 @@ class Sources:
     Attributes:
         directory: to which file names are relative.
         environment: the process's.
+        files: those that were asked for, also when they could not be read.
     """
 
     directory: Path
     environment: Mapping[str, str]
+    files: set[Path] = attrs.field(factory=set, eq=False)
+
+    def path(self, name: str) -> Path:
+        """Return where a named file is, and take note that it is asked for."""
+        path = self.directory / name
+        self.files.add(path.absolute())
+        return path
 
 
 @attrs.frozen

@@ -13,6 +13,7 @@ import attrs
 
 from pyproxy.config import values
 from pyproxy.config.endpoints import can_be_shared, check_endpoint, try_bind
+from pyproxy.config.kinds import Sources
 from pyproxy.config.schema import Config, Listen, RouteConfig
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
@@ -46,13 +47,19 @@ class ConfigError(Exception):
 class Loader:
     """Reads options one by one and remembers what was wrong with them.
 
-    Args: options by their long names, repeatable ones as lists; the environment.
+    Args: options by their long names, repeatable ones as lists; the environment; tries, whether
+        ports are tried too: who runs already has them.
     """
 
     _options: Mapping[str, object]
     _environment: Mapping[str, str]
     _check_listen: Callable[[str], None]
+    _tries: bool = True
     _errors: list[str] = attrs.Factory(list)
+    _sources: Sources = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._sources = Sources(Path(), self._environment)
 
     def load(self) -> Config:
         """Return the configuration.  Raises: ConfigError."""
@@ -78,7 +85,7 @@ class Loader:
             secrets=tuple(secrets),
             preserve_host=bool(self._options["preserve-host"]),
             limits=limits,
-            authorities=self._optional("upstream-ca", _authorities),
+            authorities=self._optional("upstream-ca", self._authorities),
             insecure=bool(self._options["upstream-insecure"]),
             stream_hints=not self._options["no-stream-hints"],
             access_log=not self._options["no-access-log"],
@@ -92,6 +99,10 @@ class Loader:
             trust_unix=trust_unix,
             client_limit=self._seconds("client-timeout"),
             workers=self._one("workers", values.parse_workers, 1),
+            admin=self._admin(),
+            drain_timeout=self._one("drain-timeout", values.parse_wait, 0.0),
+            drain_delay=self._one("drain-delay", values.parse_wait, 0.0),
+            files=frozenset(self._sources.files),
         )
         self._check_sharing(config)
         self._guard_secrets(config)
@@ -186,7 +197,7 @@ class Loader:
         of_responses = setting == "response-header"
         for text in self._list(setting):
             try:
-                field, parts = values.parse_field(text, self._environment)
+                field, parts = values.parse_field(text, self._sources)
                 values.spare_handshake(field[0], of_responses)
             except ValueError as error:
                 self._wrong(setting, text, error)
@@ -221,7 +232,7 @@ class Loader:
         if not listed:
             port = self._one("port", values.parse_port, 0)
             interface = self._one("interface", values.parse_interface, "127.0.0.1")
-            if not self._errors and not self._options["check"]:
+            if not self._errors and self._tries:
                 self._check_port(port, interface)
             return (Listen(None, port, interface),)
         for option in ("port", "interface"):
@@ -231,10 +242,24 @@ class Loader:
                 )
         for text in listed:
             try:
-                check_endpoint(text, self._check_listen, not self._options["check"])
+                check_endpoint(text, self._check_listen, self._tries)
             except ValueError as error:
                 self._wrong("listen", text, error)
         return tuple(Listen(text) for text in listed)
+
+    def _admin(self) -> Listen | None:
+        if self._options["admin"] is None:
+            return None
+        description = self._one("admin", values.parse_admin, "")
+        try:
+            check_endpoint(description, self._check_listen, self._tries)
+        except ValueError as error:
+            if description:
+                self._wrong("admin", description, error)
+        return Listen(description)
+
+    def _authorities(self, path: str) -> bytes:
+        return read_authorities_file(self._sources.path(path))
 
     def _check_port(self, port: int, interface: str) -> None:
         """Try the port, so that a taken one is told before anything starts."""
@@ -265,10 +290,6 @@ class Loader:
                     "credential in --header: listen on 127.0.0.1 behind a server that "
                     "authenticates, or say --open"
                 )
-
-
-def _authorities(path: str) -> bytes:
-    return read_authorities_file(Path(path))
 
 
 def read_authorities_file(path: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 
@@ -80,6 +81,10 @@ class Config:
     Attributes:
         client_limit: seconds for the head of a request, and for an idle connection.
         workers: processes that share the listening sockets.
+        admin: where the admin site listens, None for nowhere.
+        drain_timeout, drain_delay: seconds; see ``life.draining``.
+        unready_on_failed_reload: it is not ready while the last reload has failed.
+        files: what was read for it, by absolute paths.
     """
 
     routes: tuple[RouteConfig, ...]
@@ -88,6 +93,11 @@ class Config:
     trust_unix: bool = False
     client_limit: float = 75.0
     workers: int = 1
+    admin: Listen | None = None
+    drain_timeout: float = 30.0
+    drain_delay: float = 0.0
+    unready_on_failed_reload: bool = False
+    files: frozenset[Path] = frozenset()
 
     def with_demo(self, demo: Callable[[], Target]) -> Config:
         """Return this with a demo upstream where routes lead there.  Args: what starts it."""

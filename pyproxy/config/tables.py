@@ -240,6 +240,28 @@ class Root:
         "For a whole request head to arrive, and for an idle connection to be used again.",
         default=75.0,
     )
+    admin: str | None = key(
+        kinds.ADMIN,
+        "Where health, readiness and the configuration in use are told: a Twisted endpoint, on "
+        "loopback unless it names an interface.",
+        default=None,
+        shown="off",
+    )
+    drain_timeout: float = key(
+        kinds.WAIT,
+        "After SIGTERM: for open requests and WebSockets to end by themselves; 0 ends them at "
+        "once.",
+        default=30.0,
+    )
+    drain_delay: float = key(
+        kinds.WAIT,
+        "Before that: go on accepting while `/readyz` says no already, so that load balancers "
+        "look elsewhere.",
+        default=0.0,
+    )
+    unready_on_failed_reload: bool = key(
+        kinds.FLAG, "Let `/readyz` say no while the last reload has failed.", default=False
+    )
     workers: int = key(
         kinds.WORKERS, "Processes that share the listeners; `auto` is one a CPU.", default=1
     )

@@ -91,9 +91,7 @@ def _fields(of_responses: bool) -> Callable[[Any, Sources], FieldsToSet]:
             for one in given if isinstance(given, list) else [given]:
                 if not isinstance(one, str):
                     raise ValueError(f"the value of {name} has to be a string, or a list of them")
-                field, parts = values.parse_field(
-                    f"{name}: {one}", sources.environment, sources.directory
-                )
+                field, parts = values.parse_field(f"{name}: {one}", sources)
                 values.spare_handshake(field[0], of_responses)
                 fields.append(field)
                 secrets += parts
@@ -169,6 +167,13 @@ SECONDS = number(
     values.MAX_SECONDS,
     "it has to be a number of seconds greater than 0, such as 5 or 0.5",
 )
+WAIT = number(
+    "seconds",
+    0,
+    False,
+    values.MAX_SECONDS,
+    "it has to be a number of seconds such as 30, or 0 for not at all",
+)
 _SIZE_PATTERN = r"^ *[0-9]{1,15} ?(?:[KMGTkmgt](?:[Ii]?[Bb])?|[Bb])? *$"
 SIZE = number_or_text("size", values.parse_size, 0, 10**15 - 1, pattern=_SIZE_PATTERN)
 SOME_SIZE = number_or_text("size", values.parse_some_size, 1, 10**15 - 1, pattern=_SIZE_PATTERN)
@@ -182,6 +187,7 @@ METHOD = text("method", _method, pattern=_TOKEN_PATTERN)
 _HOST_PATTERN = r"^(?:\*\.)?[!$&-).0-9;=A-Za-z_~-]+$|^\[?[0-9A-Fa-f:.]+\]?$"
 HOST = text("host", values.parse_allowed_host, pattern=_HOST_PATTERN)
 ORIGIN = text("origin", values.parse_allowed_origin, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+$")
+ADMIN = text("endpoint", values.parse_admin, pattern="^(?:tcp6?|ssl|unix):[^:]")
 NAME = text("name", _some, minLength=1)
 FILE = text("file", _some, minLength=1)
 _FIELD_VALUES: JsonSchema = {

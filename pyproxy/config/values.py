@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
+from pyproxy.config.kinds import Sources
 from pyproxy.semantics.addresses import is_loopback_address, read_address
 from pyproxy.semantics.fields import Field, is_field_value, is_token
 from pyproxy.semantics.forwarding import HOP_BY_HOP, Network
@@ -44,6 +45,7 @@ _size = re.compile(r"([0-9]{1,15}) ?(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE).ful
 _decimal = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:e[0-9]{1,2})?").fullmatch
 _variable = re.compile(r"\$(\$)\{|\$\{([^}]*)\}")
 _is_variable_name = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
+_admin_kind = re.compile(r"(tcp6?|ssl|unix):[^:]").match
 _interface = re.compile(r"(?:^|:)interface=((?:\\.|[^:\\])*)")
 
 _is_credential_name = re.compile(
@@ -177,6 +179,28 @@ def is_loopback(interface: str) -> bool:
     return is_loopback_address(interface.encode("utf-8", "surrogateescape"))
 
 
+def parse_wait(text: str) -> float:
+    """Parse a number of seconds; 0 is no wait at all."""
+    if _decimal(text) is not None and float(text) <= MAX_SECONDS:
+        return float(text)
+    raise ValueError("it has to be a number of seconds such as 30, or 0 for not at all")
+
+
+def parse_admin(text: str) -> str:
+    """Parse where the admin site listens; a TCP port without an interface is on loopback."""
+    description = re.sub(r"^(tcp6?|ssl):(?:port=)?([0-9]+)", r"\1:\2", text)
+    kind = _admin_kind(description)
+    if kind is None:
+        raise ValueError(
+            "it has to be a Twisted endpoint such as tcp:9000 (on loopback), "
+            "tcp:9000:interface=0.0.0.0 or unix:/run/pyproxy-admin.sock"
+        )
+    if kind[1] == "unix" or interface_of(description) or "interface=" in description:
+        return description
+    loopback = r"\:\:1" if kind[1] == "tcp6" else "127.0.0.1"
+    return f"{description}:interface={loopback}"
+
+
 def interface_of(description: str) -> str:
     """Return the interface that an endpoint string names, or nothing."""
     found = _interface.findall(description)
@@ -189,16 +213,13 @@ def listens_on_loopback(description: str) -> bool:
     return description.startswith("unix:") or is_loopback(interface_of(description))
 
 
-def parse_field(
-    text: str, environment: Mapping[str, str], directory: Path = Path()
-) -> tuple[Field, list[bytes]]:
+def parse_field(text: str, sources: Sources) -> tuple[Field, list[bytes]]:
     """Parse ``Name: value`` and expand its value.
 
     ``${NAME}`` is an environment variable (``$${`` stands for ``${``); a value that begins with
     ``@`` names a file whose content it is, without the line end.  So no secret stands in a process
     list.  Variables are expanded in the name of a file too: systemd's credentials are
     ``@${CREDENTIALS_DIRECTORY}/NAME``.
-    Args: the directory to which names of files are relative.
     Returns: the field, and the parts of its value that are secret.
     """
     name_text, colon, value_text = text.partition(":")
@@ -210,11 +231,11 @@ def parse_field(
         raise ValueError(f"{name_text.strip()} belongs to one connection and cannot be set")
     value_text = value_text.strip()
     if value_text.startswith("@"):
-        name_of_file, _ = _expand(value_text[1:], environment)
-        value = _read_value(directory / os.fsdecode(name_of_file))
+        name_of_file, _ = _expand(value_text[1:], sources.environment)
+        value = _read_value(sources.path(os.fsdecode(name_of_file)))
         parts = [value]
     else:
-        value, parts = _expand(value_text, environment)
+        value, parts = _expand(value_text, sources.environment)
     if not is_field_value(value) or value != value.strip():
         raise ValueError(f"the value of {name_text.strip()} holds a line end or another control")
     if lower == b"host" and not is_authority(value):

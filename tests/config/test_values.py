@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pyproxy.config.kinds import Sources
 from pyproxy.config.values import (
     MAX_VALUE_FILE_BYTES,
     is_loopback,
@@ -221,7 +222,7 @@ class FieldTests(SynchronousTestCase):
 
     def parsed(self, text: str) -> tuple[Field, list[bytes]]:
         """Return a field and its secrets."""
-        return parse_field(text, ENVIRONMENT)
+        return parse_field(text, Sources(Path(), ENVIRONMENT))
 
     def test_plain(self) -> None:
         """A name, a colon, a value; white space around the value is none of it.  RFC 9112 5."""
@@ -303,8 +304,8 @@ class FieldTests(SynchronousTestCase):
     def test_value_of_a_variable_is_not_expanded(self) -> None:
         """What a variable holds is taken as it is: neither a file's name nor another variable."""
         environment = {"A": "@/etc/passwd", "B": "${A}"}
-        self.assertEqual(b"@/etc/passwd", parse_field("X: ${A}", environment)[0][1])
-        self.assertEqual(b"${A}", parse_field("X: ${B}", environment)[0][1])
+        self.assertEqual(b"@/etc/passwd", parse_field("X: ${A}", Sources(Path(), environment))[0][1])
+        self.assertEqual(b"${A}", parse_field("X: ${B}", Sources(Path(), environment))[0][1])
 
     def test_no_error_repeats_a_secret(self) -> None:
         """The text of an error never holds a value: a secret may have been written out."""
@@ -365,9 +366,9 @@ class FileTests(SynchronousTestCase):
         for octets in (b"sk-key", b"sk-key\n", b"sk-key\r\n", b"sk-key\n\n"):
             path = self.write(octets)
             for text in (f"X-A: @{path}", f"X-A:@{path}"):
-                self.assertEqual(((b"X-A", b"sk-key"), [b"sk-key"]), parse_field(text, {}))
+                self.assertEqual(((b"X-A", b"sk-key"), [b"sk-key"]), parse_field(text, Sources(Path(), {})))
         path = self.write(b"${KEY} @x \xff")
-        self.assertEqual(b"${KEY} @x \xff", parse_field(f"X-A: @{path}", ENVIRONMENT)[0][1])
+        self.assertEqual(b"${KEY} @x \xff", parse_field(f"X-A: @{path}", Sources(Path(), ENVIRONMENT))[0][1])
 
     def test_wrong(self) -> None:
         """A file that cannot be used is named, its content is not."""
@@ -377,7 +378,7 @@ class FileTests(SynchronousTestCase):
             (b"x" * (MAX_VALUE_FILE_BYTES + 1), "bytes"),
         ):
             path = self.write(octets)
-            text = complaint(parse_field, f"X-A: @{path}", {})
+            text = complaint(parse_field, f"X-A: @{path}", Sources(Path(), {}))
             self.assertIn(why, text)
             self.assertIn(str(path), text)
         for octets in (b"sekret\nX: y", b"sekret\0", b" sekret "):
@@ -386,7 +387,7 @@ class FileTests(SynchronousTestCase):
     def test_largest(self) -> None:
         """A file of MAX_VALUE_FILE_BYTES can be used."""
         path = self.write(b"x" * MAX_VALUE_FILE_BYTES)
-        self.assertEqual(MAX_VALUE_FILE_BYTES, len(parse_field(f"X-A: @{path}", {})[0][1]))
+        self.assertEqual(MAX_VALUE_FILE_BYTES, len(parse_field(f"X-A: @{path}", Sources(Path(), {}))[0][1]))
 
     def test_unreadable(self) -> None:
         """A missing file, or a directory, is an error at the start."""

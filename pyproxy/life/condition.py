@@ -1,0 +1,63 @@
+"""What can be told of a running proxy: facts, kept in one place for all who tell them."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from pyproxy.config.schema import Config
+
+
+class Phase(Enum):
+    """Where the proxy is between start and end; it only ever goes on to a later one."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    LEAVING = "draining, still accepting connections"
+    DRAINING = "draining"
+
+
+@attrs.define(eq=False)
+class Condition:
+    """How the proxy is.
+
+    Attributes:
+        config: by which it serves.
+        printed: the same as text of TOML, without a secret.
+        generation: how many configurations it has served by; 1 from the start.
+        taken_at: seconds since the epoch at which it took the present one.
+        failures: what is wrong with what the last reload found; empty when it went well.
+    """
+
+    config: Config
+    printed: str
+    taken_at: float
+    phase: Phase = Phase.STARTING
+    generation: int = 1
+    failures: tuple[str, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether load balancers should send requests here."""
+        doubted = self.failures and self.config.unready_on_failed_reload
+        return self.phase is Phase.SERVING and not doubted
+
+
+class Serving(Protocol):
+    """What serves, in one process or in several: ``ProxyService``, ``WorkersService``."""
+
+    def take(self, config: Config) -> Deferred[None]:
+        """Serve new requests by another configuration; what is open goes on by its own.
+
+        Returns: fires when every process does.
+        Raises: CannotListenError, when a listener cannot be opened; nothing has changed then.
+        """
+
+    def drain(self, timeout: float) -> Deferred[Any]:
+        """Accept no more, and wait for what is open, so many seconds at most."""
+
+    def streams(self) -> int:
+        """Return how many requests and WebSockets are open."""
