@@ -1,4 +1,4 @@
-"""Listening ports: all of them are there, or none; and what is said of them.
+"""Where clients connect: all places of a configuration are open, or none; and what is said of them.
 
 Imports what is served only where the demo is asked for, so that a process which only holds the
 ports stays small.
@@ -7,10 +7,13 @@ ports stays small.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import attrs
+from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import (
@@ -23,6 +26,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerE
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pyproxy.adopting import PlaceReactor
 from pyproxy.config.schema import Config, Listen
 from pyproxy.semantics.urls import Target, parse_target
 
@@ -36,6 +40,11 @@ BACKLOG = 1024
 
 An endpoint of --listen says its own (``tcp:8000:backlog=1024``).
 """
+
+FILE_ARGUMENT = re.compile(
+    r"(?<=:)(privateKey|certKey|extraCertChain|dhParameters)=((?:\\.|[^:\\])+)"
+)
+"""An argument of an endpoint string that names a file."""
 
 
 def endpoint_of(reactor: Any, listen: Listen) -> IStreamServerEndpoint:
@@ -56,6 +65,16 @@ def endpoint_to_bind(reactor: Any, listen: Listen) -> IStreamServerEndpoint:
     return endpoint_of(reactor, listen)
 
 
+def open_now(endpoint: IStreamServerEndpoint, factory: Any) -> IListeningPort:
+    """Listen; every kind of server endpoint does so at once.  Raises: CannotListenError."""
+    results: list[IListeningPort | Failure] = []
+    endpoint.listen(factory).addBoth(results.append)
+    result = results[0] if results else Failure(RuntimeError("the endpoint is not ready"))
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
+
+
 def all_or_nothing(listen: Callable[[], None], give_up: GiveUp) -> None:
     """Open the ports of a service, or say why that cannot be and give up.
 
@@ -69,40 +88,152 @@ def all_or_nothing(listen: Callable[[], None], give_up: GiveUp) -> None:
         raise
 
 
+def unquoted(argument: str) -> str:
+    """Return an argument of an endpoint string as it was meant."""
+    return re.sub(r"\\(.)", r"\1", argument)
+
+
+def files_of(listen: Listen) -> set[str]:
+    """Return the names of the files, keys and certificates, that an endpoint string has."""
+    return {unquoted(match[2]) for match in FILE_ARGUMENT.finditer(listen.description or "")}
+
+
+@attrs.frozen(eq=False)
+class Place:
+    """A place where connections are accepted.
+
+    Attributes:
+        number: no other place of this process ever has it.
+        files: the content of the files that its endpoint string names, when it was opened.
+    """
+
+    number: int
+    listen: Listen
+    port: Any
+    files: Mapping[str, bytes]
+
+
 @attrs.define(eq=False)
-class Ports:
-    """The ports of a service: all of them are open, or none."""
+class Listeners:
+    """The places of a service.
 
-    _open: list[IListeningPort] = attrs.Factory(list)
+    Args: the factory of connections; opened is told of each port.
+    Attributes: places, those that are open.
+    """
 
-    def listen(self, endpoint: IStreamServerEndpoint, factory: Any) -> IListeningPort:
-        """Listen; every kind of server endpoint does so at once.
+    _reactor: Any
+    _factory: Any
+    _opened: Callable[[Any], None] = lambda port: None
+    places: list[Place] = attrs.Factory(list)
+    _numbers: int = 0
 
-        Raises: CannotListenError; then all ports are closed again.
+    def take(self, listens: Sequence[Listen]) -> tuple[list[Place], list[Place]]:
+        """Open what is not open yet.
+
+        A place whose certificate has changed is opened anew on the same socket.
+        Returns: the places that were opened; and those that are no more, to be closed by ``leave``.
+        Raises: CannotListenError; then nothing has changed.
         """
-        results: list[IListeningPort | Failure] = []
-        endpoint.listen(factory).addBoth(results.append)
-        result = results[0] if results else Failure(RuntimeError("the endpoint is not ready"))
-        if isinstance(result, Failure):
-            self.stop()
-            result.raiseException()
-        self._open.append(result)
-        return result
+        left = list(self.places)
+        wanted: list[Place] = []
+        fresh: list[tuple[Place, Any]] = []
+        try:
+            for listen in listens:
+                place = next((one for one in left if one.listen == listen and _is_valid(one)), None)
+                if place is None:
+                    place, reused = self._open(listen)
+                    fresh.append((place, reused))
+                else:
+                    left.remove(place)
+                wanted.append(place)
+        except CannotListenError:
+            leave(place for place, _ in fresh)
+            raise
+        for place, reused in fresh:
+            self._opened(place.port)
+            if reused is not None:
+                # A shutdown would end the socket for the port that has it now.
+                reused._shouldShutdown = False
+        self.places = wanted
+        return [place for place, _ in fresh], left
+
+    def _open(self, listen: Listen) -> tuple[Place, Any]:
+        """Open a place.  Returns: it, and the port whose socket it took, or None."""
+        reactor = self._reactor
+        if self.places:
+            reactor = PlaceReactor(reactor, [place.port for place in self.places])
+        files = _read(listen)
+        try:
+            port = open_now(endpoint_to_bind(reactor, listen), self._factory)
+        except CannotListenError:
+            raise
+        except Exception as error:
+            # What is wrong with a key or a certificate has an error of its own.
+            raise CannotListenError(None, listen.where, error) from error
+        self._numbers += 1
+        return Place(self._numbers, listen, port, files), getattr(reactor, "reused", None)
 
     def stop(self) -> list[Deferred[Any]]:
-        """Close every port.  Returns: what fires when each is closed."""
-        ports, self._open = self._open, []
-        return [maybeDeferred(port.stopListening) for port in ports]
+        """Close every place.  Returns: what fires when each is closed."""
+        places, self.places = self.places, []
+        return leave(places)
 
 
-def start_demo(reactor: Any, ports: Ports) -> Target:
-    """Start the demo upstream on a loopback port of its own; return where it is."""
-    # Imported only where it is asked for: it would add a fifth to the time of every start.
-    from pyproxy.demo import demo_site
+def leave(places: Iterable[Place]) -> list[Deferred[Any]]:
+    """Close places.  Returns: what fires when each is closed."""
+    return [maybeDeferred(place.port.stopListening) for place in places]
 
-    endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    port = ports.listen(endpoint, demo_site(reactor))
-    return parse_target(f"http://127.0.0.1:{cast(IPv4Address, port.getHost()).port}")
+
+def accept_waiting(places: Iterable[Place]) -> None:
+    """Accept the connections that the kernel has made already: a close would reset them."""
+    for place in places:
+        if isinstance(place.port, tcp.Port):
+            place.port.numberAccepts = BACKLOG
+            # The class's own: a worker's port lets others go first.
+            tcp.Port.doRead(place.port)
+
+
+def _read(listen: Listen) -> dict[str, bytes]:
+    """Read the files of a place.  Raises: CannotListenError."""
+    try:
+        return {name: Path(name).read_bytes() for name in files_of(listen)}
+    except OSError as error:
+        raise CannotListenError(None, listen.where, error) from error
+
+
+def _is_valid(place: Place) -> bool:
+    """Tell whether a place has the keys and certificates that its files have.
+
+    Files that cannot be read any more (by the user that the process has become) change nothing.
+    """
+    try:
+        return all(Path(name).read_bytes() == octets for name, octets in place.files.items())
+    except OSError as error:
+        _log.warn("{where} keeps its certificate: {error}", where=place.listen.where, error=error)
+        return True
+
+
+@attrs.define(eq=False)
+class DemoUpstream:
+    """The demo upstream, on a loopback port of its own, once somebody asks for it."""
+
+    _reactor: Any
+    _port: IListeningPort | None = None
+
+    def start(self) -> Target:
+        """Return where it is."""
+        if self._port is None:
+            # Imported only where it is asked for: it would add a fifth to the time of every start.
+            from pyproxy.demo import demo_site
+
+            endpoint = TCP4ServerEndpoint(self._reactor, 0, interface="127.0.0.1")
+            self._port = open_now(endpoint, demo_site(self._reactor))
+        return parse_target(f"http://127.0.0.1:{cast(IPv4Address, self._port.getHost()).port}")
+
+    def stop(self) -> list[Deferred[Any]]:
+        """Close it.  Returns: what fires when it is closed."""
+        port, self._port = self._port, None
+        return [] if port is None else [maybeDeferred(port.stopListening)]
 
 
 def make_pseudonym() -> bytes:

@@ -1,60 +1,30 @@
-"""The wiring: one Config becomes listening ports, a resource tree and an agent."""
+"""One process that listens and serves, as twistd starts and stops it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from pyproxy.config.schema import Config
-from pyproxy.ingress.resource import PrefixResource
-from pyproxy.ingress.seams import Terms
-from pyproxy.ingress.site import ProxySite
 from pyproxy.listeners import (
+    DemoUpstream,
     GiveUp,
-    Ports,
+    Listeners,
+    accept_waiting,
     all_or_nothing,
     announce,
-    endpoint_of,
-    endpoint_to_bind,
+    leave,
     make_pseudonym,
-    start_demo,
     warn,
 )
-from pyproxy.observe.access_log import AccessLog
-from pyproxy.observe.masking import Mask
-from pyproxy.observe.twistd_log import take_lines_everywhere
-from pyproxy.plan import make_plan
-from pyproxy.relay.limits import Sweeper
+from pyproxy.proxy import Proxy
 from pyproxy.relay.transports import IProxyReactor
-from pyproxy.upstream.agent import ForwardingAgent
-from pyproxy.upstream.client import ForwardingClient
-
-
-@attrs.frozen
-class Share:
-    """What one worker of several has in common with the others.
-
-    Attributes:
-        pseudonym: the service's name in ``Via``; a request that comes back to another worker is
-            in a loop too.  Spec: RFC 9110 7.6.3.
-        reactors: for each place to listen what adopts the socket that is bound there already.
-        count: is told how many connections are open, whenever that changes.
-    """
-
-    pseudonym: bytes
-    reactors: Sequence[object]
-    count: Callable[[int], None]
 
 
 class ProxyService(Service):
-    """The proxy as twistd starts and stops it.
+    """The proxy in one process.
 
-    Args:
-        give_up is called when it cannot listen, before the error goes on.
-        share, when this is one worker of several; somebody else has announced it then.
+    Args: give_up is called when it cannot listen, before the error goes on.
     """
 
     def __init__(
@@ -62,16 +32,13 @@ class ProxyService(Service):
         config: Config,
         reactor: IProxyReactor,
         give_up: GiveUp = lambda error: None,
-        share: Share | None = None,
     ) -> None:
         self._config = config
         self._reactor = reactor
         self._give_up = give_up
-        self._share = share
-        self._ports = Ports()
-        self._site: ProxySite | None = None
-        self._agent: ForwardingAgent | None = None
-        self._sweeper = Sweeper.for_limits(reactor, config.waits)
+        self._demo = DemoUpstream(reactor)
+        self._proxy: Proxy | None = None
+        self._listeners: Listeners | None = None
 
     def privilegedStartService(self) -> None:
         """Listen, while the process still may bind low ports."""
@@ -79,48 +46,56 @@ class ProxyService(Service):
         all_or_nothing(self._listen, self._give_up)
 
     def _listen(self) -> None:
-        share = self._share
-        config = self._config.with_demo(lambda: start_demo(self._reactor, self._ports))
-        self._site = site = self._make_site(config)
-        if share is not None:
-            site.count = share.count
-        reactors = share.reactors if share else [self._reactor] * len(config.listen)
-        endpoint = endpoint_of if share else endpoint_to_bind
-        for listen, reactor in zip(config.listen, reactors, strict=True):
-            port = self._ports.listen(endpoint(reactor, listen), site)
-            if share is None:
-                announce(port, listen, config)
-        if share is None:
-            warn(config)
-        self._sweeper.start()
+        config = self._config.with_demo(self._demo.start)
+        proxy = Proxy(config, self._reactor, make_pseudonym())
+        listeners = Listeners(self._reactor, proxy.site)
+        try:
+            fresh, _ = listeners.take(config.listen)
+        except BaseException:
+            self._demo.stop()
+            raise
+        self._proxy, self._listeners = proxy, listeners
+        for place in fresh:
+            announce(place.port, place.listen, config)
+        warn(config)
+        proxy.start()
 
-    def _make_site(self, config: Config) -> ProxySite:
-        pseudonym = self._share.pseudonym if self._share else make_pseudonym()
-        plan = make_plan(config, pseudonym)
-        self._agent = ForwardingAgent(self._reactor, self._sweeper)
-        resource = PrefixResource(plan.table, ForwardingClient(self._agent), self._sweeper)
-        return ProxySite(resource, self._reactor, self._sweeper, self._terms(config))
+    def take(self, config: Config) -> Deferred[None]:
+        """Serve new requests by another configuration; what is open goes on by its own.
 
-    def _terms(self, config: Config) -> Terms:
-        """Return on which terms clients are served."""
-        log = None
-        if any(route.access_log for route in config.routes):
-            take_lines_everywhere()
-            log = AccessLog(self._reactor, Mask.of(config.secrets), config.trusted)
-        silence = max(route.limits.idle for route in config.routes)
-        return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence)
+        Raises: CannotListenError; nothing has changed then.
+        """
+        assert self._proxy is not None
+        assert self._listeners is not None
+        config = config.with_demo(self._demo.start)
+        prepared = self._proxy.prepare(config)
+        fresh, gone = self._listeners.take(config.listen)
+        self._proxy.take(prepared)
+        accept_waiting(gone)
+        leave(gone)
+        for place in fresh:
+            announce(place.port, place.listen, config)
+        warn(config)
+        return succeed(None)
 
-    def stopService(self) -> Deferred[object]:
+    def drain(self, timeout: float) -> Deferred[None]:
+        """Accept no more, and wait for what is open, so many seconds at most."""
+        if self._proxy is None or self._listeners is None:
+            return succeed(None)
+        accept_waiting(self._listeners.places)
+        self._listeners.stop()
+        return self._proxy.drain(timeout)
+
+    def streams(self) -> int:
+        """Return how many requests and WebSockets are open."""
+        return 0 if self._proxy is None else self._proxy.site.streams
+
+    def stopService(self) -> Deferred[list[object]]:
         """Stop listening and end every connection."""
         super().stopService()  # type: ignore[no-untyped-call]
-        stopped = self._ports.stop()
-        if self._site is not None:
-            stopped.append(self._site.shut_down())
-        ended = gatherResults(stopped, consumeErrors=True)
-        return ended.addBoth(self._stopped)
-
-    def _stopped(self, result: object) -> object:
-        self._sweeper.stop()
-        if self._agent is not None:
-            self._agent.close()
-        return result
+        stopped = self._demo.stop()
+        if self._listeners is not None:
+            stopped += self._listeners.stop()
+        if self._proxy is not None:
+            stopped.append(self._proxy.stop())
+        return gatherResults(stopped, consumeErrors=True)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
 from twisted.python import usage
 
 from pyproxy import __version__
@@ -17,12 +15,12 @@ from pyproxy.collector import importing
 from pyproxy.config.loader import ConfigError, Loader
 from pyproxy.config.schema import Config
 from pyproxy.descriptors import raise_descriptor_limit
-from pyproxy.ending import End
 
 if TYPE_CHECKING:
+    from pyproxy.life.condition import Serving
+    from pyproxy.life.reloading import Loaded
+    from pyproxy.listeners import GiveUp
     from pyproxy.pid_file import PidFile
-
-_log = Logger("pyproxy")
 
 
 class Options(usage.Options):
@@ -56,7 +54,12 @@ class Options(usage.Options):
             "Seconds between pings to both ends of a WebSocket; none by default.",
         ],
         ["upstream-socket", None, None, "Unix socket at which the target's host is reached."],
-        ["admin", None, None, "Endpoint of the admin site (tcp:9000 is on loopback); off by default."],
+        [
+            "admin",
+            None,
+            None,
+            "Endpoint of the admin site (tcp:9000 is on loopback); off by default.",
+        ],
         [
             "drain-timeout",
             None,
@@ -179,20 +182,45 @@ class Options(usage.Options):
             self.pid_file = PidFile(name)
             self.pid_file.clear()
 
-    def load(self, tries: bool = True) -> Config:
+    def load(self, tries: bool = True, held: frozenset[str | None] = frozenset()) -> Config:
         """Return the configuration that the options, or the file that they name, describe.
 
-        Args: tries, whether ports are tried too: who runs already has them.
+        Args: tries, whether ports are tried too; held, endpoints that are open already and may be
+            what could not be read again.
         Raises: ConfigError.
         """
+
+        def check_endpoint(description: str) -> None:
+            if description not in held:
+                _check_endpoint(description)
+
         defaults = {f"default-{row[0]}": row[2] for row in self.optParameters}
         options = {**self, **defaults}
         if self["config"] is None:
-            return Loader(options, os.environ, _check_endpoint, tries).load()
+            return Loader(options, os.environ, check_endpoint, tries).load()
         # Imported where it is asked for: the short way needs none of it.
         from pyproxy.config.beside import load_with_overrides
 
-        return load_with_overrides(options, os.environ, _check_endpoint, tries)
+        return load_with_overrides(options, os.environ, check_endpoint, tries)
+
+    def load_again(self, present: Config) -> Loaded:
+        """Return what the options, and the files that they name, describe now.
+
+        Raises: ConfigError.
+        """
+        places = [*present.listen, *([present.admin] if present.admin else [])]
+        config = self.load(False, frozenset(place.description for place in places))
+        return self.loaded(config)
+
+    def loaded(self, config: Config) -> Loaded:
+        """Return a configuration, and for the admin site how it is printed."""
+        from pyproxy.life.reloading import Loaded
+
+        if config.admin is None:
+            return Loaded(config, "")
+        from pyproxy.config.printing import printed
+
+        return Loaded(config, printed(self))
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help; beside an error only where to find it, so that the error is seen."""
@@ -223,36 +251,46 @@ def _check_endpoint(description: str) -> None:
 
 def makeService(options: Options) -> IService:
     """Make the service that the options describe."""
-    service = _proxy(options)
-    if options.pid_file is None:
-        return service
-    both = MultiService()
-    # First the pid file: who does not get that opens no port.
-    options.pid_file.setServiceParent(both)  # type: ignore[no-untyped-call]
-    service.setServiceParent(both)
-    return both
-
-
-def _proxy(options: Options) -> IService:
     from twisted.internet import reactor
 
-    # An orderly end with status 0; twistd's own way is to die of the signal.
-    End(reactor, lambda: _log.info("Received SIGTERM, shutting down.")).on_sigterm()
     raise_descriptor_limit()
-    config, give_up = options.config, _giving_up(options)
+    give_up = _giving_up(options)
+    whole = MultiService()
+    # First the pid file: who does not get that opens no port.
+    if options.pid_file is not None:
+        options.pid_file.setServiceParent(whole)  # type: ignore[no-untyped-call]
+    serving = _serving(options.config, reactor, give_up)
+    with importing():
+        from pyproxy.life.service import LifeService
+
+    life = LifeService(
+        cast("Serving", serving),
+        options.loaded(options.config),
+        options.load_again,
+        reactor,
+        give_up,
+        os.environ,
+        bool(options["watch"]),
+    )
+    for service in (serving, life):
+        service.setServiceParent(whole)
+    return whole
+
+
+def _serving(config: Config, reactor: Any, give_up: GiveUp) -> Any:
+    """Return what serves, in one process or in several."""
     if config.workers > 1:
         with importing():
             from pyproxy.workers.service import WorkersService
 
         return WorkersService(config, reactor, give_up)
     with importing():
-        from pyproxy.relay.transports import IProxyReactor
         from pyproxy.service import ProxyService
 
-    return ProxyService(config, cast(IProxyReactor, reactor), give_up)
+    return ProxyService(config, reactor, give_up)
 
 
-def _giving_up(options: Options) -> Callable[[CannotListenError], None]:
+def _giving_up(options: Options) -> GiveUp:
     """Return how to end when the proxy cannot listen.
 
     In the foreground a traceback would hide the one line that matters.  A daemon has to raise:

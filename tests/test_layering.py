@@ -21,13 +21,18 @@ RINGS = (
     frozenset({"demo", "ingress", "observe", "upstream"}),
     frozenset(
         {
+            "__main__",
+            "admin",
+            "adopting",
             "collector",
             "config",
             "descriptors",
             "ending",
+            "life",
             "listeners",
             "pid_file",
             "plan",
+            "proxy",
             "reactors",
             "service",
             "tap",

@@ -10,10 +10,11 @@ import sys
 import tempfile
 from ipaddress import ip_network
 from pathlib import Path
+from typing import cast
 from unittest import TestCase
 
 import trustme
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.plugin import getPlugins
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,6 +23,7 @@ from zope.interface.verify import verifyObject
 from pyproxy import __version__
 from pyproxy.config.schema import Config
 from pyproxy.config.values import MAX_VALUE_FILE_BYTES, usable_cpus
+from pyproxy.life.service import LifeService
 from pyproxy.service import ProxyService
 from pyproxy.tap import Options, makeService
 
@@ -462,7 +464,8 @@ class PluginTests(TestCase):
         options.parseOptions([*TARGET, "--port=0"])
         service = makeService(options)
         self.assertTrue(verifyObject(IService, service))
-        self.assertIsInstance(service, ProxyService)
+        kinds = [type(each) for each in cast(MultiService, service).services]
+        self.assertEqual([ProxyService, LifeService], kinds)
         self.assertFalse(service.running)
 
     def test_workers(self) -> None:
@@ -470,9 +473,9 @@ class PluginTests(TestCase):
         script = (
             "import sys; from pyproxy.tap import Options, makeService; o = Options();"
             "o.parseOptions(sys.argv[1:]); makeService(o);"
-            "print(*sorted(m for m in sys.modules if m in ('pyproxy.workers', 'pyproxy.service')))"
+            "print(*sorted(m for m in sys.modules if m in ('pyproxy.workers', 'pyproxy.proxy')))"
         )
-        for count, imported in (("1", "pyproxy.service"), ("2", "pyproxy.workers")):
+        for count, imported in (("1", "pyproxy.proxy"), ("2", "pyproxy.workers")):
             arguments = [*TARGET, "--port=0", f"--workers={count}"]
             ended = subprocess.run(
                 [sys.executable, "-c", script, *arguments],

@@ -97,7 +97,7 @@ class Config:
     drain_timeout: float = 30.0
     drain_delay: float = 0.0
     unready_on_failed_reload: bool = False
-    files: frozenset[Path] = frozenset()
+    files: frozenset[Path] = attrs.field(default=frozenset(), eq=False)
 
     def with_demo(self, demo: Callable[[], Target]) -> Config:
         """Return this with a demo upstream where routes lead there.  Args: what starts it."""

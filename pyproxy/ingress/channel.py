@@ -340,6 +340,16 @@ class Channel(ChannelFace):
             self._unsent, self._since = waiting, now
         return took
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self.request is not None
+
+    def end_if_idle(self) -> None:
+        """End the connection unless there is a request, or the beginning of one."""
+        if self.request is None and self.state is State.OPEN and self._requests.between_requests:
+            self._end()
+
     def shut_down(self) -> None:
         """End the connection because the proxy ends."""
         if self.request is not None:

@@ -20,13 +20,14 @@ class PrefixResource(Resource):
 
     Attributes:
         streams: requests are rendered at the end of their head.
+        table: the routes of requests that begin.
     """
 
     streams = True
 
     def __init__(self, table: RoutingTable, upstream: UpstreamSide, sweeper: Sweeper) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._table = table
+        self.table = table
         self._upstream = upstream
         self._sweeper = sweeper
 
@@ -40,7 +41,7 @@ class PrefixResource(Resource):
 
     def render(self, request: ClientRequest) -> int:
         """Begin an exchange."""
-        exchange = Exchange(request, self._upstream, self._table, self._sweeper)
+        exchange = Exchange(request, self._upstream, self.table, self._sweeper)
         request.exchange = exchange
         exchange.start()
         return NOT_DONE_YET

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 SHUTDOWN_SECONDS = 2.0
 """How long the last octets may take to leave when the proxy ends."""
 
+LAST_REQUEST_SECONDS = 2.0
+"""How long an idle connection is kept in a drain.
+
+To close it at once may cross with its client's next request, which would have no answer then.
+"""
+
 
 class ProxySite(server.Site):
     """A site whose connections begin each request at the end of its head.
@@ -55,7 +61,7 @@ class ProxySite(server.Site):
         self.take(terms)
         self.closing = False
         self.count: Callable[[int], None] | None = None
-        self._all_gone: Deferred[None] = Deferred()
+        self._waiting: list[Deferred[None]] = []
         self._connections: set[Channel | ClientWebSocket] = set()
         self._instance = os.urandom(4).hex()
         self._requests = 0
@@ -96,8 +102,48 @@ class ProxySite(server.Site):
         self._connections.discard(connection)
         if self.count is not None:
             self.count(len(self._connections))
-        if self.closing and not self._connections and not self._all_gone.called:
-            self._all_gone.callback(None)
+        if self.closing:
+            self._tell_if_gone()
+
+    @property
+    def streams(self) -> int:
+        """How many requests and WebSockets are open."""
+        return sum(connection.busy for connection in self._connections)
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        """Let every connection end by itself: after its present request, or soon without one.
+
+        Returns: fires when all are gone, or after so many seconds.
+        """
+        self.closing = True
+        idle = self.reactor.callLater(min(timeout, LAST_REQUEST_SECONDS), self._end_idle)
+        drained = self._when_gone().addTimeout(timeout, self.reactor)
+
+        def over(result: object) -> None:
+            if idle.active():
+                idle.cancel()
+            if isinstance(result, Failure):
+                result.trap(DeferredTimeout)
+
+        return drained.addBoth(over)
+
+    def _end_idle(self) -> None:
+        for connection in list(self._connections):
+            connection.end_if_idle()
+
+    def _when_gone(self) -> Deferred[None]:
+        """Return what fires when no connection is left."""
+        gone: Deferred[None] = Deferred()
+        self._waiting.append(gone)
+        self._tell_if_gone()
+        return gone
+
+    def _tell_if_gone(self) -> None:
+        if not self._connections:
+            waiting, self._waiting = self._waiting, []
+            for gone in waiting:
+                if not gone.called:
+                    gone.callback(None)
 
     def shut_down(self) -> Deferred[None]:
         """End every connection.
@@ -107,10 +153,8 @@ class ProxySite(server.Site):
         self.closing = True
         for connection in list(self._connections):
             connection.shut_down()
-        if not self._connections and not self._all_gone.called:
-            self._all_gone.callback(None)
-        self._all_gone.addTimeout(SHUTDOWN_SECONDS, self.reactor)
-        return self._all_gone.addErrback(self._out_of_time)
+        gone = self._when_gone().addTimeout(SHUTDOWN_SECONDS, self.reactor)
+        return gone.addErrback(self._out_of_time)
 
     def _out_of_time(self, failure: Failure) -> None:
         failure.trap(DeferredTimeout)

@@ -56,6 +56,11 @@ class WebSocketRecord:
 class ClientWebSocket(RelayedEnd, WebSocketServerProtocol):  # type: ignore[misc]
     """Our end of the connection from the client, once it was sent a 101."""
 
+    busy = True
+
+    def end_if_idle(self) -> None:
+        """Go on: a WebSocket that is silent is not idle."""
+
     def shut_down(self) -> None:
         """End the WebSocket because the proxy ends."""
         if self._pair is not None:

@@ -54,8 +54,7 @@ class Sweeper:
     @classmethod
     def for_limits(cls, clock: IReactorTime, limits: Iterable[float]) -> Sweeper:
         """Make a sweeper that keeps the shortest of some limits to within a quarter of it."""
-        interval = min(limits) / 4
-        return cls(clock, max(MIN_INTERVAL, min(MAX_INTERVAL, interval)), clock.seconds())
+        return cls(clock, _interval(limits), clock.seconds())
 
     def start(self) -> None:
         """Begin to sweep."""
@@ -66,6 +65,12 @@ class Sweeper:
         done.addErrback(
             lambda failure: self._log.failure("the sweep of time limits ended", failure)
         )
+
+    def suit(self, limits: Iterable[float]) -> None:
+        """Keep other limits from now on, to within the same part of the shortest."""
+        self._interval = _interval(limits)
+        if self._call is not None:
+            self._call.interval = self._interval
 
     def stop(self) -> None:
         """End the sweeping; nobody's limit is kept any more."""
@@ -100,3 +105,7 @@ class Sweeper:
                 again = now
             if waiting in due:
                 due[waiting] = again
+
+
+def _interval(limits: Iterable[float]) -> float:
+    return max(MIN_INTERVAL, min(MAX_INTERVAL, min(limits) / 4))

@@ -1,4 +1,4 @@
-"""What the parent hands to a worker, through a pipe that nobody else reads.
+"""What the parent hands to a worker, through a socket that nobody else reads.
 
 Neither a command line nor an environment shows any of it.  It is pickled: the octets come from our
 own parent alone.
@@ -12,11 +12,11 @@ import re
 import struct
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import attrs
 
 from pyproxy.config.schema import Config, Listen
+from pyproxy.listeners import FILE_ARGUMENT, unquoted
 
 LOG = 3
 """The descriptor on which a worker writes its log."""
@@ -29,73 +29,95 @@ FIRST_SOCKET = 5
 
 LENGTH = struct.Struct("!I")
 
-_file = re.compile(r"(?<=:)(privateKey|certKey|extraCertChain|dhParameters)=((?:\\.|[^:\\])+)")
 _systemd = re.compile(r"\A((?:haproxy:)*)systemd:.*", re.DOTALL)
 
 _STANDINS = {"AF_INET": "tcp:0", "AF_INET6": "tcp6:0", "AF_UNIX": "unix:adopted"}
 
 
 @attrs.frozen
-class Socket:
-    """A bound socket.  Attributes: family as the socket module names it; the descriptor."""
+class Bound:
+    """A bound socket, and the place to listen that it is for.
 
+    Attributes:
+        number: by which parent and workers name it.
+        family: as the socket module names it.
+        files: the content of the files that the endpoint names, which only the parent may be able
+            to read.
+    """
+
+    number: int
+    listen: Listen
     family: str
-    descriptor: int
+    files: Mapping[str, bytes] = attrs.Factory(dict)
+
+    def adopting(self) -> Listen:
+        """Return the place as a worker has to read it.
+
+        Its files are copies in memory; sockets that systemd had opened for the parent are any
+        socket.
+        """
+        if self.listen.description is None:
+            return self.listen
+
+        def held(match: re.Match[str]) -> str:
+            content = self.files.get(unquoted(match[2]))
+            return match[0] if content is None else f"{match[1]}={_in_memory(content) or match[2]}"
+
+        standin = _STANDINS.get(self.family, "tcp:0")
+        description = _systemd.sub(
+            rf"\1{standin}", FILE_ARGUMENT.sub(held, self.listen.description)
+        )
+        return attrs.evolve(self.listen, description=description)
+
+
+@attrs.frozen
+class Taking:
+    """A configuration to serve by from now on.
+
+    Attributes:
+        generation: its number.
+        places: all that are open; a worker that has not seen one gets its socket with this.
+    """
+
+    generation: int
+    config: Config
+    places: tuple[Bound, ...]
+
+
+@attrs.frozen
+class Draining:
+    """Accept no more, let what is open end by itself for so many seconds, and end."""
+
+    timeout: float
+
+
+Order = Taking | Draining
+"""What a parent says to a worker that runs."""
 
 
 @attrs.frozen
 class Handover:
-    """All that a worker needs to know.
+    """All that a worker needs to know when it starts.
 
     Attributes:
         reactor: the module whose ``install`` makes a reactor like the parent's.
-        sockets: one for each place to listen, by the worker's descriptors.
-        files: the content of the files that endpoints name, which only the parent may be able to
-            read.
+        workers: how many there are.
+        first: by what it serves; its sockets are there, in order, from FIRST_SOCKET on.
     """
 
-    config: Config
     pseudonym: bytes
     reactor: str
-    sockets: tuple[Socket, ...]
-    files: Mapping[str, bytes] = attrs.Factory(dict)
+    workers: int
+    first: Taking
 
     def octets(self) -> bytes:
         """Return it as a worker reads it: the path of modules first, since the rest needs it."""
-        content = pickle.dumps((sys.path, pickle.dumps(self)))
-        return LENGTH.pack(len(content)) + content
+        return framed(pickle.dumps((sys.path, pickle.dumps(self))))
 
 
-def unquoted(argument: str) -> str:
-    """Return an argument of an endpoint string as it was meant."""
-    return re.sub(r"\\(.)", r"\1", argument)
-
-
-def read_files(listens: tuple[Listen, ...]) -> dict[str, bytes]:
-    """Read the keys and certificates that endpoints name, while the process still may."""
-    names = {
-        unquoted(match[2])
-        for listen in listens
-        for match in _file.finditer(listen.description or "")
-    }
-    return {name: Path(name).read_bytes() for name in names}
-
-
-def adopting(listen: Listen, socket: Socket, files: Mapping[str, bytes]) -> Listen:
-    """Return a place to listen as a worker has to read it.
-
-    Its files are copies in memory; sockets that systemd had opened for the parent are any socket.
-    """
-    if listen.description is None:
-        return listen
-
-    def held(match: re.Match[str]) -> str:
-        content = files.get(unquoted(match[2]))
-        return match[0] if content is None else f"{match[1]}={_in_memory(content) or match[2]}"
-
-    standin = _STANDINS.get(socket.family, "tcp:0")
-    description = _systemd.sub(rf"\1{standin}", _file.sub(held, listen.description))
-    return attrs.evolve(listen, description=description)
+def framed(content: bytes) -> bytes:
+    """Return octets with their length before them."""
+    return LENGTH.pack(len(content)) + content
 
 
 def _in_memory(content: bytes) -> str:

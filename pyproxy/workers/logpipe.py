@@ -69,12 +69,16 @@ class LogPipe:
 
     def ready(self) -> None:
         """Tell the parent that connections are accepted."""
-        self._add(Record(time.time(), READY).octets(), True)
+        self.tell(READY)
 
-    def _add(self, octets: bytes, urgent: bool) -> None:
+    def tell(self, what: int, text: str = "") -> None:
+        """Tell the parent what is no line of a log: READY, TAKEN, STREAMS."""
+        self._add(Record(time.time(), what, text=text).octets(), True, is_line=False)
+
+    def _add(self, octets: bytes, urgent: bool, is_line: bool = True) -> None:
         if self._closed:
             return
-        if self._size + len(octets) > ROOM:
+        if is_line and self._size + len(octets) > ROOM:
             self._dropped += 1
             return
         self._records.append(octets)

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from pyproxy.observe.twistd_log import ACCESS, READY_TEXT, publish_line
 from pyproxy.workers import child
 from pyproxy.workers.handover import FIRST_SOCKET, LOG, TALLY
-from pyproxy.workers.records import LEVELS, READY, Record, RecordReader
+from pyproxy.workers.records import LEVELS, READY, STREAMS, TAKEN, Record, RecordReader
 
 MAX_OUTPUT = 64 * 1024
 """Octets of a worker's standard output and error that wait for the rest of what it says."""
@@ -30,30 +30,26 @@ PAUSE = 0.1
 _log = Logger("pyproxy")
 
 
-class WorkerProtocol(ProcessProtocol):
-    """Hands the configuration over, and takes the log."""
+@attrs.frozen
+class Told:
+    """Whom to tell what a worker says: that it is ready, what it has taken, how many streams."""
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        number: int,
-        handover: bytes,
-        ready: Callable[[], None],
-        ended: Callable[[str], None],
-    ) -> None:
+    ready: Callable[[], None]
+    taken: Callable[[int], None]
+    streams: Callable[[int], None]
+    ended: Callable[[str], None]
+
+
+class WorkerProtocol(ProcessProtocol):
+    """Takes what a worker says: its log, and what it tells its parent."""
+
+    def __init__(self, clock: IReactorTime, number: int, told: Told) -> None:
         self._clock = clock
         self._number = number
-        # One for all workers, but for its number.
-        self._handover = number.to_bytes(4, "big") + handover
-        self._ready = ready
-        self._ended = ended
+        self._told = told
         self._records = RecordReader()
         self._said = b""
         self._call: IDelayedCall | None = None
-
-    def connectionMade(self) -> None:
-        """Hand over.  The pipe stays open: its end tells the worker that there is no parent."""
-        self.transport.writeToChild(0, self._handover)  # type: ignore[union-attr]
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """Take records of the log, and what else the process writes."""
@@ -62,7 +58,11 @@ class WorkerProtocol(ProcessProtocol):
             return
         for record in self._records.feed(data):
             if record.level == READY:
-                self._ready()
+                self._told.ready()
+            elif record.level == TAKEN:
+                self._told.taken(int(record.text))
+            elif record.level == STREAMS:
+                self._told.streams(int(record.text))
             else:
                 relay(record, self._number)
 
@@ -88,7 +88,7 @@ class WorkerProtocol(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         """Tell how it ended; all that it said has come before."""
         self._tell()
-        self._ended(how_it_ended(reason.value))
+        self._told.ended(how_it_ended(reason.value))
 
 
 def relay(record: Record, number: int) -> None:
@@ -143,9 +143,11 @@ class Running:
             pass
 
 
-def spawn(reactor: Any, protocol: WorkerProtocol, tally: int, sockets: Sequence[int]) -> Running:
-    """Start a worker: a fresh interpreter with four pipes and the listening sockets."""
-    descriptors: dict[int, int | str] = {0: "w", 1: "r", 2: "r", LOG: "r", TALLY: tally}
+def spawn(
+    reactor: Any, protocol: WorkerProtocol, orders: int, tally: int, sockets: Sequence[int]
+) -> Running:
+    """Start a worker: a fresh interpreter with its ends of pipes and the listening sockets."""
+    descriptors: dict[int, int | str] = {0: orders, 1: "r", 2: "r", LOG: "r", TALLY: tally}
     descriptors.update(enumerate(sockets, FIRST_SOCKET))
     # Safe path: the script's own directory must not stand before the standard library.
     command = [sys.executable, "-P", str(Path(child.__file__))]

@@ -18,6 +18,12 @@ LEVELS = (LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error, LogLevel
 READY = 255
 """In the place of a level: the worker accepts connections from now on."""
 
+TAKEN = 254
+"""The worker serves by the configuration whose generation is the text."""
+
+STREAMS = 253
+"""So many requests and WebSockets, the text, are open."""
+
 _NUMBERS = {level: number for number, level in enumerate(LEVELS)}
 
 _head = struct.Struct("!dBHI")
@@ -27,7 +33,7 @@ _head = struct.Struct("!dBHI")
 class Record:
     """One event of a worker's log.
 
-    Attributes: as in twisted.logger; level is a number from LEVELS, or READY.
+    Attributes: as in twisted.logger; level is a number from LEVELS, READY, TAKEN or STREAMS.
     """
 
     time: float

@@ -3,35 +3,70 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 
-from pyproxy.config.schema import Config, Listen
+from pyproxy.config.schema import Config
 from pyproxy.listeners import (
+    DemoUpstream,
     GiveUp,
-    Ports,
+    Listeners,
+    Place,
     all_or_nothing,
     announce,
-    endpoint_to_bind,
+    leave,
     make_pseudonym,
-    start_demo,
     warn,
 )
 from pyproxy.observe.twistd_log import take_lines_everywhere
-from pyproxy.workers.handover import FIRST_SOCKET, Handover, Socket, read_files
-from pyproxy.workers.process import Running, WorkerProtocol, spawn
-from pyproxy.workers.supervisor import Supervisor
+from pyproxy.workers.handover import Bound, Draining, Handover, Taking
+from pyproxy.workers.orders import OrderLine
+from pyproxy.workers.process import Running, Told, WorkerProtocol, spawn
+from pyproxy.workers.supervisor import STOP_LIMIT, Supervisor
 from pyproxy.workers.tally import make_board, vacate
+
+TAKE_LIMIT = 30.0
+"""Seconds in which a worker has to serve by a new configuration; it is killed then."""
+
+_log = Logger("pyproxy")
 
 
 class Listening(Factory):
     """Stands where a factory is asked for; the parent accepts nothing."""
 
     noisy = False
+
+
+@attrs.define(eq=False)
+class Line:
+    """What the parent knows of a worker that runs.
+
+    Attributes:
+        seen: the numbers of the places whose sockets it has.
+        generation: of the configuration by which it serves.
+        streams: requests and WebSockets that are open in it.
+    """
+
+    orders: OrderLine
+    seen: frozenset[int]
+    generation: int
+    streams: int = 0
+
+
+@attrs.define(eq=False)
+class _Change:
+    """A configuration that workers have been told to take."""
+
+    generation: int
+    done: Deferred[None]
+    limit: IDelayedCall | None = None
 
 
 class WorkersService(Service):
@@ -49,9 +84,12 @@ class WorkersService(Service):
         self._config = config
         self._reactor = reactor
         self._give_up = give_up
-        self._ports = Ports()
-        self._sockets: list[int] = []
-        self._handover = b""
+        self._demo = DemoUpstream(reactor)
+        self._listeners = Listeners(reactor, Listening(), _hold)
+        self._pseudonym = make_pseudonym()
+        self._lines: dict[int, Line] = {}
+        self._changes: list[_Change] = []
+        self._generation = 1
         self._board = -1
         self._supervisor = Supervisor(reactor, self._spawn, config.workers)
 
@@ -61,54 +99,153 @@ class WorkersService(Service):
         all_or_nothing(self._listen, self._give_up)
 
     def _listen(self) -> None:
-        config = self._config.with_demo(lambda: start_demo(self._reactor, self._ports))
-        sockets: list[Socket] = []
-        for listen in config.listen:
-            port = self._bind(listen)
-            announce(port, listen, config)
-            sockets.append(Socket(port.socket.family.name, FIRST_SOCKET + len(sockets)))
-            self._sockets.append(port.fileno())
+        config = self._config.with_demo(self._demo.start)
+        try:
+            fresh, _ = self._listeners.take(config.listen)
+        except BaseException:
+            self._demo.stop()
+            raise
+        self._config = config
+        self._announce(fresh)
+        self._board = make_board(config.workers)
+
+    def _announce(self, fresh: Sequence[Place]) -> None:
+        config = self._config
+        for place in fresh:
+            announce(place.port, place.listen, config)
         warn(config)
         if any(route.access_log for route in config.routes):
             take_lines_everywhere()
-        self._board = make_board(config.workers)
-        self._handover = Handover(
-            config,
-            make_pseudonym(),
-            type(self._reactor).__module__,
-            tuple(sockets),
-            read_files(config.listen),
-        ).octets()
-
-    def _bind(self, listen: Listen) -> Any:
-        """Open a port that accepts nothing here."""
-        port: Any = self._ports.listen(endpoint_to_bind(self._reactor, listen), Listening())
-        port.stopReading()
-        # A shutdown would end the socket for those who still accept from it.
-        port._shouldShutdown = False
-        return port
 
     def startService(self) -> None:
         """Start the workers, as the user that the process has become."""
         super().startService()  # type: ignore[no-untyped-call]
         self._supervisor.start()
 
+    # workers
+
     def _spawn(
         self, number: int, ready: Callable[[], None], ended: Callable[[str], None]
     ) -> Running:
+        line = Line(OrderLine(self._reactor), self._numbers, self._generation)
+
         def end(how: str) -> None:
             if self._board >= 0:
                 vacate(self._board, number)
+            line.orders.close()
+            if self._lines.get(number) is line:
+                del self._lines[number]
+            self._look_for_taken()
             ended(how)
 
-        protocol = WorkerProtocol(self._reactor, number, self._handover, ready, end)
-        return spawn(self._reactor, protocol, self._board, self._sockets)
+        told = Told(
+            ready=ready,
+            taken=lambda generation: self._taken(line, generation),
+            streams=lambda count: setattr(line, "streams", count),
+            ended=end,
+        )
+        protocol = WorkerProtocol(self._reactor, number, told)
+        sockets = [place.port.fileno() for place in self._listeners.places]
+        self._lines[number] = line
+        try:
+            running = spawn(
+                self._reactor, protocol, line.orders.for_child.fileno(), self._board, sockets
+            )
+        except OSError:
+            del self._lines[number]
+            line.orders.close()
+            raise
+        finally:
+            line.orders.child_has_it()
+        line.orders.write(number.to_bytes(4, "big") + self._handover().octets())
+        return running
+
+    def _handover(self) -> Handover:
+        """Return what a worker that starts now is told."""
+        reactor = type(self._reactor).__module__
+        return Handover(self._pseudonym, reactor, len(self._supervisor.states), self._taking())
+
+    def _taking(self) -> Taking:
+        return Taking(
+            self._generation,
+            self._config,
+            tuple(
+                Bound(place.number, place.listen, place.port.socket.family.name, place.files)
+                for place in self._listeners.places
+            ),
+        )
+
+    @property
+    def _numbers(self) -> frozenset[int]:
+        return frozenset(place.number for place in self._listeners.places)
+
+    # other configurations
+
+    def take(self, config: Config) -> Deferred[None]:
+        """Serve new requests by another configuration; what is open goes on by its own.
+
+        Returns: fires when every worker that runs does.
+        Raises: CannotListenError; nothing has changed then.
+        """
+        config = config.with_demo(self._demo.start)
+        fresh, gone = self._listeners.take(config.listen)
+        self._config = config
+        self._generation += 1
+        taking = self._taking()
+        for line in self._lines.values():
+            unseen = [p.port.fileno() for p in self._listeners.places if p.number not in line.seen]
+            line.orders.send(taking, unseen)
+            line.seen = self._numbers
+        leave(gone)
+        self._announce(fresh)
+        change = _Change(self._generation, Deferred())
+        change.limit = self._reactor.callLater(TAKE_LIMIT, self._too_slow, change)
+        self._changes.append(change)
+        self._look_for_taken()
+        return change.done
+
+    def _taken(self, line: Line, generation: int) -> None:
+        line.generation = generation
+        self._look_for_taken()
+
+    def _look_for_taken(self) -> None:
+        """Tell who waits for a configuration that it is served by every worker."""
+        oldest = min((line.generation for line in self._lines.values()), default=self._generation)
+        for change in [one for one in self._changes if one.generation <= oldest]:
+            self._changes.remove(change)
+            if change.limit is not None and change.limit.active():
+                change.limit.cancel()
+            change.done.callback(None)
+
+    def _too_slow(self, change: _Change) -> None:
+        for number, line in list(self._lines.items()):
+            if line.generation < change.generation:
+                _log.error(
+                    "Worker {number} has not taken the configuration after {limit:g} s; it is "
+                    "killed",
+                    number=number,
+                    limit=TAKE_LIMIT,
+                )
+                self._supervisor.kill(number)
+
+    def streams(self) -> int:
+        """Return how many requests and WebSockets are open."""
+        return sum(line.streams for line in self._lines.values())
+
+    # the end
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        """Let every worker accept no more, and wait for what is open, so many seconds at most."""
+        for line in self._lines.values():
+            line.orders.send(Draining(timeout))
+        self._listeners.stop()
+        return self._supervisor.let_end(timeout + STOP_LIMIT)
 
     def stopService(self) -> Deferred[object]:
         """Stop listening, and end the workers."""
         super().stopService()  # type: ignore[no-untyped-call]
         ended = self._supervisor.stop()
-        stopped: list[Deferred[Any]] = [ended, *self._ports.stop()]
+        stopped: list[Deferred[Any]] = [ended, *self._listeners.stop(), *self._demo.stop()]
         return gatherResults(stopped, consumeErrors=True).addBoth(self._stopped)
 
     def _stopped(self, result: object) -> object:
@@ -116,3 +253,10 @@ class WorkersService(Service):
         if board >= 0:
             os.close(board)
         return result
+
+
+def _hold(port: Any) -> None:
+    """Accept nothing on a port of the parent."""
+    port.stopReading()
+    # A shutdown would end the socket for those who still accept from it.
+    port._shouldShutdown = False

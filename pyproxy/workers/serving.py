@@ -1,32 +1,45 @@
 """One worker: adopts the sockets, serves as one process does, and ends when it is told.
 
-It is told by SIGTERM; or by the end of the pipe that the parent holds, when the parent was killed.
+It is told by an order or by SIGTERM; or by the end of the socket that the parent holds, when the
+parent was killed.
 """
 
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable
+import signal
 from importlib import import_module
 from typing import Any, cast
 
-import attrs
-from twisted.internet import tcp, unix
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IListeningPort, IReadDescriptor
-from twisted.logger import globalLogBeginner
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger, globalLogBeginner
 
+from pyproxy.adopting import AdoptingReactor
 from pyproxy.collector import importing
 from pyproxy.ending import End
-from pyproxy.workers.handover import LOG, TALLY, Handover, Socket, adopting
+from pyproxy.listeners import Place, accept_waiting, endpoint_of, leave, open_now
+from pyproxy.workers.handover import (
+    FIRST_SOCKET,
+    LOG,
+    TALLY,
+    Bound,
+    Draining,
+    Handover,
+    Order,
+    Taking,
+)
 from pyproxy.workers.logpipe import LogPipe
+from pyproxy.workers.orders import OrderReader
+from pyproxy.workers.records import STREAMS, TAKEN
 from pyproxy.workers.tally import Tally, take_turns
 
-LIFELINE = 0
-"""The descriptor of the pipe that ends with the parent."""
+ORDERS = 0
+"""The descriptor of the socket on which the parent gives orders, and which ends with it."""
+
+COUNTING = 1.0
+"""Seconds after which the parent is told how many streams are open, if that has changed."""
+
+_log = Logger("pyproxy")
 
 
 def serve(handover: Handover, number: int) -> None:
@@ -35,149 +48,114 @@ def serve(handover: Handover, number: int) -> None:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    # Who reloads is the parent; a terminal tells its whole group that it ends.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     log = LogPipe(reactor, LOG)
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
-    tally = Tally(TALLY, handover.config.workers, number)
+    tally = Tally(TALLY, handover.workers, number)
     try:
-        _start(handover, reactor, tally)
-        _run(reactor, tally, log)
+        worker = Worker(handover, reactor, tally, log)
+        end = End(reactor)
+        reactor.addReader(OrderReader(_own(ORDERS), worker.obey, end))
+        end.on_sigterm()
+        reactor.callWhenRunning(worker.start)
+        reactor.addSystemEventTrigger("before", "shutdown", worker.stop)
+        reactor.run()
     finally:
         log.finish()
 
 
-def _run(reactor: Any, tally: Tally, log: LogPipe) -> None:
-    end = End(reactor)
-    reactor.addReader(Lifeline(end))
-    end.on_sigterm()
-    reactor.callWhenRunning(tally.come)
-    reactor.callWhenRunning(log.ready)
-    reactor.addSystemEventTrigger("before", "shutdown", tally.leave)
-    reactor.run()
+def _own(descriptor: int) -> int:
+    """Return a copy of a descriptor below three, and let nothing be found in its place."""
+    copy = os.dup(descriptor)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)
+    return copy
 
 
-def _start(handover: Handover, reactor: Any, tally: Tally) -> None:
-    # Imported here: it may import the reactor, which had to be installed first.
-    with importing():
-        from pyproxy.service import ProxyService, Share
+class Worker:
+    """Serves what its parent says."""
 
-    config = handover.config
-    sockets = handover.sockets
-    listens = [
-        adopting(listen, each, handover.files)
-        for listen, each in zip(config.listen, sockets, strict=True)
-    ]
-    reactors = [AdoptingReactor(reactor, each, tally) for each in sockets]
-    share = Share(handover.pseudonym, reactors, tally.count)
-    service = ProxyService(attrs.evolve(config, listen=tuple(listens)), reactor, share=share)
-    service.privilegedStartService()
-    service.startService()  # type: ignore[no-untyped-call]
-    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    def __init__(self, handover: Handover, reactor: Any, tally: Tally, log: LogPipe) -> None:
+        # Imported here: it may import the reactor, which had to be installed first.
+        with importing():
+            from pyproxy.proxy import Proxy
 
-
-@implementer(IReadDescriptor)
-class Lifeline:
-    """Notices the end of the parent."""
-
-    def __init__(self, end: Callable[[], None]) -> None:
-        os.set_blocking(LIFELINE, False)
-        self._end = end
-
-    def doRead(self) -> Exception | None:  # type: ignore[override]
-        """Look whether the parent is still there; it writes nothing more."""
-        try:
-            os.read(LIFELINE, 1)
-        except BlockingIOError:
-            return None
-        return ConnectionDone()
-
-    def connectionLost(self, reason: Failure) -> None:
-        """End with the parent."""
-        self._end()
-
-    def fileno(self) -> int:
-        """Return the pipe's descriptor."""
-        return LIFELINE
-
-    def logPrefix(self) -> str:
-        """Name this in a log."""
-        return "lifeline"
-
-
-class AdoptingReactor:
-    """A reactor that, wherever it is asked to listen, takes the one socket that is bound already.
-
-    So an endpoint keeps all that it lays around the connections: TLS, the PROXY protocol.
-    """
-
-    def __init__(self, reactor: Any, adopted: Socket, tally: Tally) -> None:
         self._reactor = reactor
-        self._adopted = adopted
         self._tally = tally
+        self._pipe = log
+        self._places: dict[int, Place] = {}
+        self._told = 0
+        first = handover.first
+        self._proxy = Proxy(first.config, reactor, handover.pseudonym, tally.count)
+        self._counting = LoopingCall(self._count)
+        for descriptor, bound in enumerate(first.places, FIRST_SOCKET):
+            self._adopt(bound, descriptor)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
+    def start(self) -> None:
+        """Say that connections are accepted."""
+        self._proxy.start()
+        self._tally.come()
+        self._pipe.ready()
+        self._counting.clock = self._reactor
+        counted = self._counting.start(COUNTING)
+        counted.addErrback(lambda failure: _log.failure("streams are counted no more", failure))
 
-    def listenTCP(
-        self, port: int, factory: Any, backlog: int = 50, interface: str = ""
-    ) -> IListeningPort:
-        """Adopt the socket."""
-        return self._adopt(factory)
+    def _count(self) -> None:
+        streams = self._proxy.site.streams
+        if streams != self._told:
+            self._told = streams
+            self._pipe.tell(STREAMS, str(streams))
 
-    def listenSSL(
-        self,
-        port: int,
-        factory: Any,
-        contextFactory: Any,
-        backlog: int = 50,
-        interface: str = "",
-    ) -> IListeningPort:
-        """Adopt the socket, and lay TLS around its connections."""
-        # Imported where it is asked for: it costs 30 ms and 3 MiB.
-        from twisted.protocols.tls import TLSMemoryBIOFactory
-
-        return self._adopt(TLSMemoryBIOFactory(contextFactory, False, factory))
-
-    def listenUNIX(
-        self, address: str, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
-    ) -> IListeningPort:
-        """Adopt the socket."""
-        return self._adopt(factory)
-
-    def _adopt(self, factory: Any) -> IListeningPort:
-        port = adopt(self._reactor, self._adopted, factory)
+    def _adopt(self, bound: Bound, descriptor: int) -> None:
+        """Accept connections of a socket from now on."""
+        reactor = AdoptingReactor(self._reactor, bound.family, descriptor)
+        port = open_now(endpoint_of(reactor, bound.adopting()), self._proxy.site)
         take_turns(port, self._reactor, self._tally)
-        return port
+        self._places[bound.number] = Place(bound.number, bound.listen, port, bound.files)
 
+    def obey(self, order: Order, descriptors: list[int]) -> None:
+        """Do what the parent says.  Args: sockets, of which an order takes the first."""
+        try:
+            if isinstance(order, Taking):
+                self._take(order, descriptors)
+            else:
+                self._drain(order)
+        except Exception:  # noqa: BLE001
+            # Who serves otherwise than the others do must not go on; the parent starts a new one.
+            _log.failure("an order of the parent could not be obeyed")
+            self._reactor.callWhenRunning(self._reactor.stop)
 
-class SharedUNIXPort(unix.Port):
-    """A Unix socket that others listen on too: its file, mode and queue are not this one's."""
+    def _take(self, taking: Taking, descriptors: list[int]) -> None:
+        """Serve by another configuration, at other places."""
+        prepared = self._proxy.prepare(taking.config)
+        for bound in taking.places:
+            if bound.number not in self._places:
+                self._adopt(bound, descriptors.pop(0))
+        self._proxy.take(prepared)
+        here = {bound.number for bound in taking.places}
+        gone = [place for number, place in self._places.items() if number not in here]
+        self._places = {number: self._places[number] for number in here}
+        accept_waiting(gone)
+        leave(gone)
+        self._pipe.tell(TAKEN, str(taking.generation))
 
-    def startListening(self) -> None:
-        """Accept from now on."""
-        tcp._reservedFD.reserve()
-        self.factory.doStart()  # type: ignore[union-attr]
-        self.connected = True
-        adopted: Any = self._preexistingSocket
-        self._preexistingSocket = None
-        self.socket = adopted
-        self.fileno = adopted.fileno  # type: ignore[method-assign]
-        self._shouldShutdown = False
-        self.startReading()  # type: ignore[no-untyped-call]
+    def _drain(self, draining: Draining) -> None:
+        """Accept no more, let what is open end, and end then."""
+        self._tally.leave()
+        accept_waiting(self._places.values())
+        leave(self._places.values())
+        self._places.clear()
+        drained = self._proxy.drain(draining.timeout)
+        drained.addErrback(lambda failure: _log.failure("the drain failed", failure))
+        drained.addBoth(lambda _: self._reactor.running and self._reactor.stop())
 
-    def connectionLost(self, reason: Failure) -> None:
-        """Close this process's descriptor, and leave the file."""
-        tcp.Port.connectionLost(self, reason)
-
-
-def adopt(reactor: Any, adopted: Socket, factory: Any) -> IListeningPort:
-    """Accept connections of a socket that is bound already."""
-    family = socket.AddressFamily[adopted.family]
-    if family is socket.AF_UNIX:
-        port = SharedUNIXPort._fromListeningDescriptor(  # type: ignore[no-untyped-call]
-            reactor, adopted.descriptor, factory
-        )
-        port.startListening()
-    else:
-        port = reactor.adoptStreamPort(adopted.descriptor, family, factory)
-    os.close(adopted.descriptor)
-    return cast(IListeningPort, port)
+    def stop(self) -> Any:
+        """End, in order."""
+        self._tally.leave()
+        if self._counting.running:
+            self._counting.stop()
+        leave(self._places.values())
+        self._places.clear()
+        return self._proxy.stop()

@@ -90,7 +90,8 @@ class Supervisor:
         self._spawn = spawn
         self._workers = [Worker(number) for number in range(1, count + 1)]
         self._served = False
-        self._stopping: Deferred[None] | None = None
+        self._ending = False
+        self._all_ended: list[Deferred[None]] = []
         self._limit: IDelayedCall | None = None
 
     @property
@@ -118,7 +119,7 @@ class Supervisor:
         worker.call = self._clock.callLater(START_LIMIT, self._too_slow, worker)
 
     def _ready(self, worker: Worker) -> None:
-        if worker.state is not State.STARTING or self._stopping is not None:
+        if worker.state is not State.STARTING or self._ending:
             return
         worker.cancel()
         worker.state = State.SERVING
@@ -137,7 +138,7 @@ class Supervisor:
     def _ended(self, worker: Worker, how: str) -> None:
         worker.cancel()
         worker.process = None
-        if self._stopping is not None:
+        if self._ending:
             worker.state = State.ABSENT
             if how != "exited with status 0":
                 _log.warn("{who} {how}", who=_name(worker), how=how)
@@ -167,29 +168,45 @@ class Supervisor:
 
     # the end
 
+    def let_end(self, limit: float) -> Deferred[None]:
+        """Start no worker again: somebody has told them to end.
+
+        Args: seconds that they have for it; they are killed then.
+        Returns: fires when all have ended.
+        """
+        self._ending = True
+        ended: Deferred[None] = Deferred()
+        self._all_ended.append(ended)
+        for worker in self._workers:
+            worker.cancel()
+            if worker.process is None:
+                worker.state = State.ABSENT
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = self._clock.callLater(limit, self._kill, limit)
+        self._look_for_end()
+        return ended
+
     def stop(self) -> Deferred[None]:
         """Tell every worker to end, and kill those that do not.
 
         Returns: fires when all have ended, or after STOP_LIMIT and KILL_LIMIT.
         """
-        self._stopping = stopping = Deferred[None]()
         for worker in self._workers:
-            worker.cancel()
-            if worker.process is None:
-                worker.state = State.ABSENT
-            else:
-                _signal(worker, "TERM")
-        self._limit = self._clock.callLater(STOP_LIMIT, self._kill)
-        self._look_for_end()
-        return stopping
+            _signal(worker, "TERM")
+        return self.let_end(STOP_LIMIT)
 
-    def _kill(self) -> None:
+    def kill(self, number: int) -> None:
+        """Kill a worker; another is started in its place."""
+        _signal(self._workers[number - 1], "KILL")
+
+    def _kill(self, limit: float) -> None:
         for worker in self._workers:
             if worker.process is not None:
                 _log.warn(
                     "{who} has not ended after {limit:g} s; it is killed",
                     who=_name(worker),
-                    limit=STOP_LIMIT,
+                    limit=limit,
                 )
                 _signal(worker, "KILL")
         self._limit = self._clock.callLater(KILL_LIMIT, self._abandon)
@@ -203,13 +220,14 @@ class Supervisor:
         self._look_for_end()
 
     def _look_for_end(self) -> None:
-        if self._stopping is None or any(worker.process for worker in self._workers):
+        if not self._ending or any(worker.process for worker in self._workers):
             return
         limit, self._limit = self._limit, None
         if limit is not None:
             limit.cancel()
-        if not self._stopping.called:
-            self._stopping.callback(None)
+        waiting, self._all_ended = self._all_ended, []
+        for ended in waiting:
+            ended.callback(None)
 
 
 def _name(worker: Worker) -> str:

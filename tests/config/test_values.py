@@ -250,12 +250,16 @@ class FieldTests(SynchronousTestCase):
             ("Host: http://h", "Host"),
             ("Host:", "Host"),
         ):
-            self.assertIn(why, complaint(parse_field, text, ENVIRONMENT), text)
+            self.assertIn(why, complaint(parse_field, text, Sources(Path(), ENVIRONMENT)), text)
 
     def test_odd_texts(self) -> None:
         """What the machine could not even try is told in words of ours, not of Python's."""
-        self.assertIn("Name: value", complaint(parse_field, "X\udcff: a", ENVIRONMENT))
-        self.assertIn("cannot be read", complaint(parse_field, "X-A: @\0", ENVIRONMENT))
+        self.assertIn(
+            "Name: value", complaint(parse_field, "X\udcff: a", Sources(Path(), ENVIRONMENT))
+        )
+        self.assertIn(
+            "cannot be read", complaint(parse_field, "X-A: @\0", Sources(Path(), ENVIRONMENT))
+        )
         self.assertIn("field name", complaint(parse_name, "\udcff"))
         self.assertIn("number of bytes", complaint(parse_size, "9" * 5000))
         self.assertIn("0 to 65535", complaint(parse_port, "9" * 5000))
@@ -270,7 +274,7 @@ class FieldTests(SynchronousTestCase):
             "Upgrade",
             "Trailer",
         ):
-            self.assertIn(name, complaint(parse_field, f"{name}: x", ENVIRONMENT))
+            self.assertIn(name, complaint(parse_field, f"{name}: x", Sources(Path(), ENVIRONMENT)))
 
     def test_variables(self) -> None:
         """``${NAME}`` is the environment's value, and a secret."""
@@ -299,12 +303,14 @@ class FieldTests(SynchronousTestCase):
             ("X-A: ${EMPTY}", "EMPTY is empty"),
             ("X-A: ${}", "name of an environment variable"),
         ):
-            self.assertIn(why, complaint(parse_field, text, ENVIRONMENT), text)
+            self.assertIn(why, complaint(parse_field, text, Sources(Path(), ENVIRONMENT)), text)
 
     def test_value_of_a_variable_is_not_expanded(self) -> None:
         """What a variable holds is taken as it is: neither a file's name nor another variable."""
         environment = {"A": "@/etc/passwd", "B": "${A}"}
-        self.assertEqual(b"@/etc/passwd", parse_field("X: ${A}", Sources(Path(), environment))[0][1])
+        self.assertEqual(
+            b"@/etc/passwd", parse_field("X: ${A}", Sources(Path(), environment))[0][1]
+        )
         self.assertEqual(b"${A}", parse_field("X: ${B}", Sources(Path(), environment))[0][1])
 
     def test_no_error_repeats_a_secret(self) -> None:
@@ -317,11 +323,15 @@ class FieldTests(SynchronousTestCase):
             "Connection: sekret",
             "Host: sekret/",
         ):
-            self.assertNotIn("sekret", complaint(parse_field, text, ENVIRONMENT), text)
+            self.assertNotIn(
+                "sekret", complaint(parse_field, text, Sources(Path(), ENVIRONMENT)), text
+            )
 
     def test_no_error_repeats_a_secret_in_braces(self) -> None:
         """What cannot be a variable's name is a key that was put into the braces."""
-        self.assertNotIn("sk-live", complaint(parse_field, "X-A: ${sk-live-1}", ENVIRONMENT))
+        self.assertNotIn(
+            "sk-live", complaint(parse_field, "X-A: ${sk-live-1}", Sources(Path(), ENVIRONMENT))
+        )
 
     def test_written_out_credentials(self) -> None:
         """The value of a field for credentials is a secret also where it was written out."""
@@ -340,7 +350,9 @@ class FieldTests(SynchronousTestCase):
     def test_empty_credentials(self) -> None:
         """A credential that is none is an error: a shell has expanded an unset variable."""
         for text in ("Authorization:", "Authorization: Bearer ", "X-Api-Key:", "Cookie: "):
-            self.assertIn("no credential", complaint(parse_field, text, ENVIRONMENT), text)
+            self.assertIn(
+                "no credential", complaint(parse_field, text, Sources(Path(), ENVIRONMENT)), text
+            )
 
     def test_every_part_of_a_credential(self) -> None:
         """Of several cookies or parameters each is a secret.  RFC 6265 4.2, RFC 9110 11.4."""
@@ -366,9 +378,13 @@ class FileTests(SynchronousTestCase):
         for octets in (b"sk-key", b"sk-key\n", b"sk-key\r\n", b"sk-key\n\n"):
             path = self.write(octets)
             for text in (f"X-A: @{path}", f"X-A:@{path}"):
-                self.assertEqual(((b"X-A", b"sk-key"), [b"sk-key"]), parse_field(text, Sources(Path(), {})))
+                self.assertEqual(
+                    ((b"X-A", b"sk-key"), [b"sk-key"]), parse_field(text, Sources(Path(), {}))
+                )
         path = self.write(b"${KEY} @x \xff")
-        self.assertEqual(b"${KEY} @x \xff", parse_field(f"X-A: @{path}", Sources(Path(), ENVIRONMENT))[0][1])
+        self.assertEqual(
+            b"${KEY} @x \xff", parse_field(f"X-A: @{path}", Sources(Path(), ENVIRONMENT))[0][1]
+        )
 
     def test_wrong(self) -> None:
         """A file that cannot be used is named, its content is not."""
@@ -382,20 +398,24 @@ class FileTests(SynchronousTestCase):
             self.assertIn(why, text)
             self.assertIn(str(path), text)
         for octets in (b"sekret\nX: y", b"sekret\0", b" sekret "):
-            self.assertNotIn("sekret", complaint(parse_field, f"X-A: @{self.write(octets)}", {}))
+            self.assertNotIn(
+                "sekret", complaint(parse_field, f"X-A: @{self.write(octets)}", Sources(Path(), {}))
+            )
 
     def test_largest(self) -> None:
         """A file of MAX_VALUE_FILE_BYTES can be used."""
         path = self.write(b"x" * MAX_VALUE_FILE_BYTES)
-        self.assertEqual(MAX_VALUE_FILE_BYTES, len(parse_field(f"X-A: @{path}", Sources(Path(), {}))[0][1]))
+        self.assertEqual(
+            MAX_VALUE_FILE_BYTES, len(parse_field(f"X-A: @{path}", Sources(Path(), {}))[0][1])
+        )
 
     def test_unreadable(self) -> None:
         """A missing file, or a directory, is an error at the start."""
         missing = Path(self.mktemp())
-        text = complaint(parse_field, f"X-A: @{missing}", {})
+        text = complaint(parse_field, f"X-A: @{missing}", Sources(Path(), {}))
         self.assertIn(f"{missing} cannot be read (No such file", text)
-        self.assertIn("cannot be read", complaint(parse_field, "X-A: @/", {}))
-        self.assertIn("cannot be read", complaint(parse_field, "X-A: @", {}))
+        self.assertIn("cannot be read", complaint(parse_field, "X-A: @/", Sources(Path(), {})))
+        self.assertIn("cannot be read", complaint(parse_field, "X-A: @", Sources(Path(), {})))
 
     def test_certificates(self) -> None:
         """A file of certificates is read whole, or told in a sentence."""

@@ -11,13 +11,12 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.config.schema import Listen
+from pyproxy.listeners import files_of
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.forwarding import FieldRules
 from pyproxy.semantics.urls import parse_target
-from pyproxy.workers.handover import LENGTH, Handover, Socket, adopting, read_files
+from pyproxy.workers.handover import LENGTH, Bound, Draining, Handover, Taking
 from tests.configs import one_route
-
-TCP = Socket("AF_INET", 5)
 
 
 class HandoverTests(SynchronousTestCase):
@@ -36,21 +35,25 @@ class HandoverTests(SynchronousTestCase):
             authorities=b"-----BEGIN CERTIFICATE-----",
             workers=4,
         )
-        handover = Handover(config, b"pyproxy-name", "twisted.internet.pollreactor", (TCP,))
+        places = (Bound(3, Listen(), "AF_INET", {"key.pem": b"the key"}),)
+        taking = Taking(2, config, places)
+        handover = Handover(b"pyproxy-name", "twisted.internet.pollreactor", 4, taking)
         octets = handover.octets()
         (size,) = LENGTH.unpack(octets[: LENGTH.size])
         self.assertEqual(size, len(octets) - LENGTH.size)
         path, inner = pickle.loads(octets[LENGTH.size :])
         self.assertEqual(sys.path, path)
         self.assertEqual(handover, pickle.loads(inner))
+        for order in (taking, Draining(30.0)):
+            self.assertEqual(order, pickle.loads(pickle.dumps(order)))
 
 
 class AdoptingTests(SynchronousTestCase):
     """A place to listen, as a worker reads it."""
 
-    def description(self, text: str, files: dict[str, bytes], socket: Socket = TCP) -> str:
+    def description(self, text: str, files: dict[str, bytes], family: str = "AF_INET") -> str:
         """Return what an endpoint string becomes."""
-        adopted = adopting(Listen(text), socket, files).description
+        adopted = Bound(1, Listen(text), family, files).adopting().description
         assert adopted is not None
         return adopted
 
@@ -58,7 +61,7 @@ class AdoptingTests(SynchronousTestCase):
         """What names no file stays as it is; a port stays a port."""
         for text in ("tcp:8000:interface=127.0.0.1", "unix:/run/a.sock", "haproxy:tcp:80"):
             self.assertEqual(text, self.description(text, {}))
-        self.assertEqual(Listen(port=1), adopting(Listen(port=1), TCP, {}))
+        self.assertEqual(Listen(port=1), Bound(1, Listen(port=1), "AF_INET").adopting())
 
     def test_files(self) -> None:
         """Keys and certificates are read once, by who may; a worker has copies of its own."""
@@ -68,8 +71,9 @@ class AdoptingTests(SynchronousTestCase):
             certificate.write_bytes(b"the certificate")
             quoted = str(key).replace(":", "\\:")
             text = f"haproxy:ssl:443:privateKey={quoted}:certKey={certificate}:backlog=9"
-            files = read_files((Listen(text), Listen()))
-        self.assertEqual({str(key): b"the key", str(certificate): b"the certificate"}, files)
+            self.assertEqual({str(key), str(certificate)}, files_of(Listen(text)))
+            self.assertEqual(set(), files_of(Listen()))
+        files = {str(key): b"the key", str(certificate): b"the certificate"}
         arguments = dict(
             argument.split("=")
             for argument in self.description(text, files).split(":")
@@ -81,10 +85,10 @@ class AdoptingTests(SynchronousTestCase):
 
     def test_systemd(self) -> None:
         """A worker has none of the sockets that systemd opened, only the adopted one."""
-        for text, socket, expected in (
-            ("systemd:domain=INET:index=0", TCP, "tcp:0"),
-            ("haproxy:systemd:domain=INET6:index=0", Socket("AF_INET6", 5), "haproxy:tcp6:0"),
-            ("systemd:domain=UNIX:name=a", Socket("AF_UNIX", 5), "unix:adopted"),
-            ("unix:systemd:mode=600", TCP, "unix:systemd:mode=600"),
+        for text, family, expected in (
+            ("systemd:domain=INET:index=0", "AF_INET", "tcp:0"),
+            ("haproxy:systemd:domain=INET6:index=0", "AF_INET6", "haproxy:tcp6:0"),
+            ("systemd:domain=UNIX:name=a", "AF_UNIX", "unix:adopted"),
+            ("unix:systemd:mode=600", "AF_INET", "unix:systemd:mode=600"),
         ):
-            self.assertEqual(expected, self.description(text, {}, socket))
+            self.assertEqual(expected, self.description(text, {}, family))

@@ -13,21 +13,14 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.workers.handover import FIRST_SOCKET, LOG, TALLY
-from pyproxy.workers.process import MAX_OUTPUT, PAUSE, Running, WorkerProtocol, spawn
-from pyproxy.workers.records import READY, Record
+from pyproxy.workers.process import MAX_OUTPUT, PAUSE, Running, Told, WorkerProtocol, spawn
+from pyproxy.workers.records import READY, STREAMS, TAKEN, Record
 
 
 class FakeTransport:
-    """A process that can be written to and has ended already."""
+    """A process that has ended already."""
 
     pid = 7
-
-    def __init__(self) -> None:
-        self.written: list[tuple[int, bytes]] = []
-
-    def writeToChild(self, descriptor: int, octets: bytes) -> None:
-        """Take note."""
-        self.written.append((descriptor, octets))
 
     def signalProcess(self, name: str) -> None:
         """Refuse."""
@@ -35,7 +28,7 @@ class FakeTransport:
 
 
 class WorkerProtocolTests(SynchronousTestCase):
-    """What a worker is told and what it says."""
+    """What a worker says."""
 
     def setUp(self) -> None:
         """Start the third worker."""
@@ -45,15 +38,22 @@ class WorkerProtocolTests(SynchronousTestCase):
         )
         self.told: list[str] = []
         self.clock = Clock()
-        self.protocol = WorkerProtocol(
-            self.clock, 3, b"all of it", lambda: self.told.append("ready"), self.told.append
+        told = Told(
+            lambda: self.told.append("ready"),
+            lambda generation: self.told.append(f"taken {generation}"),
+            lambda streams: self.told.append(f"streams {streams}"),
+            self.told.append,
         )
+        self.protocol = WorkerProtocol(self.clock, 3, told)
         self.transport: Any = FakeTransport()
         self.protocol.makeConnection(self.transport)
 
-    def test_handover(self) -> None:
-        """Its number and the configuration go through a pipe that stays open."""
-        self.assertEqual([(0, b"\0\0\0\3all of it")], self.transport.written)
+    def test_tells(self) -> None:
+        """What it tells its parent is no line of a log."""
+        for what, text in ((READY, ""), (TAKEN, "7"), (STREAMS, "12")):
+            self.protocol.childDataReceived(LOG, Record(9.0, what, text=text).octets())
+        self.assertEqual(["ready", "taken 7", "streams 12"], self.told)
+        self.assertEqual(0, len(list(self.observer)))
 
     def test_log(self) -> None:
         """Lines of the access log look as one process writes them; others name their worker."""
@@ -115,13 +115,13 @@ class SpawnTests(SynchronousTestCase):
                 return FakeTransport()
 
         reactor = Reactor()
-        protocol = WorkerProtocol(Clock(), 1, b"sk-secret", lambda: None, lambda how: None)
-        process = spawn(reactor, protocol, 20, [30, 31])
+        nobody = Told(lambda: None, lambda _: None, lambda _: None, lambda _: None)
+        process = spawn(reactor, WorkerProtocol(Clock(), 1, nobody), 10, 20, [30, 31])
         (_, executable, command), named = reactor.started
         self.assertEqual(sys.executable, executable)
         self.assertEqual((3, True), (len(command), command[-1].endswith("child.py")))
         self.assertEqual(
-            {0: "w", 1: "r", 2: "r", LOG: "r", TALLY: 20, FIRST_SOCKET: 30, FIRST_SOCKET + 1: 31},
+            {0: 10, 1: "r", 2: "r", LOG: "r", TALLY: 20, FIRST_SOCKET: 30, FIRST_SOCKET + 1: 31},
             named["childFDs"],
         )
         self.assertIsNone(named["env"])

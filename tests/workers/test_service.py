@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import socket
@@ -56,12 +57,18 @@ class FakeProcess:
     protocol: ProcessProtocol
     descriptors: dict[int, Any]
     pid: int
-    written: bytes = b""
+    orders: socket.socket
     signals: list[str] = attrs.Factory(list)
+    _read: bytes = b""
 
-    def writeToChild(self, descriptor: int, octets: bytes) -> None:
-        """Take what is handed over."""
-        self.written += octets
+    @property
+    def written(self) -> bytes:
+        """What was handed over."""
+        self.orders.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while more := self.orders.recv(65536):
+                self._read += more
+        return self._read
 
     def signalProcess(self, name: str) -> None:
         """Take note."""
@@ -102,7 +109,8 @@ class Reactor(MemoryReactorClock):
         childFDs: dict[int, Any],
     ) -> FakeProcess:
         """Start a process."""
-        process = FakeProcess(protocol, childFDs, 100 + len(self.processes))
+        orders = socket.socket(fileno=os.dup(childFDs[0]))
+        process = FakeProcess(protocol, childFDs, 100 + len(self.processes), orders)
         self.processes.append(process)
         protocol.makeConnection(cast(Any, process))
         return process
@@ -118,6 +126,8 @@ class WorkersServiceTests(SynchronousTestCase):
 
     def close(self) -> None:
         """Close the sockets that are left."""
+        for process in self.reactor.processes:
+            process.orders.close()
         for port in self.reactor.ports:
             port.socket.close()
 
@@ -158,8 +168,8 @@ class WorkersServiceTests(SynchronousTestCase):
             given = [process.descriptors[FIRST_SOCKET + place] for place in (0, 1)]
             self.assertEqual(sockets, given)
             handover = process.handover
-            self.assertEqual(TARGET, handover.config.routes[0].target)
-            self.assertEqual(["AF_INET"] * 2, [each.family for each in handover.sockets])
+            self.assertEqual(TARGET, handover.first.config.routes[0].target)
+            self.assertEqual(["AF_INET"] * 2, [each.family for each in handover.first.places])
             self.assertEqual(Reactor.__module__, handover.reactor)
         one, two = self.reactor.processes
         self.assertEqual(one.handover.pseudonym, two.handover.pseudonym)
@@ -186,7 +196,11 @@ class WorkersServiceTests(SynchronousTestCase):
         one.end(ProcessTerminated(None, 9))
         self.reactor.advance(FIRST_DELAY)
         again = self.reactor.processes[2]
-        self.assertEqual((one.descriptors, one.written), (again.descriptors, again.written))
+        sockets = [
+            {at: each for at, each in process.descriptors.items() if at} for process in (one, again)
+        ]
+        self.assertEqual(*sockets)
+        self.assertEqual(one.written, again.written)
         self.stop(service)
 
     def test_demo(self) -> None:
@@ -195,7 +209,7 @@ class WorkersServiceTests(SynchronousTestCase):
         demo, *ports = self.reactor.ports
         self.assertTrue(demo.reading)
         self.assertEqual(2, len(ports))
-        target = self.reactor.processes[0].handover.config.routes[0].target
+        target = self.reactor.processes[0].handover.first.config.routes[0].target
         assert target is not None
         self.assertEqual(demo.getHost().port, target.origin.port)
         self.stop(service)

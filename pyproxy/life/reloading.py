@@ -1,0 +1,143 @@
+"""A reload: the configuration is read again, and taken whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from pyproxy.config.loader import ConfigError
+from pyproxy.config.schema import Config
+from pyproxy.life.condition import Condition, Phase, Serving
+
+_log = Logger("pyproxy")
+
+
+@attrs.frozen
+class Loaded:
+    """A configuration that was read.
+
+    Attributes:
+        printed: the same as TOML without a secret; empty where nobody can ask for it.
+    """
+
+    config: Config
+    printed: str
+
+
+Load = Callable[[Config], Loaded]
+"""Reads the configuration again.
+
+Args: the one in use, whose places to listen are not tried.
+Raises: ConfigError.
+"""
+
+Elsewhere = Callable[[Load, Config], Deferred[Loaded]]
+"""Calls what reads, in a thread: a large file takes longer than streams should wait."""
+
+
+class Observer(Protocol):
+    """Who wants to know of reloads."""
+
+    def reloading(self) -> None:
+        """Take note that one begins."""
+
+    def reloaded(self) -> None:
+        """Take note that it is over, well or not."""
+
+
+class Reloader:
+    """Reads the configuration again when it is asked to, one time after the other."""
+
+    def __init__(
+        self,
+        condition: Condition,
+        serving: Serving,
+        load: Load,
+        elsewhere: Elsewhere,
+        clock: IReactorTime,
+        observers: Collection[Observer],
+    ) -> None:
+        self._condition = condition
+        self._serving = serving
+        self._load = load
+        self._elsewhere = elsewhere
+        self._clock = clock
+        self._observers = observers
+        self._runs = False
+        self._again = False
+
+    def reload(self) -> None:
+        """Reload now, or once more when the present reload is over."""
+        if self._condition.phase is not Phase.SERVING:
+            _log.warn("No reload: the proxy is {phase}", phase=self._condition.phase.value)
+        elif self._runs:
+            self._again = True
+        else:
+            self._runs = True
+            done = Deferred.fromCoroutine(self._reload())
+            done.addErrback(self._failed)
+            done.addBoth(self._over)
+
+    def _failed(self, failure: object) -> None:
+        _log.failure("the reload failed; nothing is known to have changed", failure)  # type: ignore[arg-type]
+        self._condition.failures = ("an internal error; the log has its traceback",)
+
+    def _over(self, result: object) -> None:
+        self._runs = False
+        for observer in self._observers:
+            observer.reloaded()
+        if self._again:
+            self._again = False
+            self.reload()
+
+    async def _reload(self) -> None:
+        for observer in self._observers:
+            observer.reloading()
+        condition = self._condition
+        try:
+            loaded = await self._elsewhere(self._load, condition.config)
+            if condition.phase is not Phase.SERVING:
+                return
+            config = self._keep_fixed(loaded.config)
+            await self._serving.take(config)
+        except ConfigError as error:
+            self._refuse(error.errors)
+            return
+        except CannotListenError as error:
+            self._refuse([f"{error}; this process may be the one that listens there"])
+            return
+        condition.config, condition.printed = config, loaded.printed
+        condition.generation += 1
+        condition.taken_at = self._clock.seconds()
+        condition.failures = ()
+        _log.info(
+            "Reloaded: generation {generation}, routes: {routes}, listeners: {places}",
+            routes=len(config.routes),
+            places=len(config.listen),
+            generation=condition.generation,
+        )
+
+    def _refuse(self, errors: Collection[str]) -> None:
+        self._condition.failures = tuple(errors)
+        _log.error(
+            "The reload is refused and nothing has changed:\n{errors}", errors="\n".join(errors)
+        )
+
+    def _keep_fixed(self, config: Config) -> Config:
+        """Return a configuration with what only a restart can change left as it is, and say so."""
+        present = self._condition.config
+        for name, new, old in (
+            ("workers", config.workers, present.workers),
+            ("admin", config.admin, present.admin),
+        ):
+            if new != old:
+                _log.warn(
+                    "{name} is not changed by a reload; restart the proxy for that", name=name
+                )
+        return attrs.evolve(config, workers=present.workers, admin=present.admin)

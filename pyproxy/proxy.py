@@ -1,0 +1,108 @@
+"""What serves in one process: a configuration becomes a resource tree and an agent, and another.
+
+Knows no listening port; who opens those gives them ``site``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from pyproxy.config.schema import Config
+from pyproxy.ingress.resource import PrefixResource
+from pyproxy.ingress.seams import Terms
+from pyproxy.ingress.site import ProxySite
+from pyproxy.observe.access_log import AccessLog
+from pyproxy.observe.masking import Mask
+from pyproxy.observe.twistd_log import take_lines_everywhere
+from pyproxy.plan import Plan, make_plan
+from pyproxy.policy.routing import Peer
+from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.transports import IProxyReactor
+from pyproxy.upstream.agent import ForwardingAgent
+from pyproxy.upstream.client import ForwardingClient
+
+
+@attrs.frozen
+class Prepared:
+    """All that a configuration brings, made before anything of it is used."""
+
+    plan: Plan
+    terms: Terms
+    waits: tuple[float, ...]
+
+
+class Proxy:
+    """Serves the connections that its site is given.
+
+    Args: the service's name in ``Via``: a request that comes back to another worker is in a loop
+        too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes.
+    Attributes: site, the factory of clients' connections.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: IProxyReactor,
+        pseudonym: bytes,
+        count: Callable[[int], None] | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._pseudonym = pseudonym
+        self._peers: dict[Peer, Peer] = {}
+        first = self.prepare(config)
+        self._sweeper = Sweeper.for_limits(reactor, first.waits)
+        self._agent = ForwardingAgent(reactor, self._sweeper)
+        client = ForwardingClient(self._agent)
+        self._resource = PrefixResource(first.plan.table, client, self._sweeper)
+        self.site = ProxySite(self._resource, reactor, self._sweeper, first.terms)
+        self.site.count = count
+        self.take(first)
+
+    def start(self) -> None:
+        """Begin to keep time limits."""
+        self._sweeper.start()
+
+    def prepare(self, config: Config) -> Prepared:
+        """Make what a configuration brings; nothing of it is used yet."""
+        return Prepared(
+            make_plan(config, self._pseudonym, self._peers), self._terms(config), config.waits
+        )
+
+    def take(self, prepared: Prepared) -> None:
+        """Serve what begins from now on by it; what is open goes on by what it began with.
+
+        Connections to upstreams that stay the same are kept.
+        """
+        self._resource.table = prepared.plan.table
+        self._peers = {peer: peer for peer in prepared.plan.peers}
+        self.site.take(prepared.terms)
+        self._sweeper.suit(prepared.waits)
+        self._agent.keep(prepared.plan.peers)
+
+    def _terms(self, config: Config) -> Terms:
+        """Return on which terms clients are served."""
+        log = None
+        if any(route.access_log for route in config.routes):
+            take_lines_everywhere()
+            log = AccessLog(self._reactor, Mask.of(config.secrets), config.trusted)
+        silence = max(route.limits.idle for route in config.routes)
+        return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence)
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        """Let what is open end by itself.
+
+        Returns: fires when no connection is left, or after so many seconds.
+        """
+        return self.site.drain(timeout)
+
+    def stop(self) -> Deferred[object]:
+        """End every connection."""
+        return self.site.shut_down().addBoth(self._stopped)
+
+    def _stopped(self, result: object) -> object:
+        self._sweeper.stop()
+        self._agent.close()
+        return result
