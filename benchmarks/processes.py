@@ -103,7 +103,12 @@ class Running:
 
 @contextmanager
 def running(
-    command: list[str], directory: Path, *, cpu: int, environment: dict[str, str]
+    command: list[str],
+    directory: Path,
+    *,
+    cpu: int,
+    environment: dict[str, str],
+    pass_fds: tuple[int, ...] = (),
 ) -> Iterator[Running]:
     """Run a command in a directory, on one CPU, until the block is left."""
     log = directory / "output.log"
@@ -115,6 +120,7 @@ def running(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            pass_fds=pass_fds,
         )
     process = Running(popen, log)
     try:

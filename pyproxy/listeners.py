@@ -36,10 +36,12 @@ GiveUp = Callable[[CannotListenError], None]
 """Called when a port cannot be opened, before the error goes on."""
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted; Twisted's own default of 50 drops bursts.
+"""Connections that may wait to be accepted, where an endpoint does not say (``backlog=50``).
 
-An endpoint of --listen says its own (``tcp:8000:backlog=1024``).
+Twisted's own default of 50 drops bursts: who is dropped tries again after a second.
 """
+
+_has_backlog = re.compile(r"(?:haproxy:)*(?:tcp6?|ssl|unix):").match
 
 FILE_ARGUMENT = re.compile(
     r"(?<=:)(privateKey|certKey|extraCertChain|dhParameters)=((?:\\.|[^:\\])+)"
@@ -49,8 +51,10 @@ FILE_ARGUMENT = re.compile(
 
 def endpoint_of(reactor: Any, listen: Listen) -> IStreamServerEndpoint:
     """Return the endpoint of one place to listen."""
-    if listen.description is not None:
-        return cast(IStreamServerEndpoint, serverFromString(reactor, listen.description))
+    if (description := listen.description) is not None:
+        if _has_backlog(description) and ":backlog=" not in description:
+            description = f"{description}:backlog={BACKLOG}"
+        return cast(IStreamServerEndpoint, serverFromString(reactor, description))
     kind = TCP6ServerEndpoint if ":" in listen.interface else TCP4ServerEndpoint
     return kind(reactor, listen.port, BACKLOG, listen.interface)
 

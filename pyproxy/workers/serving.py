@@ -54,8 +54,8 @@ def serve(handover: Handover, number: int) -> None:
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
     tally = Tally(TALLY, handover.workers, number)
     try:
-        worker = Worker(handover, reactor, tally, log)
         end = End(reactor)
+        worker = Worker(handover, reactor, tally, log, end)
         reactor.addReader(OrderReader(_own(ORDERS), worker.obey, end))
         end.on_sigterm()
         reactor.callWhenRunning(worker.start)
@@ -77,7 +77,9 @@ def _own(descriptor: int) -> int:
 class Worker:
     """Serves what its parent says."""
 
-    def __init__(self, handover: Handover, reactor: Any, tally: Tally, log: LogPipe) -> None:
+    def __init__(
+        self, handover: Handover, reactor: Any, tally: Tally, log: LogPipe, end: End
+    ) -> None:
         # Imported here: it may import the reactor, which had to be installed first.
         with importing():
             from pyproxy.proxy import Proxy
@@ -85,6 +87,7 @@ class Worker:
         self._reactor = reactor
         self._tally = tally
         self._pipe = log
+        self._end = end
         self._places: dict[int, Place] = {}
         self._told = 0
         first = handover.first
@@ -125,7 +128,7 @@ class Worker:
         except Exception:  # noqa: BLE001
             # Who serves otherwise than the others do must not go on; the parent starts a new one.
             _log.failure("an order of the parent could not be obeyed")
-            self._reactor.callWhenRunning(self._reactor.stop)
+            self._end()
 
     def _take(self, taking: Taking, descriptors: list[int]) -> None:
         """Serve by another configuration, at other places."""
@@ -149,7 +152,7 @@ class Worker:
         self._places.clear()
         drained = self._proxy.drain(draining.timeout)
         drained.addErrback(lambda failure: _log.failure("the drain failed", failure))
-        drained.addBoth(lambda _: self._reactor.running and self._reactor.stop())
+        drained.addBoth(lambda _: self._end())
 
     def stop(self) -> Any:
         """End, in order."""
