@@ -69,6 +69,17 @@ class _Received:
         return BytesIO(self._octets)
 
 
+def read_answer(octets: bytes, method: str) -> Answer:
+    """Read what has arrived of a response.  Args: the method of its request."""
+    response = HTTPResponse(cast(socket, _Received(octets)), method=method)
+    response.begin()
+    try:
+        content, complete = response.read(), True
+    except IncompleteRead as error:
+        content, complete = error.partial, False
+    return Answer(response.status, response.getheaders(), content, complete)
+
+
 class NarrowTransport(StringTransport):
     """A transport that nobody reads: full, and its producer paused, past a number of octets.
 
@@ -134,14 +145,7 @@ class DemoClient:
 
     def answer(self) -> Answer:
         """Return what has arrived."""
-        received = cast(socket, _Received(self.transport.value()))
-        response = HTTPResponse(received, method=self._method)
-        response.begin()
-        try:
-            content, complete = response.read(), True
-        except IncompleteRead as error:
-            content, complete = error.partial, False
-        return Answer(response.status, response.getheaders(), content, complete)
+        return read_answer(self.transport.value(), self._method)
 
     def leave(self) -> None:
         """Close the connection as a lost one."""

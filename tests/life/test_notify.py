@@ -217,10 +217,12 @@ class TroubleTests(NotifyTestCase):
     def test_full_queue(self) -> None:
         """A queue that nobody reads does not make the service wait."""
         notifier = self.notifier(self.listen())
-        messages = 100_000
-        told = threading.Thread(
-            target=lambda: [notifier.alive() for _ in range(messages)], daemon=True
-        )
+
+        def tell_too_much() -> None:
+            for _ in range(100_000):
+                notifier.alive()
+
+        told = threading.Thread(target=tell_too_much, daemon=True)
         with capturedLogs() as events:
             told.start()
             told.join(PATIENCE)
