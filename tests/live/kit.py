@@ -654,7 +654,7 @@ class Proxy:
     """A ``twistd -n pyproxy`` process with its log.
 
     ``arguments`` follow the plugin's name; a ``--port 0`` is added unless a port or an endpoint is
-    among them.  Leaving the context ends the process and fails on a traceback in its log.
+    among them, and no drain unless one is or a file says it.  Leaving the context ends the process and fails on a traceback in its log.
     """
 
     def __init__(
@@ -666,6 +666,8 @@ class Proxy:
         self._arguments = arguments
         if not any(each.startswith(("--port", "--listen")) for each in arguments):
             self._arguments = ("--port", "0", *arguments)
+        if not any(each.startswith(("--drain-timeout", "--config")) for each in arguments):
+            self._arguments = ("--drain-timeout", "0", *self._arguments)
         self._environment = {
             **os.environ,
             "PYTHONPATH": str(CHECKOUT),

@@ -227,7 +227,7 @@ class SignalTests(unittest.TestCase):
         return proxy.stop()
 
     def test_sigterm_during_streams(self) -> None:
-        """SIGTERM ends the process at once, status 0, and the streams without a clean end."""
+        """Without a drain SIGTERM ends it at once, status 0, the streams without a clean end."""
         proxy, clients = self.start(streams=20)
         os.kill(proxy.pid, signal.SIGTERM)
         self.assertEqual(0, self.wait_end(proxy), proxy.log())
