@@ -51,7 +51,7 @@ def route_of(config: RouteConfig, pseudonym: bytes, known: dict[Peer, Peer] | No
     """Return the route of its configuration.  Args: known peers, to which its own is added."""
     target = config.target or NOWHERE
     peer = Peer(target.origin, config.limits.connect, config.authorities, config.insecure)
-    mapping = PathMapping(config.match.path, target.base)
+    mapping = PathMapping(config.match.path.rstrip(b"/"), target.base)
     origin, secrets = target.origin, config.secrets
     return Route(
         target,

@@ -79,7 +79,10 @@ class Page(Branch):
 
     Attributes:
         guarded: a web page of another site must not read it.
+        to_strangers: what such a page reads instead; None for a refusal.
     """
+
+    to_strangers: Page | None = None
 
     def __init__(self, content: Callable[[], Content], guarded: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

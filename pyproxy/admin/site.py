@@ -47,7 +47,9 @@ class AdminSite(server.Site):
         self.root.putChild(b"", Page(lambda: in_json(list(paths(self.root)))))
         # Probes ask by whatever name they like.
         self.root.putChild(b"healthz", Page(lambda: in_json({"status": "alive"}), guarded=False))
-        self.root.putChild(b"readyz", Page(lambda: readiness(condition, serving), guarded=False))
+        readyz = Page(lambda: readiness(condition, serving))
+        readyz.to_strangers = Page(lambda: in_json(*_public_readiness(condition)))
+        self.root.putChild(b"readyz", readyz)
         self.root.putChild(b"api", self.api)
         self.api.putChild(b"config", Page(lambda: in_toml(condition.printed)))
         self.api.putChild(b"routes", Page(lambda: in_json(routes_of(condition.config))))
@@ -75,9 +77,9 @@ class AdminSite(server.Site):
         try:
             admit(_head_of(request), scheme, isinstance(request.getHost(), UNIXAddress))
         except MisdirectedRequest:
-            return _MISDIRECTED
+            return getattr(found, "to_strangers", None) or _MISDIRECTED
         except CrossOriginRefused:
-            return _FOREIGN
+            return getattr(found, "to_strangers", None) or _FOREIGN
         return found
 
     def startFactory(self) -> None:
@@ -106,15 +108,20 @@ class AdminSite(server.Site):
 
 def readiness(condition: Condition, serving: Serving) -> Content:
     """Say whether load balancers should send requests to the proxy, and how it is."""
+    document, status = _public_readiness(condition)
     taken_at = datetime.fromtimestamp(condition.taken_at, UTC)
-    document = {
-        "status": condition.phase.value,
+    more = {
         "generation": condition.generation,
         "taken_at": f"{taken_at:%Y-%m-%dT%H:%M:%SZ}",
         "streams": serving.streams(),
         "failures": condition.failures,
     }
-    return in_json(document, 200 if condition.ready else 503)
+    return in_json({**document, **more}, status)
+
+
+def _public_readiness(condition: Condition) -> tuple[dict[str, object], int]:
+    """Return what every probe may know: names of files and keys are the operator's alone."""
+    return {"status": condition.phase.value}, 200 if condition.ready else 503
 
 
 def in_toml(text: str) -> Content:

@@ -251,7 +251,9 @@ class FileReader:
 
 
 def _match(route: Route) -> Match:
-    return Match(route.host or b"", route.path, route.exact, frozenset(route.methods), route.fields)
+    """Return what a request has to be like; a final slash counts in an exact path only."""
+    path = route.path or b"/" if route.exact else route.path.rstrip(b"/")
+    return Match(route.host or b"", path, route.exact, frozenset(route.methods), route.fields)
 
 
 def _limits(options: Mapping[str, Any], connect: float) -> Limits:

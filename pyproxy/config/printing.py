@@ -153,12 +153,19 @@ def _masked(document: Any, name: str = "") -> Any:
     if isinstance(document, Mapping):
         sets = name in ("set_headers", "set_response_headers", "headers")
         return {
-            key: _masked_value(key, value) if sets else _masked(value, key)
+            key: _masked_value(key, value)
+            if sets or _is_wanted(name, value)
+            else _masked(value, key)
             for key, value in document.items()
         }
     if isinstance(document, list):
         return [_masked(one, name) for one in document]
     return document
+
+
+def _is_wanted(table: str, value: Any) -> bool:
+    """Tell whether a value is what a field of a request has to be."""
+    return table == "fields" and value != "*"
 
 
 def _masked_value(name: str, value: Any) -> Any:

@@ -18,7 +18,8 @@ from pyproxy.semantics.fields import Field, is_field_value, is_token
 from pyproxy.semantics.hosts import parse_socket
 from pyproxy.semantics.urls import climbs, parse_prefix, parse_target
 
-_is_location = re.compile(rb"https?://[!-~]+|/(?!/)[!-~]*").fullmatch
+_LOCATION = r"""https?://[!"$-.0->A-~]+(?:[/?#][!-~]*)?|/(?!/)[!-~]*"""
+_is_location = re.compile(_LOCATION.encode("ascii")).fullmatch
 
 
 @attrs.frozen
@@ -125,7 +126,8 @@ def _conditions(value: Any, sources: Sources) -> tuple[Condition, ...]:
 
 def _path(value: str) -> bytes:
     if value.startswith("/") and "?" not in value and "#" not in value:
-        return parse_prefix(value)
+        parse_prefix(value)
+        return value.encode("ascii")
     raise ValueError("it has to begin with `/` and hold percent-encoded ASCII, without a query")
 
 
@@ -231,12 +233,14 @@ def _route_host(value: str) -> bytes:
 def _location(value: str) -> bytes:
     octets = value.encode("utf-8", "surrogateescape")
     if _is_location(octets) is None:
-        raise ValueError("it has to be a path, or a URL of http or https, percent-encoded")
+        raise ValueError(
+            "it has to be a path, or a URL of http or https without a user, percent-encoded"
+        )
     return octets
 
 
 STATUS = _status(200, 599)
-LOCATION = text("URL or path", _location, pattern=r"^(?:https?://[!-~]+|/(?!/)[!-~]*)$")
+LOCATION = text("URL or path", _location, pattern=f"^(?:{_LOCATION})$")
 REDIRECTION = _status(300, 399, (301, 302, 303, 307, 308))
 ROUTE_HOST = text("host", _route_host, pattern=_HOST_PATTERN)
 SOCKET = text("path", parse_socket, pattern="^/")

@@ -57,7 +57,7 @@ class Match:
     Attributes:
         host: a name in lower case, ``*.`` and what it ends with, or empty for any.
         path: of the target: begins with ``/`` and ends with none, or is empty for every path.
-        exact: the path as a whole, and nothing below it.
+        exact: the path as a whole, its final slash too, and nothing below it.
         methods: one of these, or any when there is none.
         conditions: all of these, in the order of their names.
     """

@@ -72,6 +72,15 @@ class ReadinessTests(AdminTestCase):
                 self.assertEqual("serving", answer.json["status"])
                 self.assertEqual(list(self.condition.failures), answer.json["failures"])
 
+    def test_strangers(self) -> None:
+        """Whoever asks by a name of his own, as probes may, is told no more than what it is."""
+        self.condition.failures = ("a.toml:3: routes[0].path: it has to begin with `/`",)
+        answer = self.ask("GET", "/readyz", host="evil.example")
+        self.assertEqual((200, {"status": "serving"}), (answer.status, answer.json))
+        self.condition.phase = Phase.DRAINING
+        answer = self.ask("GET", "/readyz", host="evil.example")
+        self.assertEqual((503, {"status": "draining"}), (answer.status, answer.json))
+
 
 class ConfigurationTests(AdminTestCase):
     """``/api/config``."""
