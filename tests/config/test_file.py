@@ -52,6 +52,30 @@ class FileTestCase(SynchronousTestCase):
 class LoadTests(FileTestCase):
     """What a file says becomes facts."""
 
+    def test_final_slash(self) -> None:
+        """It counts in an exact path, the root among them, and in no prefix."""
+        for path, exact, expected in (
+            ("/", "true", b"/"),
+            ("/a/", "true", b"/a/"),
+            ("/a", "true", b"/a"),
+            ("/a/", "false", b"/a"),
+            ("/", "false", b""),
+        ):
+            text = f'[[routes]]\npath = "{path}"\nexact = {exact}\nupstream = "a"\n'
+            (route,) = self.load(UPSTREAM + text + LISTENER).routes
+            self.assertEqual(expected, route.match.path, path)
+        text = '[[routes]]\nexact = true\nupstream = "a"\n'
+        (route,) = self.load(UPSTREAM + text + LISTENER).routes
+        self.assertEqual(b"/", route.match.path)
+
+    def test_files_are_known(self) -> None:
+        """Every file that was read is known, by its absolute path."""
+        (self.path.parent / "key").write_text("sk-key\n")
+        text = 'set_headers = { X-Key = "@key" }\n'
+        config = self.load(UPSTREAM + text + ROUTE + LISTENER)
+        names = {path.name for path in config.files if path.is_absolute()}
+        self.assertEqual({"pyproxy.toml", "key"}, names)
+
     def test_small(self) -> None:
         """A target and a route; everything else has the defaults of the command line."""
         config = self.load(UPSTREAM + ROUTE + LISTENER)

@@ -69,6 +69,18 @@ class PrintingTests(SynchronousTestCase):
             again = self.read_again(self.printed(*target, *more))
             self.assertEqual(self.routes_of(config), self.routes_of(again), more)
 
+    def test_wanted_credentials(self) -> None:
+        """What a field that carries credentials has to be, on a route, is masked too."""
+        path = Path(self.mktemp())
+        path.write_text(
+            '[upstreams.a]\ndemo = true\n[[routes]]\nupstream = "a"\n'
+            'fields = { X-Api-Key = "sk-wanted", Accept = "text/html", Cookie = "*" }\n'
+        )
+        text = self.printed(f"--config={path}", "--port=0")
+        self.assertNotIn("sk-wanted", text)
+        self.assertIn("text/html", text)
+        self.assertIn('Cookie = "*"', text)
+
     def test_demo(self) -> None:
         """The demo is one of the file too."""
         again = self.read_again(self.printed("--demo", "--port=0"))

@@ -654,7 +654,8 @@ class Proxy:
     """A ``twistd -n pyproxy`` process with its log.
 
     ``arguments`` follow the plugin's name; a ``--port 0`` is added unless a port or an endpoint is
-    among them, and no drain unless one is or a file says it.  Leaving the context ends the process and fails on a traceback in its log.
+    among them, and no drain unless one is or a file says it.  Leaving the context ends the process
+    and fails on a traceback in its log.
     """
 
     def __init__(
