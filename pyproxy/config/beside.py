@@ -5,40 +5,84 @@ The file has all the rest, so that nothing is said in two places.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import attrs
+
+from pyproxy.config import value_kinds
 from pyproxy.config.endpoints import Check
 from pyproxy.config.file import load_file
+from pyproxy.config.kinds import Shape, keys_of, shape_of
 from pyproxy.config.loader import ConfigError, Loader
 from pyproxy.config.schema import Config
+from pyproxy.config.tables import Listener, Root, Route, RouteOptions, Upstream
 
-BESIDE = frozenset({"config", "port", "interface", "listen", "check", "print-config", "watch"})
-"""Options that go with --config: the listeners' take the place of the file's."""
+HERE_TOO = "endpoint"
+"""The key that options beside --config may say: they take the place of the file's listeners."""
 
-IN_THE_FILE = {
-    "target": "target under [upstreams.NAME]",
-    "upstream-socket": "upstream_socket under [upstreams.NAME]",
-    "upstream-ca": "upstream_ca under [upstreams.NAME]",
-    "upstream-insecure": "upstream_insecure = true under [upstreams.NAME]",
-    "connect-timeout": "connect_timeout under [upstreams.NAME]",
-    "demo": "demo = true under [upstreams.NAME]",
-    "prefix": "path under [[routes]]",
-    "header": "set_headers under [upstreams.NAME], [[routes]] or [defaults]",
-    "remove-header": "remove_headers under [upstreams.NAME], [[routes]] or [defaults]",
-    "response-header": "set_response_headers under [[routes]] or [defaults]",
-    "remove-response-header": "remove_response_headers under [[routes]] or [defaults]",
-    "no-stream-hints": "stream_hints = false under [[routes]] or [defaults]",
-    "no-access-log": "access_log = false under [[routes]] or [defaults]",
-    "trust-proxy": "trust_proxy at its top",
-    "client-timeout": "client_timeout at its top",
-    "workers": "workers at its top",
-    "open": "open = true at its top",
-    "admin": "admin at its top",
-    "drain-timeout": "drain_timeout at its top",
-    "drain-delay": "drain_delay at its top",
+HEADINGS: Mapping[type, str] = {
+    Root: "",
+    Listener: "[[listeners]]",
+    Upstream: "[upstreams.NAME]",
+    Route: "[[routes]]",
+    RouteOptions: "[defaults]",
 }
-"""Where in the file an option goes; any other goes under [[routes]] or [defaults] by its name."""
+"""The tables that have keys for options, with what stands above them in a file."""
+
+_OTHER_NAMES = {
+    "port": "endpoint",
+    "interface": "endpoint",
+    "listen": "endpoint",
+    "prefix": "path",
+    "header": "set_headers",
+    "remove-header": "remove_headers",
+    "response-header": "set_response_headers",
+    "remove-response-header": "remove_response_headers",
+}
+"""Options whose keys have other names than they."""
+
+
+@attrs.frozen
+class Key:
+    """What says in a file what an option says.
+
+    Attributes:
+        tables: in which it may stand.
+        shape: what its value may be.
+        value: the one that says the same as a flag; empty for an option with an argument.
+    """
+
+    name: str
+    tables: tuple[type, ...]
+    shape: Shape
+    value: str
+
+    @property
+    def place(self) -> str:
+        """The key and where it goes, as people are told of it."""
+        said = f"{self.name} = {self.value}" if self.value else self.name
+        *others, last = (HEADINGS[table] for table in self.tables)
+        if not last:
+            return f"{said} at its top"
+        return f"{said} under {', '.join(others)}{' or ' if others else ''}{last}"
+
+
+def key_of(option: str) -> Key | None:
+    """Return the key that says the same as an option; None when the file has none.
+
+    Args: option, by its long name.
+    """
+    positive = option.removeprefix("no-")
+    name = _OTHER_NAMES.get(option, positive.replace("-", "_"))
+    tables = tuple(table for table in HEADINGS if name in keys_of(table))
+    if not tables:
+        return None
+    shape = shape_of(keys_of(tables[0])[name])
+    value = ""
+    if shape is value_kinds.FLAG:
+        value = "true" if positive == option else "false"
+    return Key(name, tables, shape, value)
 
 
 def load_with_overrides(
@@ -53,26 +97,22 @@ def load_with_overrides(
     Raises: ConfigError.
     """
     errors = [
-        f"--{name}: with --config it goes into the file, as {_place(name)}"
-        for name, value in options.items()
-        if name not in BESIDE and _is_given(name, value, options)
+        f"--{name}: with --config it goes into the file, as {key.place}"
+        for name, key in _keys(options)
+        if key.name != HERE_TOO
     ]
     if errors:
         raise ConfigError(errors)
     listen = None
-    if any(_is_given(name, options[name], options) for name in ("port", "interface", "listen")):
+    if any(key.name == HERE_TOO for _, key in _keys(options)):
         listen = Loader(options, environment, check_listen, tries).listen()
     path = Path(str(options["config"])).absolute()
     return load_file(path, environment, check_listen, listen, tries)
 
 
-def _is_given(name: str, value: object, options: Mapping[str, object]) -> bool:
-    """Tell whether an option was said."""
-    if name.startswith("default-"):
-        return False
-    return value not in (None, [], 0) and value != options.get(f"default-{name}")
-
-
-def _place(name: str) -> str:
-    key = name.replace("-", "_")
-    return IN_THE_FILE.get(name, f"{key} under [[routes]] or [defaults]")
+def _keys(options: Mapping[str, object]) -> Iterator[tuple[str, Key]]:
+    """Yield each option that was said, and the key that says the same."""
+    for name, value in options.items():
+        said = value not in (None, [], 0, options.get(f"default-{name}"))
+        if said and (key := key_of(name)):
+            yield name, key
