@@ -7,11 +7,14 @@ author = "pyproxy contributors"
 copyright = "pyproxy contributors"
 version = release = __version__
 
-extensions: list[str] = []
+extensions = ["sphinx_copybutton"]
 root_doc = "index"
 exclude_patterns = ["_build"]
 nitpicky = True
 
-html_theme = "alabaster"
-html_theme_options = {"description": "A streaming reverse proxy", "show_powered_by": False}
+html_theme = "furo"
+html_title = f"pyproxy {version}"
+html_static_path = ["_static"]
+html_css_files = ["beside.css"]
 html_show_sourcelink = False
+html_copy_source = False
