@@ -60,6 +60,10 @@ class ProxyService(Service):
         warn(config)
         proxy.start()
 
+    def serves(self) -> Deferred[None]:
+        """Return what fires when connections are accepted: at once, when the reactor runs."""
+        return succeed(None)
+
     def take(self, config: Config) -> Deferred[None]:
         """Serve new requests by another configuration; what is open goes on by its own.
 

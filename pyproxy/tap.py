@@ -272,7 +272,8 @@ def makeService(options: Options) -> IService:
         os.environ,
         bool(options["watch"]),
     )
-    for service in (serving, life):
+    # It heeds signals before the first port is open, and tells until the last is closed.
+    for service in (life, serving):
         service.setServiceParent(whole)
     return whole
 

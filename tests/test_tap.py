@@ -465,7 +465,7 @@ class PluginTests(TestCase):
         service = makeService(options)
         self.assertTrue(verifyObject(IService, service))
         kinds = [type(each) for each in cast(MultiService, service).services]
-        self.assertEqual([ProxyService, LifeService], kinds)
+        self.assertEqual([LifeService, ProxyService], kinds)
         self.assertFalse(service.running)
 
     def test_workers(self) -> None:

@@ -42,7 +42,7 @@ def load_file(
     """
     text = read_text(path)
     document = read_document(path, text)
-    sources = Sources(path.parent, environment, {path})
+    sources = Sources(path.parent, environment, {path.absolute()})
     reader = FileReader(Walker(sources), check_listen, listen, tries)
     config = reader.read(document)
     if config is None:

@@ -49,6 +49,9 @@ class Condition:
 class Serving(Protocol):
     """What serves, in one process or in several: ``ProxyService``, ``WorkersService``."""
 
+    def serves(self) -> Deferred[None]:
+        """Return what fires when connections are accepted."""
+
     def take(self, config: Config) -> Deferred[None]:
         """Serve new requests by another configuration; what is open goes on by its own.
 

@@ -73,8 +73,10 @@ class Reloader:
         self._again = False
 
     def reload(self) -> None:
-        """Reload now, or once more when the present reload is over."""
-        if self._condition.phase is not Phase.SERVING:
+        """Reload now; or when the start, or the present reload, is over."""
+        if self._condition.phase is Phase.STARTING:
+            self._again = True
+        elif self._condition.phase is not Phase.SERVING:
             _log.warn("No reload: the proxy is {phase}", phase=self._condition.phase.value)
         elif self._runs:
             self._again = True
@@ -92,6 +94,10 @@ class Reloader:
         self._runs = False
         for observer in self._observers:
             observer.reloaded()
+        self.make_up()
+
+    def make_up(self) -> None:
+        """Reload if that was asked for while it could not be done."""
         if self._again:
             self._again = False
             self.reload()

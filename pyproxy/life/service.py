@@ -55,6 +55,9 @@ class LifeService(Service):
         self._calls: list[LoopingCall] = []
         self._reloader = Reloader(self._condition, serving, load, self._elsewhere, reactor, [self])
         self._watch = FileWatch(reactor, self._reloader.reload) if watch else None
+        if self._watch is not None:
+            # Now, right after they were read: what changes during the start is noticed later.
+            self._watch.watch(self._files())
         self._admin: Listeners | None = None
         self._said = ""
 
@@ -62,8 +65,10 @@ class LifeService(Service):
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), load, config)
 
     def privilegedStartService(self) -> None:
-        """Open the admin site, while the process still may bind low ports."""
+        """Open the admin site, while the process still may bind low ports; heed SIGHUP."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
+        # It would end the process until somebody heeds it.
+        signal.signal(signal.SIGHUP, self._hang_up)
         if self._condition.config.admin is not None:
             all_or_nothing(self._open_admin, self._give_up)
 
@@ -80,11 +85,10 @@ class LifeService(Service):
         _log.info("The admin site is at {where}", where=listen.where)
 
     def startService(self) -> None:
-        """Heed signals, and say that it serves once it does."""
+        """Heed SIGTERM, and say that it serves once it does."""
         super().startService()  # type: ignore[no-untyped-call]
-        signal.signal(signal.SIGHUP, self._hang_up)
         End(self._reactor, self._say_end, self._drain).on_sigterm()
-        self._reactor.callWhenRunning(self._serve)
+        self._reactor.callWhenRunning(self._wait_for_serving)
 
     def _hang_up(self, number: int, frame: object) -> None:
         """Reload in the reactor's next turn, as a signal may come at any moment."""
@@ -99,10 +103,18 @@ class LifeService(Service):
                 limit=config.drain_timeout,
             )
 
-    def _serve(self) -> None:
+    def _wait_for_serving(self) -> None:
+        serves = self._serving.serves()
+        serves.addCallback(self._serve)
+        serves.addErrback(lambda failure: _log.failure("nobody is told that it serves", failure))
+
+    def _serve(self, _: None) -> None:
+        if self._condition.phase is not Phase.STARTING:
+            return
         self._condition.phase = Phase.SERVING
+        self._reloader.make_up()
         if self._watch is not None:
-            self._watch.start(self._files())
+            self._watch.start()
         if self._notifier is not None:
             self._said = self._status()
             self._notifier.ready(self._said)

@@ -36,14 +36,16 @@ class FileWatch:
         self._call = LoopingCall(self._look)
         self._call.clock = clock
 
-    def start(self, files: Collection[Path]) -> None:
-        """Begin to look at files."""
-        self.watch(files)
+    def start(self) -> None:
+        """Begin to look."""
         done = self._call.start(INTERVAL, now=False)
         done.addErrback(lambda failure: _log.failure("files are not watched any more", failure))
 
     def watch(self, files: Collection[Path]) -> None:
-        """Look at these from now on.  What has changed of those known before is still told."""
+        """Look at these from now on.
+
+        Of those known before, a change since then is still told.
+        """
         now = _looks(files)
         self._known = {path: self._known.get(path, seen) for path, seen in now.items()}
         self._last = now

@@ -89,6 +89,7 @@ class WorkersService(Service):
         self._pseudonym = make_pseudonym()
         self._lines: dict[int, Line] = {}
         self._changes: list[_Change] = []
+        self._waiting: list[Deferred[None]] = []
         self._generation = 1
         self._board = -1
         self._supervisor = Supervisor(reactor, self._spawn, config.workers)
@@ -138,8 +139,14 @@ class WorkersService(Service):
             self._look_for_taken()
             ended(how)
 
+        def begin() -> None:
+            ready()
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                one.callback(None)
+
         told = Told(
-            ready=ready,
+            ready=begin,
             taken=lambda generation: self._taken(line, generation),
             streams=lambda count: setattr(line, "streams", count),
             ended=end,
@@ -180,6 +187,12 @@ class WorkersService(Service):
         return frozenset(place.number for place in self._listeners.places)
 
     # other configurations
+
+    def serves(self) -> Deferred[None]:
+        """Return what fires when the first worker accepts connections."""
+        serves: Deferred[None] = Deferred()
+        self._waiting.append(serves)
+        return serves
 
     def take(self, config: Config) -> Deferred[None]:
         """Serve new requests by another configuration; what is open goes on by its own.

@@ -30,6 +30,10 @@ class Served:
 
     open: int = 0
 
+    def serves(self) -> Deferred[None]:
+        """Serve already."""
+        return succeed(None)
+
     def take(self, config: Config) -> Deferred[None]:
         """Serve by it."""
         return succeed(None)

@@ -653,9 +653,9 @@ REACTOR = [f"--reactor={name}"] if (name := os.environ.get("PYPROXY_LIVE_REACTOR
 class Proxy:
     """A ``twistd -n pyproxy`` process with its log.
 
-    ``arguments`` follow the plugin's name; a ``--port 0`` is added unless a port or an endpoint is
-    among them, and no drain unless one is or a file says it.  Leaving the context ends the process
-    and fails on a traceback in its log.
+    ``arguments`` follow the plugin's name.  Without a file among them ``--port 0`` is added, unless
+    there is a port or an endpoint, and no drain, unless there is one.  Leaving the context ends
+    the process and fails on a traceback in its log.
     """
 
     def __init__(
@@ -665,7 +665,7 @@ class Proxy:
         tracebacks: bool = False,
     ) -> None:
         self._arguments = arguments
-        if not any(each.startswith(("--port", "--listen")) for each in arguments):
+        if not any(each.startswith(("--port", "--listen", "--config")) for each in arguments):
             self._arguments = ("--port", "0", *arguments)
         if not any(each.startswith(("--drain-timeout", "--config")) for each in arguments):
             self._arguments = ("--drain-timeout", "0", *self._arguments)
