@@ -37,6 +37,8 @@ class Prepared:
 class Proxy:
     """Serves the connections that its site is given.
 
+    What is not yet used, a large plan, may be made in a thread: ``prepare`` changes nothing.
+
     Args: the service's name in ``Via``: a request that comes back to another worker is in a loop
         too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes.
     Attributes: site, the factory of clients' connections.
@@ -66,7 +68,7 @@ class Proxy:
         self._sweeper.start()
 
     def prepare(self, config: Config) -> Prepared:
-        """Make what a configuration brings; nothing of it is used yet."""
+        """Make what a configuration brings; nothing of it is used yet, and nothing changes."""
         return Prepared(
             make_plan(config, self._pseudonym, self._peers), self._terms(config), config.waits
         )
@@ -76,6 +78,8 @@ class Proxy:
 
         Connections to upstreams that stay the same are kept.
         """
+        if prepared.terms.access_log is not None:
+            take_lines_everywhere()
         self._resource.table = prepared.plan.table
         self._peers = {peer: peer for peer in prepared.plan.peers}
         self.site.take(prepared.terms)
@@ -86,7 +90,6 @@ class Proxy:
         """Return on which terms clients are served."""
         log = None
         if any(route.access_log for route in config.routes):
-            take_lines_everywhere()
             log = AccessLog(self._reactor, Mask.of(config.secrets), config.trusted)
         silence = max(route.limits.idle for route in config.routes)
         return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence)

@@ -55,8 +55,8 @@ class Serving(Protocol):
     def take(self, config: Config) -> Deferred[None]:
         """Serve new requests by another configuration; what is open goes on by its own.
 
-        Returns: fires when every process does.
-        Raises: CannotListenError, when a listener cannot be opened; nothing has changed then.
+        Returns: fires when every process does; fails with CannotListenError when a listener cannot
+            be opened, and nothing has changed.
         """
 
     def drain(self, timeout: float) -> Deferred[Any]:

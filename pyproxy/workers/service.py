@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -197,9 +197,12 @@ class WorkersService(Service):
     def take(self, config: Config) -> Deferred[None]:
         """Serve new requests by another configuration; what is open goes on by its own.
 
-        Returns: fires when every worker that runs does.
-        Raises: CannotListenError; nothing has changed then.
+        Returns: fires when every worker that runs does; fails with CannotListenError when nothing
+            has changed.
         """
+        return maybeDeferred(self._take, config)
+
+    def _take(self, config: Config) -> Deferred[None]:
         config = config.with_demo(self._demo.start)
         fresh, gone = self._listeners.take(config.listen)
         self._config = config
