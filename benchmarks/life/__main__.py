@@ -1,8 +1,8 @@
 """Reload and restart the proxy under load, and count what its clients lose.
 
-Prints a table and exits with 1 when anybody lost anything.  The restart plays the part of systemd:
-it holds the listening socket, starts the new process with it, waits until that one is ready, and
-ends the old one.
+Prints what it saw, and exits with 1 when anybody lost anything.  The restart plays the part of
+systemd: it holds the listening socket, starts the new process with it, waits until that one is
+ready, and ends the old one.
 """
 
 from __future__ import annotations
@@ -119,16 +119,18 @@ def upstreams(directory: Path, ports: Ports, cpus: Cpus) -> Iterator[None]:
         running(echo, directory / "echo", cpu=cpus.load, environment=where) as two,
     ):
         for process, port in ((one, ports.upstream), (two, ports.echo)):
-            until_accepts(process, port)
+            until_answers(process, port)
         yield
 
 
-def until_accepts(process: Running, port: int) -> None:
-    """Wait until somebody accepts connections."""
+def until_answers(process: Running, port: int) -> None:
+    """Wait until somebody answers: before its workers run, a parent lets connections wait."""
     end = time.monotonic() + START_LIMIT
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            with socket.create_connection(("127.0.0.1", port), START_LIMIT) as probe:
+                probe.sendall(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                probe.recv(1)
         except OSError:
             if process.exited() or time.monotonic() > end:
                 raise SystemExit(f"it did not start: {process.last_words()}") from None
@@ -174,16 +176,14 @@ async def reloads(
 
 
 async def measure_reloads(
-    process: Running, directory: Path, ports: Ports, arguments: argparse.Namespace
+    process: Running, directory: Path, ports: Ports, workers: int, arguments: argparse.Namespace
 ) -> tuple[Seen, float]:
     """Reload under load.  Returns: what clients saw, and by how much memory grew."""
     seen, ended = Seen(), asyncio.Event()
     what = load_of(arguments, arguments.seconds + 3 * SETTLE_SECONDS)
     clients = asyncio.create_task(load(ports.proxy, what, seen, ended))
     await asyncio.sleep(SETTLE_SECONDS)
-    memory = await reloads(
-        process, directory, ports, arguments.workers, arguments.reloads, arguments.seconds
-    )
+    memory = await reloads(process, directory, ports, workers, arguments.reloads, arguments.seconds)
     ended.set()
     await clients
     return seen, memory[1] / memory[0] - 1
@@ -263,48 +263,90 @@ def load_of(arguments: argparse.Namespace, seconds: float) -> Load:
     return Load(arguments.streams, arguments.websockets, arguments.rate, seconds)
 
 
-def report(title: str, seen: Seen, more: str = "") -> bool:
-    """Say what was seen.  Returns: whether nobody lost anything."""
-    counts = ", ".join(f"{count} {what}" for what, count in sorted(seen.counts.items()))
-    sys.stdout.write(f"{title}: {counts}; slowest request {seen.slowest:.2f} s{more}\n")
-    for what, count in seen.failures.most_common():
-        sys.stdout.write(f"  LOST {count} times: {what}\n")
-    sys.stdout.flush()
-    return not seen.failures
+@attrs.frozen
+class Row:
+    """What became of a run.  Attributes: by how much memory has grown, None where it began anew."""
+
+    title: str
+    workers: int
+    seen: Seen
+    grown: float | None = None
+
+    def report(self) -> None:
+        """Say what was seen."""
+        counts = ", ".join(f"{count} {what}" for what, count in sorted(self.seen.counts.items()))
+        more = "" if self.grown is None else f"; memory {self.grown:+.1%}"
+        sys.stdout.write(
+            f"{self.title}, workers: {self.workers}: {counts}; "
+            f"slowest request {self.seen.slowest:.2f} s{more}\n"
+        )
+        for what, count in self.seen.failures.most_common():
+            sys.stdout.write(f"  LOST {count} times: {what}\n")
+        sys.stdout.flush()
+
+    def cells(self) -> list[str]:
+        """Return the cells of the table."""
+        counts = self.seen.counts
+        return [
+            self.title,
+            str(self.workers),
+            f"{counts['events']:,}",
+            f"{counts['frames']:,}",
+            f"{counts['requests'] + counts['requests over kept connections']:,}",
+            str(sum(self.seen.failures.values())),
+            f"{self.seen.slowest:.2f} s",
+            "" if self.grown is None else f"{self.grown:+.1%}",
+        ]
 
 
-def run(arguments: argparse.Namespace) -> bool:
-    """Run what a command line asks for.  Returns: whether it went well."""
+HEADS = ("", "workers", "events", "frames", "requests", "lost or refused", "slowest", "memory")
+
+
+def table(rows: list[Row]) -> str:
+    """Return the table for the documentation."""
+    lines = [".. Written by ``python -m benchmarks.life``: do not edit.", "", ".. list-table::"]
+    lines += ["   :header-rows: 1", ""]
+    for cells in (list(HEADS), *(row.cells() for row in rows)):
+        lines += [
+            f"   {'-' if number else '* -'} {cell}".replace("   -", "     -").rstrip()
+            for number, cell in enumerate(cells)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def run(arguments: argparse.Namespace, workers: int) -> list[Row]:
+    """Reload and restart with a number of workers."""
     cpus = Cpus.of_this_machine()
     ports = Ports(*(free_port() for _ in range(4)))
+    rows = []
     with tempfile.TemporaryDirectory() as name, upstreams(Path(name), ports, cpus):
         directory = Path(name, "proxy")
         directory.mkdir()
-        well = True
         if arguments.reloads:
             listener = f"tcp:{ports.proxy}:interface=127.0.0.1"
             file = directory / "pyproxy.toml"
-            file.write_text(configuration(ports, listener, arguments.workers, 0))
+            file.write_text(configuration(ports, listener, workers, 0))
             with running(proxy_command(file), directory, cpu=cpus.proxy, environment={}) as proxy:
-                until_accepts(proxy, ports.proxy)
+                until_answers(proxy, ports.proxy)
                 with asyncio.Runner(loop_factory=quickest_loop()) as runner:
-                    seen, grown = runner.run(measure_reloads(proxy, directory, ports, arguments))
-            title = f"{arguments.reloads} reloads, workers: {arguments.workers}"
-            well = report(title, seen, f"; memory {grown:+.1%}") and grown <= arguments.grown
+                    reloading = measure_reloads(proxy, directory, ports, workers, arguments)
+                    seen, grown = runner.run(reloading)
+            what = f"{arguments.reloads} reloads in {arguments.seconds:g} s"
+            rows.append(Row(what, workers, seen, grown))
+            rows[-1].report()
         if arguments.restarts:
-            sockets = Sockets(directory, ports, arguments.workers, cpus)
+            sockets = Sockets(directory, ports, workers, cpus)
             with asyncio.Runner(loop_factory=quickest_loop()) as runner:
                 seen = runner.run(measure_restart(sockets, arguments))
-            title = f"{arguments.restarts} restarts, workers: {arguments.workers}"
-            well = report(title, seen) and well
-    return well
+            rows.append(Row(f"{arguments.restarts} restarts", workers, seen))
+            rows[-1].report()
+    return rows
 
 
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(prog="benchmarks.life", description=__doc__)
     for name, value in (
-        ("workers", 1),
         ("reloads", 50),
         ("restarts", 2),
         ("streams", 500),
@@ -313,8 +355,15 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--grown", type=float, default=0.05, help="part by which memory may grow")
-    sys.exit(not run(parser.parse_args()))
+    parser.add_argument("--rst", type=Path, help="file to write the table to")
+    arguments = parser.parse_args()
+    rows = [row for workers in arguments.workers for row in run(arguments, workers)]
+    if arguments.rst is not None:
+        arguments.rst.write_text(table(rows), encoding="utf-8")
+    grown = any((row.grown or 0) > arguments.grown for row in rows)
+    sys.exit(grown or any(row.seen.failures for row in rows))
 
 
 if __name__ == "__main__":
