@@ -12,6 +12,7 @@ from twisted.python import usage
 
 from pyproxy import __version__
 from pyproxy.collector import importing
+from pyproxy.config.endpoints import is_of_systemd
 from pyproxy.config.loader import ConfigError, Loader
 from pyproxy.config.schema import Config
 from pyproxy.descriptors import raise_descriptor_limit
@@ -192,7 +193,7 @@ class Options(usage.Options):
 
         def check_endpoint(description: str) -> None:
             if description not in held:
-                _check_endpoint(description)
+                _check_endpoint(description, bool(self["check"]))
 
         defaults = {f"default-{row[0]}": row[2] for row in self.optParameters}
         options = {**self, **defaults}
@@ -241,12 +242,19 @@ def choose_reactor() -> None:
         install()
 
 
-def _check_endpoint(description: str) -> None:
-    """Raise when an endpoint string cannot be used."""
+def _check_endpoint(description: str, only_checks: bool) -> None:
+    """Raise when an endpoint string cannot be used.
+
+    Args: only_checks, whether nothing will start: then systemd's sockets need not be there.
+    """
     from twisted.internet import reactor
     from twisted.internet.endpoints import serverFromString
 
-    serverFromString(reactor, description)
+    try:
+        serverFromString(reactor, description)
+    except LookupError:
+        if not (only_checks and is_of_systemd(description)):
+            raise
 
 
 def makeService(options: Options) -> IService:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from io import StringIO
 from ipaddress import ip_network
 from pathlib import Path
 from typing import cast
@@ -352,6 +353,16 @@ class BadValuesTests(OptionsTestCase):
         for value in ("", "8000x", "nonsense:1", "tcp:port", "unix"):
             text = self.refuse(*TARGET, f"--listen={value}")
             self.assertIn(f"--listen {value}: it has to be a Twisted endpoint such as tcp:", text)
+
+    def test_listen_of_systemd(self) -> None:
+        """A socket that systemd brings has to be there at the start, and not for ``--check``."""
+        for which in ("index=0", "name=pyproxy.socket"):
+            words = (*TARGET, f"--listen=systemd:domain=INET:{which}")
+            self.assertIn("systemd has passed no such socket", self.refuse(*words))
+            self.assertEqual(0, self.assertRaises(SystemExit, configure, *words, "--check").code)
+        self.patch(sys, "stderr", StringIO())
+        words = (*TARGET, "--listen=systemd:domain=INET")
+        self.assertEqual(1, self.assertRaises(SystemExit, configure, *words, "--check").code)
 
     def test_listen_shared(self) -> None:
         """What several workers cannot share is refused; one process may have it."""

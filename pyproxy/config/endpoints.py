@@ -14,6 +14,7 @@ Check = Callable[[str], None]
 
 _tcp_endpoint = re.compile(r"(?:tcp6?|ssl):(?:port=)?([0-9]+)(?::|\Z)").match
 _is_stdio = re.compile(r"(?:haproxy:)*stdio(?::|\Z)").match
+is_of_systemd = re.compile(r"(?:haproxy:)*systemd:").match
 
 
 def check_endpoint(description: str, check: Check, tries: bool = True) -> None:
@@ -25,6 +26,10 @@ def check_endpoint(description: str, check: Check, tries: bool = True) -> None:
     try:
         check(description)
     except Exception as error:
+        if isinstance(error, LookupError) and is_of_systemd(description):
+            raise ValueError(
+                "systemd has passed no such socket; a .socket unit of the service's name would"
+            ) from error
         why = "it has to be a Twisted endpoint such as tcp:8000:interface=127.0.0.1"
         raise ValueError(f"{why} or unix:/run/pyproxy.sock ({error})") from error
     match = _tcp_endpoint(description)
