@@ -178,14 +178,6 @@ class ExampleTests(SynchronousTestCase):
         said = [line.rpartition("/")[2] for line in heard.getvalue().splitlines()]
         self.assertEqual(shown, said)
 
-    def test_systemd_unit(self) -> None:
-        """The unit's command is accepted; ``$$`` is systemd's way to write ``$``."""
-        unit = (ROOT / "deploy" / "pyproxy.service").read_text("utf-8")
-        found = re.search(r"^ExecStart=((?:.*\\\n)*.*)$", unit, re.MULTILINE)
-        assert found is not None
-        words = shlex.split(found[1].replace("\\\n", " ").replace("$$", "$"))
-        self.accept("pyproxy.service", words[words.index("pyproxy", 1) + 1 :])
-
     def test_wrong_ones_are_refused(self) -> None:
         """A wrong command does not pass, so that the tests above can fail."""
         with self.assertRaises(self.failureException):
