@@ -94,14 +94,14 @@ class PlaceReactor:
     """A reactor that listens where this process listens already, on the same socket.
 
     A place so changes what is laid around its connections, and refuses none meanwhile.
-    Args: the ports that are open.
-    Attributes: reused, the port whose socket was taken, once one was.
+    Args: ports whose sockets may go to others, each to one.
+    Attributes: taken, those whose sockets went.
     """
 
     def __init__(self, reactor: Any, ports: Iterable[Any]) -> None:
         self._reactor = reactor
-        self._ports = tuple(ports)
-        self.reused: Any = None
+        self._ports = list(ports)
+        self.taken: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -134,7 +134,8 @@ class PlaceReactor:
         there = next((one for one in self._ports if _place_of(one) == place), None)
         if there is None:
             return self._reactor
-        self.reused = there
+        self._ports.remove(there)
+        self.taken.append(there)
         family = there.socket.family.name
         return AdoptingReactor(self._reactor, family, os.dup(there.fileno()))
 

@@ -139,33 +139,29 @@ class Listeners:
         Raises: CannotListenError; then nothing has changed.
         """
         left = list(self.places)
+        kept = [_kept(listen, left) for listen in listens]
+        reactor = PlaceReactor(self._reactor, [place.port for place in left])
         wanted: list[Place] = []
-        fresh: list[tuple[Place, Any]] = []
+        fresh: list[Place] = []
         try:
-            for listen in listens:
-                place = next((one for one in left if one.listen == listen and _is_valid(one)), None)
+            for listen, place in zip(listens, kept, strict=True):
                 if place is None:
-                    place, reused = self._open(listen)
-                    fresh.append((place, reused))
-                else:
-                    left.remove(place)
+                    place = self._open(reactor, listen)
+                    fresh.append(place)
                 wanted.append(place)
         except CannotListenError:
-            leave(place for place, _ in fresh)
+            leave(fresh)
             raise
-        for place, reused in fresh:
+        for place in fresh:
             self._opened(place.port)
-            if reused is not None:
-                # A shutdown would end the socket for the port that has it now.
-                reused._shouldShutdown = False
+        for port in reactor.taken:
+            # A shutdown would end the socket for the port that has it now.
+            port._shouldShutdown = False
         self.places = wanted
-        return [place for place, _ in fresh], left
+        return fresh, left
 
-    def _open(self, listen: Listen) -> tuple[Place, Any]:
-        """Open a place.  Returns: it, and the port whose socket it took, or None."""
-        reactor = self._reactor
-        if self.places:
-            reactor = PlaceReactor(reactor, [place.port for place in self.places])
+    def _open(self, reactor: PlaceReactor, listen: Listen) -> Place:
+        """Open a place."""
         files = _read(listen)
         try:
             port = open_now(endpoint_to_bind(reactor, listen), self._factory)
@@ -175,7 +171,7 @@ class Listeners:
             # What is wrong with a key or a certificate has an error of its own.
             raise CannotListenError(None, listen.where, error) from error
         self._numbers += 1
-        return Place(self._numbers, listen, port, files), getattr(reactor, "reused", None)
+        return Place(self._numbers, listen, port, files)
 
     def stop(self) -> list[Deferred[Any]]:
         """Close every place.  Returns: what fires when each is closed."""
@@ -203,6 +199,15 @@ def _read(listen: Listen) -> dict[str, bytes]:
         return {name: Path(name).read_bytes() for name in files_of(listen)}
     except OSError as error:
         raise CannotListenError(None, listen.where, error) from error
+
+
+def _kept(listen: Listen, left: list[Place]) -> Place | None:
+    """Take a place that stays as it is out of those that are left; None when there is none."""
+    for place in left:
+        if place.listen == listen and _is_valid(place):
+            left.remove(place)
+            return place
+    return None
 
 
 def _is_valid(place: Place) -> bool:
