@@ -123,7 +123,12 @@ class PlaceReactor:
         backlog: int = 50,
         interface: str = "",
     ) -> IListeningPort:
-        """Listen for TLS, on the socket that is open there if there is one."""
+        """Listen for TLS, on the socket that is open there if there is one.
+
+        Raises: what is wrong with key and certificate; newer Twisted would find it with the first
+            connection.
+        """
+        contextFactory.getContext()
         return cast(
             IListeningPort,
             self._at(port, interface).listenSSL(port, factory, contextFactory, backlog, interface),
