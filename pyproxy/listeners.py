@@ -108,13 +108,14 @@ class Place:
 
     Attributes:
         number: no other place of this process ever has it.
-        files: the content of the files that its endpoint string names, when it was opened.
+        files: the content of the files that its endpoint string names, when it was opened; a key
+            among it is not shown.
     """
 
     number: int
     listen: Listen
     port: Any
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes] = attrs.field(repr=False)
 
 
 @attrs.define(eq=False)

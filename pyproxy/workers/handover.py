@@ -48,7 +48,7 @@ class Bound:
     number: int
     listen: Listen
     family: str
-    files: Mapping[str, bytes] = attrs.Factory(dict)
+    files: Mapping[str, bytes] = attrs.field(factory=dict, repr=False)
 
     def adopting(self) -> Listen:
         """Return the place as a worker has to read it.
