@@ -83,6 +83,8 @@ class SharedUNIXPort(unix.Port):
         self.socket = adopted
         self.fileno = adopted.fileno  # type: ignore[method-assign]
         self._shouldShutdown = False
+        # As Twisted has it; with turns to take, each has a number of its own.
+        self.numberAccepts = 100
         self.startReading()  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:
