@@ -72,10 +72,14 @@ class OrderLine:
         if self._writing:
             self._writing = False
             self._reactor.removeWriter(self)
+        self._drop()
+        self._socket.close()
+
+    def _drop(self) -> None:
+        """Have nothing to send, and keep no socket open for that."""
         for letter in self._letters:
             _close(letter.descriptors)
         self._letters.clear()
-        self._socket.close()
 
     # what the reactor calls
 
@@ -88,7 +92,7 @@ class OrderLine:
             pass
         except OSError:
             # The worker is no more: its end is about to be told.
-            self._letters.clear()
+            self._drop()
         if bool(self._letters) is not self._writing:
             self._writing = not self._writing
             change = self._reactor.addWriter if self._writing else self._reactor.removeWriter
