@@ -37,8 +37,8 @@ class FakeProcess:
         self.signals.append(name)
 
 
-class SupervisorTests(SynchronousTestCase):
-    """The supervisor with processes and a clock in the test's hand."""
+class SupervisorTestCase(SynchronousTestCase):
+    """A case with processes and a clock in the test's hand."""
 
     def setUp(self) -> None:
         """Make a supervisor of two workers, and listen to what it logs."""
@@ -72,6 +72,10 @@ class SupervisorTests(SynchronousTestCase):
     def logged(self, level: LogLevel) -> list[str]:
         """Return what was logged at a level."""
         return [formatEvent(event) for event in self.observer if event["log_level"] is level]
+
+
+class SupervisorTests(SupervisorTestCase):
+    """Two workers, from their start to their end."""
 
     def test_start(self) -> None:
         """Each worker starts at once, and is said to serve when it says so."""
@@ -214,4 +218,118 @@ class SupervisorTests(SynchronousTestCase):
     def test_stop_before_start(self) -> None:
         """A service that never started can be stopped."""
         self.successResultOf(self.supervisor.stop())
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_kill(self) -> None:
+        """One worker is killed and started again; the other is left alone."""
+        one, two = self.start()
+        self.supervisor.kill(2)
+        self.assertEqual(([], ["KILL"]), (one.signals, two.signals))
+        two.ended("was killed by SIGKILL")
+        # It is gone already, and nobody minds.
+        self.supervisor.kill(2)
+        self.clock.advance(FIRST_DELAY)
+        self.assertEqual([1, 2, 2], [process.number for process in self.processes])
+        self.assertEqual([], self.processes[2].signals)
+
+
+class LetEndTests(SupervisorTestCase):
+    """Workers that somebody else has told to end."""
+
+    LIMIT = 20.0
+
+    def test_ends(self) -> None:
+        """No worker is sent a signal or started again; the end is when the last has gone."""
+        one, two = self.start()
+        ended = self.supervisor.let_end(self.LIMIT)
+        one.ended("exited with status 0")
+        self.clock.advance(self.LIMIT - 1)
+        self.assertNoResult(ended)
+        self.assertEqual(([], []), (one.signals, two.signals))
+        two.ended("exited with status 0")
+        self.successResultOf(ended)
+        self.assertEqual([State.ABSENT] * 2, self.supervisor.states)
+        self.assertEqual([], self.clock.getDelayedCalls())
+        self.assertEqual(2, len(self.processes))
+        self.assertEqual([], self.logged(LogLevel.warn))
+
+    def test_odd_end(self) -> None:
+        """An end in another way than in order is told, and is an end."""
+        one, two = self.start()
+        ended = self.supervisor.let_end(self.LIMIT)
+        one.ended("was killed by SIGSEGV")
+        two.ended("exited with status 0")
+        self.successResultOf(ended)
+        self.assertEqual(["Worker 1 (pid 100) was killed by SIGSEGV"], self.logged(LogLevel.warn))
+
+    def test_limit(self) -> None:
+        """Who has not ended in time is killed, with a word; the others are not."""
+        one, two = self.start()
+        ended = self.supervisor.let_end(self.LIMIT)
+        one.ended("exited with status 0")
+        self.clock.advance(self.LIMIT)
+        self.assertEqual(([], ["KILL"]), (one.signals, two.signals))
+        self.assertEqual(
+            ["Worker 2 (pid 101) has not ended after 20 s; it is killed"],
+            self.logged(LogLevel.warn),
+        )
+        self.assertNoResult(ended)
+        two.ended("was killed by SIGKILL")
+        self.successResultOf(ended)
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_abandoned(self) -> None:
+        """One that even the kernel cannot end is not waited for."""
+        self.start()
+        ended = self.supervisor.let_end(self.LIMIT)
+        self.clock.pump([self.LIMIT, KILL_LIMIT])
+        self.successResultOf(ended)
+        self.assertEqual(2, len(self.logged(LogLevel.error)))
+
+    def test_not_started(self) -> None:
+        """Workers that are starting end too; one that waits for its next start is not started."""
+        self.supervisor.start()
+        one, two = self.processes
+        one.ended("exited with status 1")
+        ended = self.supervisor.let_end(self.LIMIT)
+        self.assertEqual([State.ABSENT, State.STARTING], self.supervisor.states)
+        two.ready()
+        self.assertNoResult(ended)
+        two.ended("exited with status 0")
+        self.successResultOf(ended)
+        self.clock.advance(MOST_DELAY)
+        self.assertEqual(2, len(self.processes))
+        self.assertEqual([], self.logged(LogLevel.info))
+
+    def test_nobody(self) -> None:
+        """Nobody is there to wait for."""
+        self.successResultOf(self.supervisor.let_end(self.LIMIT))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_stop_meanwhile(self) -> None:
+        """A stop shortens the wait, and both who wait are told of the one end."""
+        one, two = self.start()
+        ended = self.supervisor.let_end(self.LIMIT)
+        stopped = self.supervisor.stop()
+        self.assertEqual((["TERM"], ["TERM"]), (one.signals, two.signals))
+        self.clock.advance(STOP_LIMIT)
+        self.assertEqual(["TERM", "KILL"], one.signals)
+        for process in (one, two):
+            process.ended("was killed by SIGKILL")
+        for waiting in (ended, stopped):
+            self.assertIsNone(self.successResultOf(waiting))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_stop_while_killed(self) -> None:
+        """A stop after the limit gives the kernel its time anew."""
+        self.start()
+        ended = self.supervisor.let_end(self.LIMIT)
+        self.clock.advance(self.LIMIT)
+        stopped = self.supervisor.stop()
+        self.clock.advance(KILL_LIMIT)
+        self.assertNoResult(stopped)
+        for process in self.processes:
+            process.ended("was killed by SIGKILL")
+        for waiting in (ended, stopped):
+            self.successResultOf(waiting)
         self.assertEqual([], self.clock.getDelayedCalls())
