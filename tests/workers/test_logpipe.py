@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pyproxy.workers.logpipe import DELAY, ROOM, LogPipe
-from pyproxy.workers.records import READY, Record, RecordReader
+from pyproxy.workers.records import READY, STREAMS, TAKEN, Record, RecordReader
 
 
 class Reactor(MemoryReactorClock):
@@ -124,11 +124,37 @@ class LogPipeTests(SynchronousTestCase):
         self.log.warn("after")
         self.assertEqual(["after"], [record.text for record in self.take()])
 
+    def test_told_past_the_bound(self) -> None:
+        """What the parent is told is never dropped: it waits for that, and would kill the worker.
+
+        It stands behind the lines that were there before it, and before those that come later.
+        """
+        for number in range(2 * ROOM // 1000):
+            self.log.warn("{line}", line=f"{number} " + "x" * 1000)
+        for what, text in ((READY, ""), (TAKEN, "7"), (STREAMS, "12")):
+            self.pipe.tell(what, text)
+            self.log.warn("{line}", line="late " + "x" * 1000)
+        records = self.take_all()
+        self.assertEqual(
+            [(READY, ""), (TAKEN, "7"), (STREAMS, "12")],
+            [(record.level, record.text) for record in records[-4:-1]],
+        )
+        self.assertIn("lines of the log were dropped", records[-1].text)
+        self.assertNotIn("late", [record.text[:4] for record in records])
+
+    def test_told_in_order(self) -> None:
+        """What is told comes at once, behind what was logged before."""
+        self.log.info("before")
+        self.pipe.tell(TAKEN, "2")
+        self.assertEqual(["before", "2"], [record.text for record in self.take()])
+        self.assertEqual([], self.reactor.getDelayedCalls())
+
     def test_parent_gone(self) -> None:
         """Without a parent lines go nowhere, and nothing is kept."""
         self.hang_up()
         self.log.warn("nobody hears this")
         self.log.info("nor this")
+        self.pipe.tell(STREAMS, "1")
         self.assertFalse(self.reactor.getDelayedCalls() or self.reactor.writers)
 
     def test_finish(self) -> None:
