@@ -5,10 +5,21 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
+from pyproxy.ingress.site import LAST_REQUEST_SECONDS
 from pyproxy.semantics.forwarding import Hop
-from tests.memory import PROXY, Stage, StageTestCase, request
+from tests.memory import (
+    PROXY,
+    MemoryTransport,
+    Stage,
+    StageTestCase,
+    in_chunks,
+    request,
+    response,
+    status_of,
+)
 
 FORGED = (b"X-Forwarded-For: 203.0.113.9", b"X-Forwarded-Proto: https")
 
@@ -136,3 +147,213 @@ class SiteTests(StageTestCase):
         one, other = self.stage().site, self.stage().site
         names = {one.next_request_id() for _ in range(100)} | {other.next_request_id()}
         self.assertEqual(101, len(names))
+
+
+class DrainTests(StageTestCase):
+    """What is open ends by itself, in time."""
+
+    TIMEOUT = 30.0
+
+    def setUp(self) -> None:
+        """Set the stage."""
+        self.scene: Stage = self.stage()
+        self.network = self.scene.network
+
+    def drain(self, timeout: float = TIMEOUT) -> Deferred[None]:
+        """Begin to drain."""
+        drained = self.scene.site.drain(timeout)
+        self.network.settle()
+        return drained
+
+    def deliver(self, client: MemoryTransport, octets: bytes) -> None:
+        """Let a client send something."""
+        client.deliver(octets)
+        self.network.settle()
+
+    def assert_over(self, drained: Deferred[None]) -> None:
+        """Fail unless the drain is over, and nothing of it is left but the sweep of limits."""
+        self.assertIsNone(self.successResultOf(drained))
+        (sweep,) = self.network.getDelayedCalls()
+        self.assertIn("LoopingCall", str(sweep))
+
+    def test_nobody(self) -> None:
+        """Without a connection it is over at once."""
+        self.assert_over(self.drain())
+
+    def test_open_request(self) -> None:
+        """A request that is being answered is answered; then the connection ends, and says so."""
+        client = self.scene.client(request())
+        drained = self.drain()
+        self.network.pass_time(2 * LAST_REQUEST_SECONDS)
+        self.assertNoResult(drained)
+        self.scene.answer()
+        told = client.take()
+        self.assertEqual(200, status_of(told))
+        self.assertIn(b"\r\nConnection: close\r\n", told)
+        self.assertIsNotNone(client.lost)
+        self.assert_over(drained)
+
+    def test_open_response(self) -> None:
+        """A response that has begun to say otherwise ends whole, and the connection with it."""
+        client = self.scene.client(request())
+        self.scene.answer(response(b"Transfer-Encoding: chunked", content=in_chunks(b"one", 3)))
+        told = client.take()
+        self.assertNotIn(b"close", told)
+        drained = self.drain()
+        self.network.pass_time(2 * LAST_REQUEST_SECONDS)
+        self.assertNoResult(drained)
+        self.scene.answer(in_chunks(b"two", 3) + b"0\r\n\r\n")
+        self.assertEqual(in_chunks(b"two", 3) + b"0\r\n\r\n", client.take())
+        self.assertIsNotNone(client.lost)
+        self.assert_over(drained)
+
+    def test_idle(self) -> None:
+        """An idle connection is kept for a last request that may be on its way, and not longer."""
+        used, fresh = self.scene.client(request()), self.scene.client()
+        self.scene.answer()
+        drained = self.drain()
+        self.network.pass_time(LAST_REQUEST_SECONDS - 0.1)
+        self.assertEqual([None, None], [used.lost, fresh.lost])
+        self.network.pass_time(0.2)
+        for client in (used, fresh):
+            self.assertIsNotNone(client.lost)
+        self.assert_over(drained)
+
+    def test_last_request(self) -> None:
+        """A request that comes on an idle connection meanwhile is answered, as the last one."""
+        client = self.scene.client()
+        drained = self.drain()
+        self.network.pass_time(LAST_REQUEST_SECONDS - 0.1)
+        self.deliver(client, request())
+        self.network.pass_time(LAST_REQUEST_SECONDS)
+        self.scene.answer()
+        told = client.take()
+        self.assertEqual(200, status_of(told))
+        self.assertIn(b"\r\nConnection: close\r\n", told)
+        self.assert_over(drained)
+
+    def test_two_requests(self) -> None:
+        """Of several requests that were sent at once one more is answered, and none is begun.
+
+        Spec: RFC 9112 9.6.
+        """
+        client = self.scene.client(request() + request(b"GET /second HTTP/1.1"))
+        drained = self.drain()
+        self.scene.answer()
+        self.assertEqual(1, client.take().count(b"HTTP/1.1 200"))
+        self.assertEqual(b"", self.scene.upstream.take())
+        # It still sends, so that a close now would cost it the response.
+        self.assertTrue(client.half_closed)
+        client.end_reading()
+        self.network.settle()
+        self.assert_over(drained)
+
+    def test_half_a_head(self) -> None:
+        """A head that has begun to come is not cut off, however late the rest comes."""
+        octets = request()
+        for cut in (1, 10, len(octets) - 1):
+            client = self.scene.client(octets[:cut])
+            drained = self.drain()
+            self.network.pass_time(5 * LAST_REQUEST_SECONDS)
+            self.assertIsNone(client.lost)
+            self.deliver(client, octets[cut:])
+            self.scene.answer()
+            self.assertEqual(200, status_of(client.take()))
+            self.assert_over(drained)
+
+    def test_never_a_head(self) -> None:
+        """A head that never comes whole has its own limit, and is told of it."""
+        self.scene = self.stage(client_limit=5.0)
+        self.network = self.scene.network
+        client = self.scene.client(request()[:10])
+        drained = self.drain()
+        self.network.pass_time(8)
+        self.assertEqual(408, status_of(client.take()))
+        client.end_reading()
+        self.network.settle()
+        self.assert_over(drained)
+
+    def test_content(self) -> None:
+        """An upload that is still coming is taken whole."""
+        client = self.scene.client(request(b"POST / HTTP/1.1", b"Content-Length: 2", content=b"a"))
+        drained = self.drain()
+        self.network.pass_time(2 * LAST_REQUEST_SECONDS)
+        self.deliver(client, b"b")
+        self.assertEqual(b"ab", self.scene.answer()[-2:])
+        self.assertEqual(200, status_of(client.take()))
+        self.assert_over(drained)
+
+    def test_timeout(self) -> None:
+        """What has not ended in time is left as it is, for who ends it: that was the limit."""
+        client = self.scene.client(request())
+        drained = self.drain()
+        self.network.pass_time(self.TIMEOUT - 0.1)
+        self.assertNoResult(drained)
+        self.network.pass_time(0.2)
+        self.assert_over(drained)
+        self.assertEqual((None, 1), (client.lost, self.scene.site.streams))
+
+    def test_short_timeout(self) -> None:
+        """With less time than a last request has idle connections end with that."""
+        idle, busy = self.scene.client(), self.scene.client(request())
+        drained = self.drain(1.0)
+        self.network.pass_time(0.9)
+        self.assertIsNone(idle.lost)
+        self.network.pass_time(0.2)
+        self.assert_over(drained)
+        self.assertEqual((True, None), (idle.lost is not None, busy.lost))
+
+    def test_client_leaves(self) -> None:
+        """A client that leaves is one less."""
+        client = self.scene.client(request())
+        drained = self.drain()
+        client.lose()
+        self.network.settle()
+        self.assert_over(drained)
+
+    def test_shut_down_meanwhile(self) -> None:
+        """An end meanwhile is an end at once, with a word to who waits for an answer."""
+        idle, busy = self.scene.client(), self.scene.client(request())
+        drained = self.drain()
+        ended = self.scene.site.shut_down()
+        self.network.settle()
+        self.assertEqual(503, status_of(busy.take()))
+        self.assertIsNotNone(idle.lost)
+        self.successResultOf(ended)
+        self.assert_over(drained)
+
+    def test_shut_down_afterwards(self) -> None:
+        """After a drain that took too long the rest is broken off, as ever."""
+        busy = self.scene.client(request())
+        drained = self.drain(3.0)
+        self.network.pass_time(3.5)
+        self.assertEqual((True, b""), (drained.called, busy.take()))
+        ended = self.scene.site.shut_down()
+        self.network.settle()
+        self.assertEqual(503, status_of(busy.take()))
+        self.successResultOf(ended)
+        self.assert_over(drained)
+
+    def test_shut_down_of_nobody(self) -> None:
+        """After a drain that left nobody there is nothing to do."""
+        self.scene.client()
+        drained = self.drain()
+        self.network.pass_time(LAST_REQUEST_SECONDS + 0.1)
+        self.successResultOf(self.scene.site.shut_down())
+        self.assert_over(drained)
+
+    def test_streams(self) -> None:
+        """What is open are requests, from the end of their heads to that of their responses."""
+        site = self.scene.site
+        self.assertEqual(0, site.streams)
+        idle, beginning = self.scene.client(), self.scene.client(request()[:10])
+        self.assertEqual(0, site.streams)
+        self.deliver(beginning, request()[10:])
+        self.assertEqual(1, site.streams)
+        other = self.scene.client(request())
+        self.assertEqual(2, site.streams)
+        self.scene.answer()
+        self.assertEqual((200, 1), (status_of(other.take()), site.streams))
+        beginning.lose()
+        self.network.settle()
+        self.assertEqual((0, None), (site.streams, idle.lost))

@@ -7,6 +7,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface.verify import verifyObject
 
 from pyproxy.errors import ClientMessageTooBig, ReadTimeout, ResponseIncomplete, Unavailable
+from pyproxy.ingress.site import LAST_REQUEST_SECONDS
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.direction import Direction
 from pyproxy.relay.lookout import LINGER_SECONDS, LOOK_INTERVAL
@@ -300,6 +301,50 @@ class EndingTests(WebSocketTestCase):
         (record,) = self.scene.logged
         self.assertEqual([(b"Referer", b"http://front.test/")], record.head.fields)
         self.assertEqual(len(TEXT), record.sentLength)
+
+
+class DrainTests(WebSocketTestCase):
+    """While a drain lasts a WebSocket goes on."""
+
+    def test_goes_on(self) -> None:
+        """It is one of what is open; silent is not idle; its end ends the drain."""
+        drained = self.scene.site.drain(30.0)
+        self.network.pass_time(3 * LAST_REQUEST_SECONDS)
+        self.assertEqual(1, self.scene.site.streams)
+        self.client.deliver(MASKED_TEXT)
+        self.upstream.deliver(TEXT)
+        self.assertEqual((MASKED_TEXT, TEXT), (self.upstream.take(), self.client.take()))
+        self.assertNoResult(drained)
+        self.client.deliver(MASKED_CLOSE)
+        self.upstream.deliver(CLOSE)
+        self.assertEqual(CLOSE, self.client.take())
+        for end in (self.client, self.upstream):
+            end.end_reading()
+        self.network.settle()
+        self.successResultOf(drained)
+        self.assertEqual(0, self.scene.site.streams)
+        self.assert_over()
+
+    def test_too_long(self) -> None:
+        """One that has not ended in time is told so by who ends it then: Close 1001."""
+        drained = self.scene.site.drain(5.0)
+        self.network.pass_time(5.1)
+        self.successResultOf(drained)
+        self.assertEqual(b"", self.client.take())
+        self.scene.site.shut_down()
+        self.assertEqual(GOING_AWAY, self.client.take()[2:4])
+
+    def test_opens_meanwhile(self) -> None:
+        """A handshake that was on its way is answered; the connection becomes a WebSocket."""
+        other = self.scene.client()
+        drained = self.scene.site.drain(30.0)
+        other.deliver(HANDSHAKE)
+        self.network.settle()
+        self.scene.answer(SWITCHING)
+        self.assertEqual(101, status_of(other.take()))
+        self.network.pass_time(3 * LAST_REQUEST_SECONDS)
+        self.assertEqual((2, None), (self.scene.site.streams, other.lost))
+        self.assertNoResult(drained)
 
 
 class ShutdownTests(WebSocketTestCase):
