@@ -37,6 +37,10 @@ class FakeServing:
     error: Exception | None = None
     result: Deferred[None] | None = None
 
+    def serves(self) -> Deferred[None]:
+        """Serve at once."""
+        return succeed(None)
+
     def take(self, config: Config) -> Deferred[None]:
         """Take a configuration."""
         if self.error is not None:
@@ -294,15 +298,27 @@ class OneAtATimeTests(ReloaderTestCase):
             self.assertEqual(["reloading", "reloaded"], self.observer.told)
             self.observer.told.clear()
 
-    def test_other_phases(self) -> None:
-        """Only a proxy that serves reloads; any other says why it does not."""
-        for phase in (Phase.STARTING, Phase.LEAVING, Phase.DRAINING):
+    def test_during_the_start(self) -> None:
+        """What is asked for during the start is made up for when that is over, once."""
+        self.condition.phase = Phase.STARTING
+        for _ in range(3):
+            self.reloader.reload()
+        self.assertEqual(([], []), (self.waiting, self.observer.told))
+        self.condition.phase = Phase.SERVING
+        self.reloader.make_up()
+        self.read()
+        self.assertEqual(([SECOND], []), (self.serving.taken, self.waiting))
+        self.reloader.make_up()
+        self.assertEqual([], self.waiting)
+
+    def test_during_the_end(self) -> None:
+        """A proxy that ends does not reload, and says so."""
+        for phase in (Phase.LEAVING, Phase.DRAINING):
             self.condition.phase = phase
             self.reloader.reload()
         self.assertEqual(([], []), (self.waiting, self.observer.told))
         self.assertEqual(
             [
-                "No reload: the proxy is starting",
                 "No reload: the proxy is draining, still accepting connections",
                 "No reload: the proxy is draining",
             ],

@@ -24,7 +24,8 @@ class FileWatchTests(SynchronousTestCase):
         self.told = 0
         self.clock = Clock()
         self.watch = FileWatch(self.clock, self.changed)
-        self.watch.start({self.file, self.other})
+        self.watch.watch({self.file, self.other})
+        self.watch.start()
         self.addCleanup(self.watch.stop)
 
     def write(self, name: str, text: str) -> Path:
@@ -143,6 +144,17 @@ class FileWatchTests(SynchronousTestCase):
         self.file.write_text("two, and more")
         self.assertEqual(0, self.look(3))
         new.write_text("two, and more")
+        self.assertEqual(1, self.look(2))
+        self.assertEqual(0, self.look(10))
+
+    def test_before_the_start(self) -> None:
+        """What changes between ``watch`` and ``start`` is noticed, as a start takes its time."""
+        watch = FileWatch(self.clock, self.changed)
+        watch.watch({self.file})
+        self.file.write_text("two, and more")
+        self.watch.stop()
+        watch.start()
+        self.addCleanup(watch.stop)
         self.assertEqual(1, self.look(2))
         self.assertEqual(0, self.look(10))
 
