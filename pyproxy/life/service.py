@@ -112,7 +112,6 @@ class LifeService(Service):
         if self._condition.phase is not Phase.STARTING:
             return
         self._condition.phase = Phase.SERVING
-        self._reloader.make_up()
         if self._watch is not None:
             self._watch.start()
         if self._notifier is not None:
@@ -121,6 +120,8 @@ class LifeService(Service):
             self._repeat(self._tell_status, STATUS_INTERVAL)
             if self._notifier.watchdog_seconds is not None:
                 self._repeat(self._notifier.alive, self._notifier.watchdog_seconds)
+        # Last, as it tells of a reload: ready would end that before it has begun.
+        self._reloader.make_up()
 
     def _repeat(self, call: Callable[[], None], seconds: float) -> None:
         repeated = LoopingCall(call)
