@@ -553,7 +553,7 @@ class CallTests(StageTestCase):
         scene: Stage = self.stage()
         root: Any = scene.root
         self.sweeper = scene.sweeper
-        self.table: RoutingTable = root._table
+        self.table: RoutingTable = root.table
         self.idle = self.sweeper.watched
         self.client, self.upstream = Client(), Upstream()
 

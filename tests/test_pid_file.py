@@ -203,4 +203,4 @@ class OptionsTests(PidFileTestCase):
         self.assertTrue(verifyObject(IService, service))
         assert isinstance(service, MultiService)
         self.assertIs(options.pid_file, service.services[0])
-        self.assertEqual(2, len(service.services))
+        self.assertEqual(3, len(service.services))

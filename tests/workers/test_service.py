@@ -459,9 +459,8 @@ class TakeTests(WorkersTestCase):
 
     def test_cannot_listen(self) -> None:
         """A place that cannot be had: no worker is told, and nothing has changed."""
-        self.assertRaises(
-            CannotListenError, self.service.take, self.config(Listen("tcp:8002"), Listen("tcp:1"))
-        )
+        taken = self.service.take(self.config(Listen("tcp:8002"), Listen("tcp:1")))
+        self.failureResultOf(taken, CannotListenError)
         first, second, half = self.reactor.ports
         self.assertEqual(-1, half.fileno())
         self.assertTrue(first.fileno() > 0 < second.fileno())
