@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import sys
 
+from twisted.python.usage import UsageError
+from twisted.scripts.twistd import ServerOptions, runApp
+
 
 def main() -> None:
-    """Run the proxy in the foreground, without a pid file."""
-    sys.argv[1:] = ["--nodaemon", "--pidfile=", "pyproxy", *sys.argv[1:]]
-    from twisted.scripts.twistd import run
+    """Run the proxy in the foreground, without a pid file.
 
-    run()
+    Raises: SystemExit with the text of what is wrong with the options.
+    """
+    options = ServerOptions()
+    try:
+        options.parseOptions(["--nodaemon", "--pidfile=", "pyproxy", *sys.argv[1:]])
+    except UsageError as error:
+        sys.exit(f"pyproxy: {error}")
+    runApp(options)
 
 
 if __name__ == "__main__":
