@@ -20,6 +20,7 @@ import attrs
 
 from benchmarks.payloads import EVENT_LENGTH, REQUEST_FIELDS, RESPONSE_FIELDS, content, event
 from benchmarks.systems import module_missing
+from pyproxy.policy.matching import Match, MatchIndex
 from pyproxy.semantics.chunked import ChunkedReader, CodedReader, chunk
 from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.forwarding import Hop, connection_options, host_of
@@ -61,9 +62,20 @@ BACKEND_RESPONSE: Fields = [
 REQUESTS = (("small", SMALL_REQUEST), ("20 fields", BROWSER_REQUEST))
 RESPONSES = (("small", SMALL_RESPONSE), ("12 fields", BACKEND_RESPONSE))
 
+ROUTES = (1, 10, 1000, 10000)
+"""Numbers of routes, hosts and prefixes mixed, among which one is found."""
+
 HOP = Hop(address=b"192.0.2.7", scheme=b"https", port=b"443", trusted=False)
 REQUEST_LINE = b"GET /v1/models?limit=20 HTTP/1.1"
 STATUS_LINE = b"HTTP/1.1 200 OK"
+
+
+@attrs.frozen
+class Rule:
+    """A route as far as finding it needs one."""
+
+    number: int
+    match: Match
 
 
 @attrs.frozen
@@ -110,6 +122,12 @@ def cases() -> Iterator[Case]:
     several = partial(count.follow, frames, len(frames))
     yield Case("FrameCount.follow, 1 frame", partial(count.follow, frame, len(frame)))
     yield Case(f"FrameCount.follow, {FRAMES_IN_A_READ} frames", several)
+    for routes in ROUTES:
+        index = MatchIndex(
+            [Rule(n, Match(b"h%d.example" % (n % 7), b"/p%d/q" % n)) for n in range(routes)]
+        )
+        find = partial(index.find, head, b"h0.example", b"/p0/q/and/more")
+        yield Case(f"MatchIndex.find, {routes:,} routes", find)
     for name, at in (("", b"/api/v1/models?limit=20"), (", escapes", b"/api/v1/a%20b/c.txt?n=20")):
         yield Case(f"PathMapping.to_upstream{name}", partial(mapping.to_upstream, at))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from twisted.python.usage import UsageError
-from twisted.scripts.twistd import ServerOptions, runApp
+from twisted.scripts import twistd
 
 
 def main() -> None:
@@ -13,12 +14,12 @@ def main() -> None:
 
     Raises: SystemExit with the text of what is wrong with the options.
     """
-    options = ServerOptions()
+    options: Any = twistd.ServerOptions()  # type: ignore[attr-defined, no-untyped-call]
     try:
         options.parseOptions(["--nodaemon", "--pidfile=", "pyproxy", *sys.argv[1:]])
     except UsageError as error:
         sys.exit(f"pyproxy: {error}")
-    runApp(options)
+    twistd.runApp(options)
 
 
 if __name__ == "__main__":
