@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from twisted.application.service import IService, MultiService
@@ -108,6 +109,8 @@ class Options(usage.Options):
     config: Config
     pid_file: PidFile | None = None
     _wrong = False
+    _directory = Path()
+    """To which names of files are relative, also when twistd goes elsewhere (``--rundir``)."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -161,6 +164,9 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Make the configuration.  Raises: UsageError that names every option that is wrong."""
         choose_reactor()
+        self._directory = Path.cwd()
+        if self["config"] is not None:
+            self["config"] = str(self._directory / self["config"])
         try:
             self.config = self.load(tries=not self["check"])
         except ConfigError as error:
@@ -198,7 +204,7 @@ class Options(usage.Options):
         defaults = {f"default-{row[0]}": row[2] for row in self.optParameters}
         options = {**self, **defaults}
         if self["config"] is None:
-            return Loader(options, os.environ, check_endpoint, tries).load()
+            return Loader(options, os.environ, check_endpoint, tries, self._directory).load()
         # Imported where it is asked for: the short way needs none of it.
         from pyproxy.config.beside import load_with_overrides
 
@@ -209,19 +215,25 @@ class Options(usage.Options):
 
         Raises: ConfigError.
         """
+        from pyproxy.life.reloading import Loaded
+
         places = [*present.listen, *([present.admin] if present.admin else [])]
         config = self.load(False, frozenset(place.description for place in places))
-        return self.loaded(config)
+        return Loaded(config, self._shown(present))
 
     def loaded(self, config: Config) -> Loaded:
         """Return a configuration, and for the admin site how it is printed."""
         from pyproxy.life.reloading import Loaded
 
+        return Loaded(config, self._shown(config))
+
+    def _shown(self, config: Config) -> str:
+        """Return what the options say, printed, where an admin site shows it; else nothing."""
         if config.admin is None:
-            return Loaded(config, "")
+            return ""
         from pyproxy.config.printing import printed
 
-        return Loaded(config, printed(self))
+        return printed(self)
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help; beside an error only where to find it, so that the error is seen."""

@@ -48,18 +48,20 @@ class Loader:
     """Reads options one by one and remembers what was wrong with them.
 
     Args: options by their long names, repeatable ones as lists; the environment; tries, whether
-        ports are tried too: who runs already has them.
+        ports are tried too: who runs already has them; the directory to which names of files are
+        relative.
     """
 
     _options: Mapping[str, object]
     _environment: Mapping[str, str]
     _check_listen: Callable[[str], None]
     _tries: bool = True
+    _directory: Path = Path()
     _errors: list[str] = attrs.Factory(list)
     _sources: Sources = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._sources = Sources(Path(), self._environment)
+        self._sources = Sources(self._directory, self._environment)
 
     def load(self) -> Config:
         """Return the configuration.  Raises: ConfigError."""
