@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pyproxy import __version__
+from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import Config
 from pyproxy.config.values import MAX_VALUE_FILE_BYTES, usable_cpus
 from pyproxy.life.service import LifeService
@@ -458,6 +459,149 @@ class OpenGuardTests(OptionsTestCase):
         self.assertFalse(config.listen[0].loopback)
 
 
+class AgainTests(OptionsTestCase):
+    """What a reload reads: the same options, and what they name as it is now."""
+
+    ROUTE = '[[routes]]\nanswer = { text = "fine" }\n'
+
+    def setUp(self) -> None:
+        """Stay in this directory."""
+        super().setUp()
+        self.addCleanup(os.chdir, os.getcwd())
+
+    def parse(self, *arguments: str) -> Options:
+        """Return options as twistd makes them."""
+        options = Options()
+        options.parseOptions(list(arguments))
+        return options
+
+    def listeners(self, *endpoints: str) -> str:
+        """Return a file's listeners."""
+        return "".join(f"[[listeners]]\nendpoint = '{endpoint}'\n" for endpoint in endpoints)
+
+    def write(self, text: str) -> str:
+        """Write the configuration's file; return its path."""
+        return self.file(text.encode(), "pyproxy.toml")
+
+    def test_file(self) -> None:
+        """The file is read anew; all that is wrong with it is told."""
+        plain = self.listeners("tcp:0:interface=127.0.0.1")
+        options = self.parse("--config", self.write(plain + self.ROUTE))
+        self.write(plain + "drain_timeout = 7\n" + self.ROUTE)
+        # (A key of the whole cannot stand behind a table.)
+        error = self.assertRaises(ConfigError, options.load_again, options.config)
+        self.assertIn("drain_timeout", str(error))
+        self.write("drain_timeout = 7\n" + plain + self.ROUTE)
+        loaded = options.load_again(options.config)
+        self.assertEqual((7.0, ""), (loaded.config.drain_timeout, loaded.printed))
+        self.assertEqual(30.0, options.config.drain_timeout)
+
+    def test_options_alone(self) -> None:
+        """With options alone too, what they name is read anew."""
+        ca = self.directory / "ca.pem"
+        trustme.CA().cert_pem.write_to_path(str(ca))
+        key = self.file(SECRET.encode())
+        options = self.parse(
+            *TARGET, "--port=0", "--header", f"X-Key: @{key}", "--upstream-ca", str(ca)
+        )
+        trustme.CA().cert_pem.write_to_path(str(ca))
+        self.file(b"another")
+        self.assertEqual(frozenset({ca, Path(key)}), options.config.files)
+        config = options.load_again(options.config).config
+        self.assertEqual({b"another"}, set(config.secrets))
+        self.assertEqual(ca.read_bytes(), config.routes[0].authorities)
+        self.assertNotEqual(options.config.routes[0].authorities, config.routes[0].authorities)
+        Path(key).unlink()
+        error = self.assertRaises(ConfigError, options.load_again, options.config)
+        self.assertIn(key, str(error))
+
+    def test_elsewhere(self) -> None:
+        """The same files are read where twistd has gone to another directory (--rundir)."""
+        os.chdir(self.directory)
+        plain = self.listeners("tcp:0:interface=127.0.0.1")
+        self.write(plain + self.ROUTE)
+        self.file(SECRET.encode(), "key")
+        by_file = self.parse("--config", "pyproxy.toml")
+        alone = self.parse(*TARGET, "--port=0", "--header", "X-Key: @key")
+        os.chdir("/")
+        self.write("drain_timeout = 7\n" + plain + self.ROUTE)
+        self.file(b"another", "key")
+        self.assertEqual(7.0, by_file.load_again(by_file.config).config.drain_timeout)
+        config = alone.load_again(alone.config).config
+        self.assertEqual({b"another"}, set(config.secrets))
+        self.assertEqual(alone.config.files, config.files)
+        self.assertEqual({self.directory / "key"}, config.files)
+
+    def test_held_ports(self) -> None:
+        """A port that this process has is not tried."""
+        with socket.create_server(("127.0.0.1", 0)) as held:
+            port = held.getsockname()[1]
+        places = self.listeners(f"tcp:{port}:interface=127.0.0.1")
+        file = f"admin = 'tcp:{port}:interface=127.0.0.1'\n{places}{self.ROUTE}"
+        by_file = self.parse("--config", self.write(file))
+        alone = self.parse(*TARGET, f"--port={port}")
+        beside = self.parse("--config", self.write(file), f"--port={port}")
+        with socket.create_server(("127.0.0.1", port)):
+            for options in (by_file, alone, beside):
+                config = options.load_again(options.config).config
+                self.assertEqual(options.config, config)
+
+    def test_held_keys(self) -> None:
+        """A key that cannot be read any more is no error at places that are open; at others it is.
+
+        It may have been the privileged user's alone.
+        """
+        key = self.directory / "key.pem"
+        leaf = trustme.CA().issue_cert("localhost")
+        leaf.private_key_and_cert_chain_pem.write_to_path(str(key))
+        open_places = [f"ssl:0:interface=127.0.0.1:privateKey={key}" for _ in range(2)]
+        admin = f"ssl:0:privateKey={key}:interface=127.0.0.1"
+        text = f"admin = '{admin}'\n{self.listeners(open_places[0])}{self.ROUTE}"
+        options = self.parse("--config", self.write(text))
+        key.unlink()
+        self.assertEqual(options.config, options.load_again(options.config).config)
+        more = f"ssl:0:interface=127.0.0.2:privateKey={key}"
+        self.write(text.replace("[[routes]]", self.listeners(more) + "[[routes]]"))
+        error = self.assertRaises(ConfigError, options.load_again, options.config)
+        (line,) = str(error).splitlines()
+        self.assertIn("127.0.0.2", line)
+
+    def test_printed(self) -> None:
+        """Where there is an admin site it shows what is in use, though the file names none now."""
+        plain = self.listeners("tcp:0:interface=127.0.0.1") + self.ROUTE
+        options = self.parse("--config", self.write(f"admin = 'tcp:0'\n{plain}"))
+        shown = options.loaded(options.config).printed
+        self.assertIn("fine", shown)
+        self.assertEqual(shown, options.load_again(options.config).printed)
+        self.write(plain)
+        again = options.load_again(options.config)
+        self.assertIsNone(again.config.admin)
+        self.assertIn("fine", again.printed)
+
+    def test_nothing_printed(self) -> None:
+        """Where nobody can ask nothing is printed."""
+        options = self.parse(*TARGET, "--port=0")
+        self.assertEqual("", options.loaded(options.config).printed)
+
+    def test_printed_without_secrets(self) -> None:
+        """No secret is shown."""
+        options = self.parse(
+            *TARGET, "--port=0", "--admin=tcp:0", "--header", f"Authorization: Bearer {SECRET}"
+        )
+        shown = options.loaded(options.config).printed
+        self.assertIn("Authorization", shown)
+        self.assertNotIn(SECRET, shown)
+
+    def test_watch(self) -> None:
+        """--watch goes beside --config, and with options alone; it is off otherwise."""
+        file = self.write(self.listeners("tcp:0:interface=127.0.0.1") + self.ROUTE)
+        for arguments in (("--config", file), (*TARGET, "--port=0")):
+            for watch in ((), ("--watch",)):
+                service = cast(MultiService, makeService(self.parse(*arguments, *watch)))
+                (life,) = (one for one in service.services if isinstance(one, LifeService))
+                self.assertEqual(bool(watch), life._watch is not None)
+
+
 class PluginTests(TestCase):
     """What twistd sees."""
 
@@ -539,6 +683,7 @@ class PluginTests(TestCase):
             *("client-timeout", "max-body", "upstream-ca", "upstream-insecure", "demo"),
             "upstream-socket",
             *("ws-max-message", "ws-idle-timeout", "ws-ping"),
-            *("version", "open", "workers"),
+            *("version", "open", "workers", "config", "check", "print-config"),
+            *("admin", "drain-timeout", "drain-delay", "watch"),
         ):
             self.assertIn(f"--{option}", text)
