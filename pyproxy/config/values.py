@@ -195,7 +195,7 @@ def parse_admin(text: str) -> str:
             "it has to be a Twisted endpoint such as tcp:9000 (on loopback), "
             "tcp:9000:interface=0.0.0.0 or unix:/run/pyproxy-admin.sock"
         )
-    if kind[1] == "unix" or interface_of(description) or "interface=" in description:
+    if kind[1] == "unix" or _interface.search(description):
         return description
     loopback = r"\:\:1" if kind[1] == "tcp6" else "127.0.0.1"
     return f"{description}:interface={loopback}"
