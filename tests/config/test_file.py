@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+import attrs
 import trustme
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactor
@@ -69,12 +71,39 @@ class LoadTests(FileTestCase):
         self.assertEqual(b"/", route.match.path)
 
     def test_files_are_known(self) -> None:
-        """Every file that was read is known, by its absolute path."""
-        (self.path.parent / "key").write_text("sk-key\n")
-        text = 'set_headers = { X-Key = "@key" }\n'
-        config = self.load(UPSTREAM + text + ROUTE + LISTENER)
-        names = {path.name for path in config.files if path.is_absolute()}
-        self.assertEqual({"pyproxy.toml", "key"}, names)
+        """Every file that was read is known, by its absolute path: what they say may change."""
+        directory = self.path.parent.absolute()
+        for name in ("upstream", "route", "defaults", "told", "unused"):
+            (directory / name).write_text("sk-key\n")
+        (directory / "credentials").mkdir()
+        (directory / "credentials" / "openai").write_text("of-systemd\n")
+        trustme.CA().cert_pem.write_to_path(str(directory / "ca.pem"))
+        config = self.load(
+            LISTENER
+            + UPSTREAM
+            + """
+            upstream_ca = "ca.pem"
+            set_headers = { X-A = "@upstream", X-B = "@${CREDENTIALS_DIRECTORY}/openai" }
+            [defaults]
+            set_headers = { X-C = "@defaults" }
+            [[routes]]
+            upstream = "a"
+            set_headers = { X-D = ["@route", "no file"] }
+            set_response_headers = { X-E = "@told" }
+            """
+        )
+        names = ("pyproxy.toml", "ca.pem", "upstream", "credentials/openai", "defaults", "route")
+        self.assertEqual({directory / name for name in (*names, "told")}, config.files)
+
+    def test_files_make_no_difference(self) -> None:
+        """Where a configuration was read does not tell it from another."""
+        (self.path.parent / "key").write_text("${KEY}")
+        text = LISTENER + UPSTREAM + "set_headers = { X-A = %s }\n" + ROUTE
+        one = self.load(text % '"@key"')
+        other = self.load(text % '"$${KEY}"')
+        self.assertNotEqual(one.files, other.files)
+        self.assertEqual(one.routes[0].request_rules.set, other.routes[0].request_rules.set)
+        self.assertEqual(attrs.evolve(one, files=frozenset()), one)
 
     def test_small(self) -> None:
         """A target and a route; everything else has the defaults of the command line."""
@@ -85,6 +114,10 @@ class LoadTests(FileTestCase):
         self.assertEqual((Match(), Limits()), (route.match, route.limits))
         self.assertEqual((Listen("tcp:0:interface=127.0.0.1"),), config.listen)
         self.assertEqual((75.0, 1), (config.client_limit, config.workers))
+        self.assertEqual(
+            (None, 30.0, 0.0), (config.admin, config.drain_timeout, config.drain_delay)
+        )
+        self.assertFalse(config.unready_on_failed_reload)
         self.assertTrue(route.stream_hints and route.access_log)
 
     def test_routes(self) -> None:
@@ -198,6 +231,10 @@ class LoadTests(FileTestCase):
             """
             workers = 2
             client_timeout = 5.5
+            admin = "tcp:0"
+            drain_timeout = 0
+            drain_delay = 2.5
+            unready_on_failed_reload = true
             trust_proxy = ["10.0.0.0/8", "unix"]
             open = true
             [[listeners]]
@@ -212,6 +249,9 @@ class LoadTests(FileTestCase):
             """
         )
         self.assertEqual((2, 5.5, True), (config.workers, config.client_limit, config.trust_unix))
+        self.assertEqual(Listen("tcp:0:interface=127.0.0.1"), config.admin)
+        self.assertEqual((0.0, 2.5), (config.drain_timeout, config.drain_delay))
+        self.assertTrue(config.unready_on_failed_reload)
         self.assertEqual(1, len(config.trusted))
         self.assertEqual(2, len(config.listen))
         self.assertTrue(config.routes[0].needs_demo)
@@ -257,6 +297,44 @@ upstream = "openai"
             for word in words:
                 self.assertIn(word, found)
         self.assertEqual(7, len(errors))
+
+    def test_life(self) -> None:
+        """What is wrong with how it starts and ends, each with its line."""
+        found = self.errors(
+            """admin = "9000"
+drain_timeout = -1
+drain_delay = "5"
+unready_on_failed_reload = "yes"
+watch = true
+"""
+            + SMALL
+        )
+        for line, words in (
+            (1, ("admin = 9000: ", "tcp:9000 (on loopback)")),
+            (2, ("drain_timeout = -1: ", "or 0 for not at all")),
+            (3, ("drain_delay = 5: ", "or 0 for not at all")),
+            (4, ("unready_on_failed_reload = yes: ", "true or false")),
+            (5, ("watch", "there is no such key")),
+        ):
+            (error,) = [error for error in found if error.startswith(f"{line}: ")]
+            for word in words:
+                self.assertIn(word, error)
+        self.assertEqual(5, len(found))
+
+    def test_admin(self) -> None:
+        """An endpoint of the admin site is tried, unless somebody may have it already."""
+        for endpoint, right in (
+            ("tcp:99999", "0 to 65535"),
+            ("tcp:0:backlog=x", "Twisted endpoint"),
+        ):
+            (error,) = self.errors(f'admin = "{endpoint}"\n' + SMALL)
+            self.assertTrue(error.startswith("1: admin = "), error)
+            self.assertIn(right, error)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            text = f'admin = "tcp:{taken.getsockname()[1]}"\n' + SMALL
+            (error,) = self.errors(text)
+            self.assertIn("choose another", error)
+            load_file(self.path, ENVIRONMENT, check_endpoint, tries=False)
 
     def test_what_goes_together(self) -> None:
         """What each value alone does not show."""

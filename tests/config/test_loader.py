@@ -127,7 +127,12 @@ class LoaderTests(SynchronousTestCase):
             response_header=["X-C: d"],
             remove_response_header=["Server"],
             trust_proxy=["10.0.0.0/8", "unix", "::1"],
+            admin="tcp:0",
+            drain_timeout="0",
+            drain_delay="2.5",
         )
+        self.assertEqual(Listen("tcp:0:interface=127.0.0.1"), config.admin)
+        self.assertEqual((0.0, 2.5), (config.drain_timeout, config.drain_delay))
         self.assertEqual(b"/defm", config.routes[0].match.path)
         self.assertEqual((Listen(None, 0, "::1"),), config.listen)
         self.assertEqual(
@@ -206,6 +211,10 @@ class LoaderTests(SynchronousTestCase):
             ("remove-header", ["Sec-WebSocket-Key"], "neither set nor removed"),
             ("remove-response-header", ["Sec-WebSocket-Protocol"], "neither set nor removed"),
             ("trust-proxy", ["everybody"], "CIDR"),
+            ("admin", "9000", "tcp:9000 (on loopback)"),
+            ("admin", "haproxy:tcp:9000", "tcp:9000 (on loopback)"),
+            ("drain-timeout", "-1", "or 0 for not at all"),
+            ("drain-delay", "soon", "or 0 for not at all"),
             ("listen", ["tcp"], "tcp:8000:interface=127.0.0.1"),
             ("listen", ["nonsense:1"], "Twisted endpoint"),
             ("listen", ["tcp:99999"], "0 to 65535"),
@@ -250,6 +259,42 @@ class LoaderTests(SynchronousTestCase):
         )
         self.assertEqual(((b"Sec-WebSocket-Protocol", b"a"),), rules.set)
         self.assertEqual({b"sec-websocket-extensions"}, rules.remove)
+
+    def test_admin(self) -> None:
+        """An endpoint of the admin site is tried as any other, with its interface."""
+        for endpoint, right in (
+            ("tcp:99999", "0 to 65535"),
+            ("tcp:0:backlog=x", "Twisted endpoint"),
+            ("tcp:0:interface=192.0.2.1", "cannot listen there"),
+        ):
+            [error] = errors(admin=endpoint)
+            self.assertTrue(error.startswith(f"--admin {endpoint}"), error)
+            self.assertIn(right, error)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            [error] = errors(admin=f"tcp:{port}")
+            self.assertIn("choose another", error)
+            # Who runs already may be the one that has it.
+            running = {**DEFAULTS, "admin": f"tcp:{port}"}
+            config = Loader(running, ENVIRONMENT, check_endpoint, False).load()
+        self.assertEqual(Listen(f"tcp:{port}:interface=127.0.0.1"), config.admin)
+
+    def test_files(self) -> None:
+        """Every file that was read is known, relative to a directory, by its absolute path."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        for name in ("key", "told"):
+            (directory / name).write_text("sk-of-the-file\n")
+        trustme.CA().cert_pem.write_to_path(str(directory / "ca.pem"))
+        options = {
+            **DEFAULTS,
+            "upstream-ca": "ca.pem",
+            "header": ["X-Key: @key", "X-Other: ${KEY}"],
+            "response-header": [f"X-Told: @{directory}/told"],
+        }
+        config = Loader(options, ENVIRONMENT, check_endpoint, True, directory).load()
+        self.assertEqual({directory / name for name in ("key", "told", "ca.pem")}, config.files)
+        self.assertEqual(frozenset(), load().files)
 
     def test_missing_target(self) -> None:
         """Without a target the error says how to name one, or how to do without."""

@@ -12,6 +12,7 @@ from pyproxy.config.values import (
     MAX_VALUE_FILE_BYTES,
     is_loopback,
     listens_on_loopback,
+    parse_admin,
     parse_allowed_host,
     parse_allowed_origin,
     parse_field,
@@ -21,6 +22,7 @@ from pyproxy.config.values import (
     parse_port,
     parse_seconds,
     parse_size,
+    parse_wait,
     read_pem,
     spare_handshake,
 )
@@ -80,6 +82,43 @@ class NumberTests(SynchronousTestCase):
             "five",
         ):
             self.assertIn("greater than 0", complaint(parse_seconds, text), text)
+
+    def test_waits(self) -> None:
+        """A wait is a finite number of seconds; 0 is none."""
+        for text, seconds in (("0", 0.0), ("0.0", 0.0), ("30", 30.0), (".5", 0.5), ("1e3", 1000.0)):
+            self.assertEqual(seconds, parse_wait(text))
+        for text in ("", "-1", "-0", "nan", "inf", "1e99", "1000000001", "5s", "0x5", "none"):
+            self.assertIn("or 0 for not at all", complaint(parse_wait, text), text)
+
+    def test_admin(self) -> None:
+        """The admin site is on loopback unless its endpoint names an interface."""
+        for text, description in (
+            ("tcp:9000", "tcp:9000:interface=127.0.0.1"),
+            ("tcp:port=9000", "tcp:9000:interface=127.0.0.1"),
+            ("tcp:9000:backlog=5", "tcp:9000:backlog=5:interface=127.0.0.1"),
+            ("tcp6:9000", "tcp6:9000:interface=\\:\\:1"),
+            ("ssl:9000:privateKey=k", "ssl:9000:privateKey=k:interface=127.0.0.1"),
+            ("tcp:9000:interface=0.0.0.0", "tcp:9000:interface=0.0.0.0"),
+            ("tcp:9000:interface=", "tcp:9000:interface="),
+            ("tcp6:port=9000:interface=\\:\\:", "tcp6:9000:interface=\\:\\:"),
+            ("unix:/run/a.sock", "unix:/run/a.sock"),
+            ("unix:/run/interface=a", "unix:/run/interface=a"),
+            # What only looks like an interface is none.
+            (
+                "ssl:9000:privateKey=/etc/interface=eth0/k.pem",
+                "ssl:9000:privateKey=/etc/interface=eth0/k.pem:interface=127.0.0.1",
+            ),
+        ):
+            self.assertEqual(description, parse_admin(text))
+            self.assertEqual(description, parse_admin(description))
+        for text in ("", "9000", "tcp", "tcp:", "unix:", "unix::", "haproxy:tcp:9000", "stdio:"):
+            self.assertIn("tcp:9000 (on loopback)", complaint(parse_admin, text), text)
+
+    def test_admin_is_guarded(self) -> None:
+        """Without a word more nobody else reaches it."""
+        for text in ("tcp:9000", "tcp6:9000", "ssl:9000:privateKey=k", "unix:/run/a.sock"):
+            self.assertTrue(listens_on_loopback(parse_admin(text)), text)
+        self.assertFalse(listens_on_loopback(parse_admin("tcp:9000:interface=0.0.0.0")))
 
     def test_sizes(self) -> None:
         """A size is octets, or a number with a unit that is a power of 1024."""
