@@ -29,6 +29,8 @@ class Options(usage.Options):
     """The options of ``twistd pyproxy``; ``config`` holds what they say."""
 
     synopsis = "--target URL [options] | --config FILE"
+    # Without one the help ends with the docstring of whichever script was started.
+    longdesc = ""
 
     optParameters: ClassVar[list[list[object]]] = [
         ["config", "c", None, "TOML file with everything; only --port and --listen go beside it."],
