@@ -89,7 +89,7 @@ class MainTests(SynchronousTestCase):
             self.assertIn(option, ended.output)
 
     def test_wrong(self) -> None:
-        """What is wrong is said; the status is twistd's, whatever that is in its version."""
+        """What is wrong is said in one's own name, and alone; the status is 1."""
         for arguments, what in (
             (("--tarpit",), "--tarpit"),
             (("http://h",), "the target goes with --target"),
@@ -97,8 +97,19 @@ class MainTests(SynchronousTestCase):
             (("--target", "ftp://h", "--port=x"), "--port x: it has to be a number"),
             (("--config", str(self.bad)), f"{self.bad}:7: routes[0].conect_timeout"),
         ):
-            ended = self.both(*arguments)
-            self.assertIn(what, ended.output + ended.errors)
+            process = subprocess.Popen(
+                [sys.executable, *MAIN, *arguments],
+                cwd=CHECKOUT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            self.addCleanup(process.kill)
+            output, errors = process.communicate(timeout=LIMIT)
+            self.assertEqual((1, ""), (process.returncode, output))
+            self.assertTrue(errors.startswith("pyproxy: "), errors)
+            self.assertIn(what, errors)
 
     def test_check(self) -> None:
         """A configuration that can be used is status 0 and no word; any other 1, and why."""
