@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from pyproxy.config.file import load_file
 from pyproxy.config.schema import Config
 from pyproxy.plan import make_plan, route_of
 from pyproxy.policy.instead import FixedAnswer, Redirection
@@ -70,3 +73,25 @@ class PlanTests(SynchronousTestCase):
             [Redirection(b"/x", 301, True), FixedAnswer(200, (), b"x")],
             [one.instead for one in plan.table.routes],
         )
+
+
+class ManyRoutesTests(SynchronousTestCase):
+    """A file of a thousand routes."""
+
+    def test_start(self) -> None:
+        """It takes at most half a second of CPU more than one of a single route."""
+        path = Path(self.mktemp())
+        upstream = '[upstreams.a]\ntarget = "http://127.0.0.1:9"\n'
+
+        def cost(count: int) -> float:
+            routes = (
+                f'[[routes]]\nhost = "h{n % 50}.example"\npath = "/p{n}/"\nupstream = "a"\n'
+                for n in range(count)
+            )
+            path.write_text(upstream + "".join(routes))
+            start = time.process_time()
+            whole = load_file(path, {}, lambda description: None, tries=False)
+            self.assertEqual(count, len(make_plan(whole, b"p").table.routes))
+            return time.process_time() - start
+
+        self.assertLess(min(cost(1000) for _ in range(3)) - min(cost(1) for _ in range(3)), 0.5)
