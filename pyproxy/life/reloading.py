@@ -116,7 +116,7 @@ class Reloader:
             self._refuse(error.errors)
             return
         except CannotListenError as error:
-            self._refuse([f"{error}; this process may be the one that listens there"])
+            self._refuse([f"{error}  (Who listens there may be this proxy, by another listener.)"])
             return
         condition.config, condition.printed = config, loaded.printed
         condition.generation += 1
