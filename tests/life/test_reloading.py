@@ -211,7 +211,7 @@ class RefusedTests(ReloaderTestCase):
         self.assert_unchanged()
         (failure,) = self.condition.failures
         self.assertIn("Address already in use", failure)
-        self.assertIn("this process may be the one", failure)
+        self.assertIn("Who listens there may be this proxy", failure)
         self.assertIn(failure, self.logged(LogLevel.error)[0])
 
     def test_defect(self) -> None:
