@@ -96,13 +96,15 @@ class PlaceReactor:
     """A reactor that listens where this process listens already, on the same socket.
 
     A place so changes what is laid around its connections, and refuses none meanwhile.
-    Args: ports whose sockets may go to others, each to one.
+    Args: ports whose sockets may go to others, each to one; spent, the descriptors of systemd's
+        sockets that were taken, to which it adds.
     Attributes: taken, those whose sockets went.
     """
 
-    def __init__(self, reactor: Any, ports: Iterable[Any]) -> None:
+    def __init__(self, reactor: Any, ports: Iterable[Any], spent: set[int]) -> None:
         self._reactor = reactor
         self._ports = list(ports)
+        self._spent = spent
         self.taken: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -134,6 +136,20 @@ class PlaceReactor:
         return cast(
             IListeningPort,
             self._at(port, interface).listenSSL(port, factory, contextFactory, backlog, interface),
+        )
+
+    def adoptStreamPort(
+        self, fileDescriptor: int, addressFamily: int, factory: Any
+    ) -> IListeningPort:
+        """Listen on a socket of systemd, once: an endpoint closes its descriptor then.
+
+        Raises: ValueError the second time, when its number may be anybody's.
+        """
+        if fileDescriptor in self._spent:
+            raise ValueError("a reload cannot open a socket of systemd anew; restart the proxy")
+        self._spent.add(fileDescriptor)
+        return cast(
+            IListeningPort, self._reactor.adoptStreamPort(fileDescriptor, addressFamily, factory)
         )
 
     def _at(self, port: int, interface: str) -> Any:

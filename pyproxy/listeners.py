@@ -131,6 +131,7 @@ class Listeners:
     _opened: Callable[[Any], None] = lambda port: None
     places: list[Place] = attrs.Factory(list)
     _numbers: int = 0
+    _spent: set[int] = attrs.Factory(set)
 
     def take(self, listens: Sequence[Listen]) -> tuple[list[Place], list[Place]]:
         """Open what is not open yet.
@@ -141,7 +142,7 @@ class Listeners:
         """
         left = list(self.places)
         kept = [_kept(listen, left) for listen in listens]
-        reactor = PlaceReactor(self._reactor, [place.port for place in left])
+        reactor = PlaceReactor(self._reactor, [place.port for place in left], self._spent)
         wanted: list[Place] = []
         fresh: list[Place] = []
         try:
