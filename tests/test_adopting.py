@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import trustme
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.testing import MemoryReactor
@@ -153,7 +153,7 @@ class PlaceReactorTests(AdoptingTestCase):
             ("", "haproxy:ssl:{}:privateKey=KEY"),
         ):
             old = self.port(interface=interface)
-            reactor = PlaceReactor(self.reactor, [self.port(), old])
+            reactor = PlaceReactor(self.reactor, [self.port(), old], set())
             new = self.listen(reactor, endpoint.format(old.getHost().port))
             self.assert_same(old, new)
             self.assertEqual([old], reactor.taken)
@@ -162,7 +162,7 @@ class PlaceReactorTests(AdoptingTestCase):
         """A socket that was taken once can be taken again from whoever has it."""
         old = self.port(interface="")
         for _ in range(3):
-            reactor = PlaceReactor(self.reactor, [old])
+            reactor = PlaceReactor(self.reactor, [old], set())
             new = self.listen(reactor, f"tcp:{old.getHost().port}")
             self.assert_same(old, new)
             old = new
@@ -170,7 +170,7 @@ class PlaceReactorTests(AdoptingTestCase):
     def test_once(self) -> None:
         """A socket goes to one place; where it went from, nothing is open for another."""
         old = self.port()
-        reactor = PlaceReactor(self.reactor, [old])
+        reactor = PlaceReactor(self.reactor, [old], set())
         number = old.getHost().port
         self.listen(reactor, f"tcp:{number}:interface={LOOPBACK}")
         endpoint = serverFromString(reactor, f"tcp:{number}:interface={LOOPBACK}")
@@ -183,12 +183,36 @@ class PlaceReactorTests(AdoptingTestCase):
         old = self.port()
         path = str(self.directory / "s")
         unix = self.opened(self.reactor.listenUNIX(path, Greeting()))
-        reactor = PlaceReactor(self.reactor, [unix, old])
+        reactor = PlaceReactor(self.reactor, [unix, old], set())
         other = self.listen(reactor, f"tcp:{free_port()}:interface={LOOPBACK}")
         elsewhere = self.listen(reactor, f"tcp:{old.getHost().port}:interface=127.0.0.2")
         self.listen(reactor, f"unix:{path}2")
         self.assertEqual([], reactor.taken)
         self.assertEqual(3, len({os.fstat(one.fileno()).st_ino for one in (old, other, elsewhere)}))
+
+    def test_systemd(self) -> None:
+        """A descriptor of systemd's is good once: closed then, its number may be anybody's."""
+        spent: set[int] = set()
+        theirs = socket.create_server((LOOPBACK, 0))
+        self.addCleanup(theirs.close)
+        number = os.dup(theirs.fileno())
+        first = AdoptedStreamServerEndpoint(
+            PlaceReactor(self.reactor, [], spent), number, socket.AF_INET
+        )
+        port = self.opened(open_now(first, self.factory))
+        self.assertRaises(OSError, os.fstat, number)
+        with tempfile.TemporaryFile() as other:
+            os.dup2(other.fileno(), number)
+            again = AdoptedStreamServerEndpoint(
+                PlaceReactor(self.reactor, [port], spent), number, socket.AF_INET
+            )
+            error = self.assertRaises(ValueError, open_now, again, self.factory)
+            self.assertIn("restart the proxy", str(error))
+            inodes = [os.fstat(one).st_ino for one in (other.fileno(), number)]
+            self.assertEqual(1, len(set(inodes)))
+            if number != other.fileno():
+                os.close(number)
+        self.assertEqual(b"hello", self.greeted(theirs.getsockname()))
 
     def test_certificate_first(self) -> None:
         """What is wrong with a certificate is found before the socket is touched."""
@@ -201,7 +225,7 @@ class PlaceReactorTests(AdoptingTestCase):
                 raise ValueError("ee key too small")
 
         old = self.port()
-        reactor = PlaceReactor(self.reactor, [old])
+        reactor = PlaceReactor(self.reactor, [old], set())
         before = descriptors()
         number = old.getHost().port
         for place in (number, 0):
@@ -213,7 +237,7 @@ class PlaceReactorTests(AdoptingTestCase):
     def test_everything_else(self) -> None:
         """For the rest it is the reactor that it was made of."""
         memory = MemoryReactor()
-        reactor = PlaceReactor(memory, [])
+        reactor = PlaceReactor(memory, [], set())
         self.assertEqual(memory.connectTCP, reactor.connectTCP)
         reactor.listenTCP(80, self.factory, 7, LOOPBACK)
         options = PrivateCertificate.loadPEM(

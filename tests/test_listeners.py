@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -43,6 +45,40 @@ LOOPBACK = "127.0.0.1"
 def at(port: int, more: str = "") -> Listen:
     """Return a place on loopback, by an endpoint string."""
     return Listen(f"{more}tcp:{port}:interface={LOOPBACK}")
+
+
+HAND_OVER = """
+import os, socket, sys
+theirs = socket.create_server(("127.0.0.1", 0))
+os.dup2(theirs.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="web")
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+"""
+"""Becomes a program that has a socket as systemd hands it over: sd_listen_fds(3)."""
+
+CHANGE = """
+import os
+from twisted.internet import reactor
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+from pyproxy.config.schema import Listen
+from pyproxy.listeners import Listeners, leave
+
+listeners = Listeners(reactor, Factory())
+(place,), _ = listeners.take([Listen("systemd:domain=INET:index=0")])
+number = place.port.getHost().port
+assert listeners.take([place.listen]) == ([], [])
+other = os.open("/dev/null", os.O_RDONLY)
+assert other == 3, other
+try:
+    listeners.take([Listen("haproxy:systemd:domain=INET:index=0")])
+except CannotListenError as error:
+    print(error)
+os.fstat(other)
+assert listeners.places == [place] and place.port.getHost().port == number
+"""
+"""Takes systemd's socket, and tries to take it anew when its descriptor is somebody else's."""
 
 
 class ListenersTestCase(TurningTestCase):
@@ -180,6 +216,22 @@ class TakeTests(ListenersTestCase):
         self.stop()
         self.assertTrue(self.refuses((LOOPBACK, one)))
         self.assertEqual([], os.listdir(self.directory))
+
+
+class SystemdTests(SynchronousTestCase):
+    """Sockets that systemd has opened."""
+
+    def test_once(self) -> None:
+        """One stays as long as its endpoint does; it cannot be opened anew, and nothing breaks."""
+        ended = subprocess.run(
+            [sys.executable, "-c", HAND_OVER, CHANGE],
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual((0, ""), (ended.returncode, ended.stderr))
+        self.assertIn("a reload cannot open a socket of systemd anew; restart", ended.stdout)
 
 
 class SameSocketTests(ListenersTestCase):
