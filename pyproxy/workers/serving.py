@@ -93,6 +93,7 @@ class Worker:
         self._end = end
         self._places: dict[int, Place] = {}
         self._told = 0
+        self._ends = False
         self._in_turn = DeferredLock()
         first = handover.first
         self._proxy = Proxy(first.config, reactor, handover.pseudonym, tally.count)
@@ -149,6 +150,10 @@ class Worker:
         # A thousand routes take 30 ms: streams go on meanwhile.
         pool = self._reactor.getThreadPool()
         prepared = await deferToThreadPool(self._reactor, pool, self._proxy.prepare, taking.config)
+        if self._ends:
+            for descriptor in sockets.values():
+                os.close(descriptor)
+            return
         for bound in taking.places:
             if bound.number in sockets:
                 self._adopt(bound, sockets[bound.number])
@@ -172,6 +177,7 @@ class Worker:
 
     def stop(self) -> Any:
         """End, in order."""
+        self._ends = True
         self._tally.leave()
         if self._counting.running:
             self._counting.stop()
