@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.listeners import Place, leave
@@ -55,6 +56,29 @@ class Greeting(Factory):
             connection.transport.abortConnection()  # type: ignore[union-attr]
 
 
+class TurnedReactor:
+    """The real reactor, with threads of its own: Twisted's begin when it runs."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._pool: ThreadPool | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def getThreadPool(self) -> ThreadPool:
+        """Return threads that have begun."""
+        if self._pool is None:
+            self._pool = ThreadPool(0, 1)
+            self._pool.start()
+        return self._pool
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.stop()
+
+
 class TurningTestCase(SynchronousTestCase):
     """A case with a real reactor, and clients of its ports.
 
@@ -65,7 +89,8 @@ class TurningTestCase(SynchronousTestCase):
         """Take the reactor: what Twisted lays around connections finds it by itself."""
         from twisted.internet import reactor
 
-        self.reactor: Any = reactor
+        self.reactor: Any = TurnedReactor(reactor)
+        self.addCleanup(self.reactor.close)
         self.addCleanup(self.turn)
 
     def turn(self, times: int = 5) -> None:
