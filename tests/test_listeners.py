@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import formatEvent, globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface import implementer
 
 from pyproxy.config.schema import Listen
@@ -111,15 +114,20 @@ class ListenersTestCase(TurningTestCase):
         self.leave(gone)
         return fresh, gone
 
-    def refuse(self, *listens: Listen) -> CannotListenError:
-        """Take places that cannot be had; nothing may have changed then."""
+    def refuse(self, *listens: Listen) -> str:
+        """Take places that cannot be had; nothing may have changed then.  Returns: why."""
         places, before = list(self.listeners.places), descriptors()
-        error = self.assertRaises(CannotListenError, self.listeners.take, listens)
+        why = self.why(listens)
         self.turn()
+        # Older Twisted leaves a socket that could not be bound to the collector.
+        gc.collect()
         self.assertEqual(places, self.listeners.places)
         self.assertEqual(before, descriptors(), "a socket is left open")
-        assert isinstance(error, CannotListenError)
-        return error
+        return why
+
+    def why(self, listens: Sequence[Listen]) -> str:
+        """Return why places cannot be had; the error itself may hold a socket."""
+        return str(self.assertRaises(CannotListenError, self.listeners.take, listens))
 
 
 class TakeTests(ListenersTestCase):
@@ -380,7 +388,7 @@ class CertificateTests(ListenersTestCase):
     def test_missing_at_start(self) -> None:
         """Files that were never there are a place that cannot be had."""
         self.chain.unlink()
-        self.assertIn("chain.pem", str(self.refuse(self.listen)))
+        self.assertIn("chain.pem", self.refuse(self.listen))
 
     def test_no_certificate(self) -> None:
         """What is no certificate, or another key's: nothing changes until it is right again."""
@@ -394,8 +402,7 @@ class CertificateTests(ListenersTestCase):
         ):
             before = path.read_bytes()
             path.write_bytes(octets)
-            error = self.refuse(at(0), self.listen)
-            self.assertIn(str(self.number), str(error))
+            self.assertIn(str(self.number), self.refuse(at(0), self.listen))
             self.assert_shown(self.first)
             path.write_bytes(before)
             self.assertEqual(([], []), self.take(self.listen))
@@ -415,6 +422,12 @@ class CertificateTests(ListenersTestCase):
             .not_valid_after(now + timedelta(days=1))
             .sign(key, hashes.SHA256())
         )
+        try:
+            SSL.Context(SSL.TLS_METHOD).use_certificate(X509.from_cryptography(certificate))
+        except SSL.Error:
+            pass
+        else:
+            raise SkipTest("this OpenSSL takes keys of 1024 bits")
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.key.write_bytes(pem)
         self.chain.write_bytes(certificate.public_bytes(Encoding.PEM))

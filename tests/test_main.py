@@ -122,6 +122,6 @@ class MainTests(SynchronousTestCase):
 
     def test_print(self) -> None:
         """The configuration as a file, and status 0."""
-        ended = self.both("--print-config", "--demo")
+        ended = self.both("--print-config", "--demo", "--port=0")
         self.assertEqual((0, ""), (ended.status, ended.errors))
         self.assertIn("demo = true", ended.output)

@@ -208,6 +208,15 @@ class ConnectionsTests(ProxyTestCase):
         self.ask(client)
         self.assertEqual([ONE, ONE], self.ports())
 
+    def test_one_object(self) -> None:
+        """An upstream that stays is the very same object: it is found without a comparison."""
+        self.start(to(ONE))
+        for config in (to(ONE, "/elsewhere"), both(to(ONE), to(TWO)), to(ONE)):
+            before = self.proxy.prepare(to(ONE)).plan.peers
+            self.take(config)
+            (peer,) = self.proxy.prepare(to(ONE)).plan.peers
+            self.assertIs(peer, next(iter(before)))
+
     def test_open(self) -> None:
         """A connection that is in use is closed when it becomes idle, and not before."""
         self.start(to(ONE))

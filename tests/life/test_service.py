@@ -53,6 +53,7 @@ class Reactor(MemoryReactorClock):
         super().__init__()
         self.stops = 0
         self.refusal: CannotListenError | None = None
+        self._hooks: list[Callable[[], object]] = []
         self._calls: deque[Callable[[], object]] = deque()
         self._pool = ThreadPool(0, 1)
         self._pool.start()
@@ -71,11 +72,18 @@ class Reactor(MemoryReactorClock):
         """Let a call wait."""
         self._calls.append(partial(call, *args, **named))
 
+    def callWhenRunning(self, callable: Any, *args: Any, **kw: Any) -> None:  # noqa: A002
+        """Call at once, or when it runs."""
+        if self.running:
+            callable(*args, **kw)
+        else:
+            self._hooks.append(partial(callable, *args, **kw))
+
     def begin(self) -> None:
         """Run from now on."""
-        self.running = self.hasRun = True
-        for call, args, named in self.whenRunningHooks:
-            call(*args, **named)
+        self.running = True
+        for hook in self._hooks:
+            hook()
 
     def stop(self) -> None:
         """Take note."""

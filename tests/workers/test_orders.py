@@ -127,6 +127,8 @@ class OrderLineTests(OrdersTestCase):
                 one.close()
             self.read()
             self.assertEqual((order, expected), self.obeyed.pop())
+            # The worker has closed them too: nobody else has one.
+            self.assertFalse({f"socket:[{inode}]" for inode in expected} & links())
 
     def test_each_its_own(self) -> None:
         """Each order finds the sockets that came with it, though several orders come at once."""

@@ -260,6 +260,17 @@ class WorkersServiceTests(WorkersTestCase):
         self.successResultOf(stopped)
         self.assertRaises(OSError, os.fstat, board)
 
+    def test_serves(self) -> None:
+        """It serves when the first worker does; who asks later waits for the next that begins."""
+        service = self.start()
+        waiting = [service.serves() for _ in range(2)]
+        self.assertFalse(any(one.called for one in waiting))
+        self.reactor.processes[1].tell(READY)
+        for one in waiting:
+            self.assertIsNone(self.successResultOf(one))
+        self.reactor.processes[0].tell(READY)
+        self.stop(service)
+
     def test_restart(self) -> None:
         """A worker that dies is started again with the same sockets and the same configuration."""
         service = self.start()
