@@ -53,7 +53,8 @@ def load_file(
                 f"{path}:{line}: {shown_path(one.path)}"
                 f"{'' if one.value is None else f' = {one.value}'}: {one.why}"
                 for line, one in sorted(found, key=lambda pair: pair[0])
-            ]
+            ],
+            sources.files,
         )
     return config
 

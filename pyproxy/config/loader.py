@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,11 +36,15 @@ _has_no_secret = re.compile(
 
 
 class ConfigError(Exception):
-    """One or more options that cannot be used.  Attributes: ``errors``, a sentence each."""
+    """One or more options that cannot be used.
 
-    def __init__(self, errors: Sequence[str]) -> None:
+    Attributes: ``errors``, a sentence each; ``files``, those that were asked for.
+    """
+
+    def __init__(self, errors: Sequence[str], files: Collection[Path] = ()) -> None:
         super().__init__("\n".join(errors))
         self.errors = list(errors)
+        self.files = frozenset(files)
 
 
 @attrs.define
@@ -109,7 +113,7 @@ class Loader:
         self._check_sharing(config)
         self._guard_secrets(config)
         if self._errors:
-            raise ConfigError(self._errors)
+            raise ConfigError(self._errors, self._sources.files)
         return config
 
     def listen(self) -> tuple[Listen, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -30,6 +31,7 @@ class Condition:
         generation: how many configurations it has served by; 1 from the start.
         taken_at: seconds since the epoch at which it took the present one.
         failures: what is wrong with what the last reload found; empty when it went well.
+        wanted: the files that it asked for then.
     """
 
     config: Config
@@ -38,6 +40,7 @@ class Condition:
     phase: Phase = Phase.STARTING
     generation: int = 1
     failures: tuple[str, ...] = ()
+    wanted: frozenset[Path] = frozenset()
 
     @property
     def ready(self) -> bool:

@@ -82,7 +82,8 @@ class Notifier:
         self._tell("WATCHDOG=1")
 
     def close(self) -> None:
-        """Tell nothing any more."""
+        """Tell nothing any more, and say no word of it."""
+        self._failed = True
         self._socket.close()
 
     def _tell(self, *lines: str) -> None:

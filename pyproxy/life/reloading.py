@@ -114,14 +114,18 @@ class Reloader:
             await self._serving.take(config)
         except ConfigError as error:
             self._refuse(error.errors)
+            condition.wanted = error.files
             return
         except CannotListenError as error:
             self._refuse([f"{error}  (Who listens there may be this proxy, by another listener.)"])
             return
+        if condition.phase is not Phase.SERVING:
+            # The end has begun meanwhile, and nothing was taken any more.
+            return
         condition.config, condition.printed = config, loaded.printed
         condition.generation += 1
         condition.taken_at = self._clock.seconds()
-        condition.failures = ()
+        condition.failures, condition.wanted = (), frozenset()
         _log.info(
             "Reloaded: generation {generation}, routes: {routes}, listeners: {places}",
             routes=len(config.routes),

@@ -146,10 +146,10 @@ class LifeService(Service):
         )
 
     def _files(self) -> set[Path]:
-        """Return the files that the configuration in use was read from."""
+        """Return the files of the configuration in use, and of one that was refused since."""
         config = self._condition.config
         named = {Path(name).absolute() for listen in config.listen for name in files_of(listen)}
-        return named | config.files
+        return named | config.files | self._condition.wanted
 
     # reloads
 

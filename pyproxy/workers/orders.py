@@ -60,7 +60,13 @@ class OrderLine:
     def write(self, octets: bytes, descriptors: Sequence[int] = ()) -> None:
         """Send octets; descriptors come with the first of them."""
         rest = memoryview(octets)
-        copies = [os.dup(descriptor) for descriptor in descriptors]
+        copies: list[int] = []
+        try:
+            for descriptor in descriptors:
+                copies.append(os.dup(descriptor))
+        except OSError:
+            _close(copies)
+            raise
         while copies:
             self._letters.append(_Letter(rest[:1], copies[:MOST_SOCKETS]))
             copies, rest = copies[MOST_SOCKETS:], rest[1:]

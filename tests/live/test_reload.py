@@ -336,7 +336,7 @@ class WatchTests(ReloadTestCase):
     """``--watch``."""
 
     def test_changes(self) -> None:
-        """The file, one that is put in its place, and one that it names: each is noticed."""
+        """The file, another in its place, one that it names, one that was missing: all noticed."""
         self.start(1, "--watch")
         self.write(self.two)
         self.assertTrue(eventually(lambda: self.ask().body == b"two", WATCHED))
@@ -348,6 +348,16 @@ class WatchTests(ReloadTestCase):
             )
         )
         kept = self.path.read_text()
+        late = self.directory / "late"
+        self.path.write_text(kept.replace("@key", "@late"))
+        self.assertTrue(eventually(lambda: "late cannot be read" in self.proxy.log(), WATCHED))
+        late.write_text("late-key")
+        self.assertTrue(
+            eventually(
+                lambda: self.ask() and self.two.requests[-1].value(b"x-key") == b"late-key",
+                WATCHED,
+            )
+        )
         other = self.directory / "new.toml"
         other.write_text(kept.replace(self.two.url, self.one.url))
         other.replace(self.path)
