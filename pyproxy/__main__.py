@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -14,6 +15,8 @@ def main() -> None:
 
     Raises: SystemExit with the text of what is wrong with the options.
     """
+    # It would end the process until somebody heeds it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     options: Any = twistd.ServerOptions()  # type: ignore[attr-defined, no-untyped-call]
     try:
         options.parseOptions(["--nodaemon", "--pidfile=", "pyproxy", *sys.argv[1:]])

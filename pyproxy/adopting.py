@@ -59,14 +59,16 @@ class AdoptingReactor:
     def adopt(self, factory: Any) -> IListeningPort:
         """Accept connections of the socket."""
         family = socket.AddressFamily[self._family]
-        if family is socket.AF_UNIX:
-            port = SharedUNIXPort._fromListeningDescriptor(  # type: ignore[no-untyped-call]
-                self._reactor, self._descriptor, factory
-            )
-            port.startListening()
-        else:
-            port = self._reactor.adoptStreamPort(self._descriptor, family, factory)
-        os.close(self._descriptor)
+        try:
+            if family is socket.AF_UNIX:
+                port = SharedUNIXPort._fromListeningDescriptor(  # type: ignore[no-untyped-call]
+                    self._reactor, self._descriptor, factory
+                )
+                port.startListening()
+            else:
+                port = self._reactor.adoptStreamPort(self._descriptor, family, factory)
+        finally:
+            os.close(self._descriptor)
         return cast(IListeningPort, port)
 
 
@@ -116,7 +118,7 @@ class PlaceReactor:
         """Listen, on the socket that is open there if there is one."""
         return cast(
             IListeningPort,
-            self._at(port, interface).listenTCP(port, factory, backlog, interface),
+            self._at(port, interface, backlog).listenTCP(port, factory, backlog, interface),
         )
 
     def listenSSL(
@@ -135,7 +137,9 @@ class PlaceReactor:
         contextFactory.getContext()
         return cast(
             IListeningPort,
-            self._at(port, interface).listenSSL(port, factory, contextFactory, backlog, interface),
+            self._at(port, interface, backlog).listenSSL(
+                port, factory, contextFactory, backlog, interface
+            ),
         )
 
     def adoptStreamPort(
@@ -152,13 +156,14 @@ class PlaceReactor:
             IListeningPort, self._reactor.adoptStreamPort(fileDescriptor, addressFamily, factory)
         )
 
-    def _at(self, port: int, interface: str) -> Any:
+    def _at(self, port: int, interface: str, backlog: int) -> Any:
         place = (port, "" if interface == "0.0.0.0" else interface)
         there = next((one for one in self._ports if _place_of(one) == place), None)
         if there is None:
             return self._reactor
         self._ports.remove(there)
         self.taken.append(there)
+        there.socket.listen(backlog)
         family = there.socket.family.name
         return AdoptingReactor(self._reactor, family, os.dup(there.fileno()))
 

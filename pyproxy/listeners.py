@@ -27,7 +27,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pyproxy.adopting import PlaceReactor
+from pyproxy.config.endpoints import files_of
 from pyproxy.config.schema import Config, Listen
+from pyproxy.config.values import refuse_pipe
 from pyproxy.semantics.urls import Target, parse_target
 
 _log = Logger("pyproxy")
@@ -42,11 +44,6 @@ Twisted's own default of 50 drops bursts: who is dropped tries again after a sec
 """
 
 _has_backlog = re.compile(r"(?:haproxy:)*(?:tcp6?|ssl|unix):").match
-
-FILE_ARGUMENT = re.compile(
-    r"(?<=:)(privateKey|certKey|extraCertChain|dhParameters)=((?:\\.|[^:\\])+)"
-)
-"""An argument of an endpoint string that names a file."""
 
 
 def endpoint_of(reactor: Any, listen: Listen) -> IStreamServerEndpoint:
@@ -90,16 +87,6 @@ def all_or_nothing(listen: Callable[[], None], give_up: GiveUp) -> None:
         _log.critical("{error}; nothing was started", error=error)
         give_up(error)
         raise
-
-
-def unquoted(argument: str) -> str:
-    """Return an argument of an endpoint string as it was meant."""
-    return re.sub(r"\\(.)", r"\1", argument)
-
-
-def files_of(listen: Listen) -> set[str]:
-    """Return the names of the files, keys and certificates, that an endpoint string has."""
-    return {unquoted(match[2]) for match in FILE_ARGUMENT.finditer(listen.description or "")}
 
 
 @attrs.frozen(eq=False)
@@ -183,7 +170,15 @@ class Listeners:
 
 def leave(places: Iterable[Place]) -> list[Deferred[Any]]:
     """Close places.  Returns: what fires when each is closed."""
-    return [maybeDeferred(place.port.stopListening) for place in places]
+    return [_close(place.port) for place in places]
+
+
+def _close(port: Any) -> Deferred[Any]:
+    """Close a port; the one of ``stdio:`` is a connection."""
+    close = getattr(port, "stopListening", None) or port.loseConnection
+    closed = maybeDeferred(close)
+    closed.addErrback(lambda failure: _log.failure("a place could not be closed", failure))
+    return closed
 
 
 def accept_waiting(places: Iterable[Place]) -> None:
@@ -198,8 +193,10 @@ def accept_waiting(places: Iterable[Place]) -> None:
 def _read(listen: Listen) -> dict[str, bytes]:
     """Read the files of a place.  Raises: CannotListenError."""
     try:
-        return {name: Path(name).read_bytes() for name in files_of(listen)}
-    except OSError as error:
+        for name in files_of(listen.description or ""):
+            refuse_pipe(Path(name))
+        return {name: Path(name).read_bytes() for name in files_of(listen.description or "")}
+    except (OSError, ValueError) as error:
         raise CannotListenError(None, listen.where, error) from error
 
 
@@ -244,7 +241,7 @@ class DemoUpstream:
     def stop(self) -> list[Deferred[Any]]:
         """Close it.  Returns: what fires when it is closed."""
         port, self._port = self._port, None
-        return [] if port is None else [maybeDeferred(port.stopListening)]
+        return [] if port is None else [_close(port)]
 
 
 def make_pseudonym() -> bytes:

@@ -32,6 +32,7 @@ class Prepared:
     plan: Plan
     terms: Terms
     waits: tuple[float, ...]
+    secrets: tuple[bytes, ...]
 
 
 class Proxy:
@@ -54,6 +55,7 @@ class Proxy:
         self._reactor = reactor
         self._pseudonym = pseudonym
         self._peers: dict[Peer, Peer] = {}
+        self._secrets: tuple[bytes, ...] = ()
         first = self.prepare(config)
         self._sweeper = Sweeper.for_limits(reactor, first.waits)
         self._agent = ForwardingAgent(reactor, self._sweeper)
@@ -69,9 +71,8 @@ class Proxy:
 
     def prepare(self, config: Config) -> Prepared:
         """Make what a configuration brings; nothing of it is used yet, and nothing changes."""
-        return Prepared(
-            make_plan(config, self._pseudonym, self._peers), self._terms(config), config.waits
-        )
+        plan = make_plan(config, self._pseudonym, self._peers)
+        return Prepared(plan, self._terms(config), config.waits, config.secrets)
 
     def take(self, prepared: Prepared) -> None:
         """Serve what begins from now on by it; what is open goes on by what it began with.
@@ -82,6 +83,7 @@ class Proxy:
             take_lines_everywhere()
         self._resource.table = prepared.plan.table
         self._peers = {peer: peer for peer in prepared.plan.peers}
+        self._secrets = prepared.secrets
         self.site.take(prepared.terms)
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
@@ -90,7 +92,8 @@ class Proxy:
         """Return on which terms clients are served."""
         log = None
         if any(route.access_log for route in config.routes):
-            log = AccessLog(self._reactor, Mask.of(config.secrets), config.trusted)
+            # What is open may still be logged with the secrets of the configuration before.
+            log = AccessLog(self._reactor, Mask.of(config.secrets + self._secrets), config.trusted)
         silence = max(route.limits.idle for route in config.routes)
         return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence)
 

@@ -78,6 +78,7 @@ class ProxyService(Service):
         proxy, listeners = self._proxy, self._listeners
         assert proxy is not None
         assert listeners is not None
+        needs_demo = any(route.needs_demo for route in config.routes)
         config = config.with_demo(self._demo.start)
         # A thousand routes take 30 ms: streams go on meanwhile.
         pool = self._reactor.getThreadPool()
@@ -87,7 +88,9 @@ class ProxyService(Service):
         fresh, gone = listeners.take(config.listen)
         proxy.take(prepared)
         accept_waiting(gone)
-        leave(gone)
+        await gatherResults(leave(gone))
+        if not needs_demo:
+            self._demo.stop()
         for place in fresh:
             announce(place.port, place.listen, config)
         warn(config)

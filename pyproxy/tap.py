@@ -170,7 +170,7 @@ class Options(usage.Options):
         if self["config"] is not None:
             self["config"] = str(self._directory / self["config"])
         try:
-            self.config = self.load(tries=not self["check"])
+            self.config = self.load(tries=not (self["check"] or self["print-config"]))
         except ConfigError as error:
             if self["check"]:
                 # Some versions of twistd end with 0 after an error in usage.
@@ -179,9 +179,9 @@ class Options(usage.Options):
             self._wrong = True
             raise usage.UsageError(str(error)) from error
         if self["print-config"]:
-            from pyproxy.config.printing import printed
+            from pyproxy.config.printing import printer
 
-            sys.stdout.write(printed(self))
+            sys.stdout.write(printer(self)(self.config))
         if self["check"] or self["print-config"]:
             sys.exit(0)
         # twistd itself looks at the file when all options are read.
@@ -217,25 +217,19 @@ class Options(usage.Options):
 
         Raises: ConfigError.
         """
-        from pyproxy.life.reloading import Loaded
-
         places = [*present.listen, *([present.admin] if present.admin else [])]
         config = self.load(False, frozenset(place.description for place in places))
-        return Loaded(config, self._shown(present))
+        return self.loaded(config, present.admin is not None)
 
-    def loaded(self, config: Config) -> Loaded:
-        """Return a configuration, and for the admin site how it is printed."""
+    def loaded(self, config: Config, shown: bool) -> Loaded:
+        """Return a configuration, and how it is printed.  Args: whether an admin site shows it."""
         from pyproxy.life.reloading import Loaded
 
-        return Loaded(config, self._shown(config))
+        if not shown:
+            return Loaded(config, lambda config: "")
+        from pyproxy.config.printing import printer
 
-    def _shown(self, config: Config) -> str:
-        """Return what the options say, printed, where an admin site shows it; else nothing."""
-        if config.admin is None:
-            return ""
-        from pyproxy.config.printing import printed
-
-        return printed(self)
+        return Loaded(config, printer(self))
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help; beside an error only where to find it, so that the error is seen."""
@@ -287,7 +281,7 @@ def makeService(options: Options) -> IService:
 
     life = LifeService(
         cast("Serving", serving),
-        options.loaded(options.config),
+        options.loaded(options.config, options.config.admin is not None),
         options.load_again,
         reactor,
         give_up,

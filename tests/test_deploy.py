@@ -358,7 +358,8 @@ class DockerfileTests(SynchronousTestCase):
     def test_health_is_asked_where_it_is_told(self) -> None:
         """The configurations of containers have the admin site at the port that is asked."""
         for name in ("proxy", "demo"):
-            self.assertEqual("tcp:9000", in_compose(name).effective()["admin"])
+            admin = in_compose(name).effective()["admin"]
+            self.assertEqual("tcp:9000:interface=127.0.0.1", admin)
 
 
 class ComposeTests(SynchronousTestCase):

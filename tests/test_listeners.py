@@ -29,6 +29,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface import implementer
 
+from pyproxy.config.endpoints import files_of
 from pyproxy.config.schema import Listen
 from pyproxy.listeners import (
     DemoUpstream,
@@ -36,7 +37,6 @@ from pyproxy.listeners import (
     Place,
     accept_waiting,
     all_or_nothing,
-    files_of,
     open_now,
 )
 from pyproxy.workers.handover import Bound
@@ -335,7 +335,7 @@ class CertificateTests(ListenersTestCase):
         self.assert_shown(self.first)
         self.key.write_bytes(self.key.read_bytes())
         self.assertEqual(([], []), self.take(self.listen))
-        self.assertEqual({str(self.key), str(self.chain)}, files_of(self.listen))
+        self.assertEqual({str(self.key), str(self.chain)}, files_of(self.listen.description or ""))
 
     def test_renewed(self) -> None:
         """Another certificate is shown on the same socket; who is connected stays so."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 from unittest import TestCase
 
+import attrs
 import trustme
 from twisted.application.service import IService, MultiService
 from twisted.plugin import getPlugins
@@ -493,7 +494,7 @@ class AgainTests(OptionsTestCase):
         self.assertIn("drain_timeout", str(error))
         self.write("drain_timeout = 7\n" + plain + self.ROUTE)
         loaded = options.load_again(options.config)
-        self.assertEqual((7.0, ""), (loaded.config.drain_timeout, loaded.printed))
+        self.assertEqual(7.0, loaded.config.drain_timeout)
         self.assertEqual(30.0, options.config.drain_timeout)
 
     def test_options_alone(self) -> None:
@@ -570,25 +571,38 @@ class AgainTests(OptionsTestCase):
         """Where there is an admin site it shows what is in use, though the file names none now."""
         plain = self.listeners("tcp:0:interface=127.0.0.1") + self.ROUTE
         options = self.parse("--config", self.write(f"admin = 'tcp:0'\n{plain}"))
-        shown = options.loaded(options.config).printed
+        config = options.config
+        shown = options.loaded(config, True).printed(config)
         self.assertIn("fine", shown)
-        self.assertEqual(shown, options.load_again(options.config).printed)
-        self.write(plain)
-        again = options.load_again(options.config)
-        self.assertIsNone(again.config.admin)
-        self.assertIn("fine", again.printed)
+        self.assertIn("admin", shown)
+        self.assertEqual(shown, options.load_again(config).printed(config))
+        self.write(f"workers = 3\n{plain}")
+        again = options.load_again(config)
+        self.assertEqual((None, 3), (again.config.admin, again.config.workers))
+        kept = attrs.evolve(again.config, admin=config.admin, workers=1)
+        self.assertEqual(shown, again.printed(kept))
+
+    def test_printed_listeners(self) -> None:
+        """Listeners that stand beside the file take the place of its own, as they do in use."""
+        file = self.write(self.listeners("tcp:0:interface=127.0.0.1") + self.ROUTE)
+        options = self.parse("--config", file, "--listen=tcp:0:interface=127.0.0.2")
+        shown = options.loaded(options.config, True).printed(options.config)
+        self.assertIn("127.0.0.2", shown)
+        self.assertNotIn("127.0.0.1", shown)
 
     def test_nothing_printed(self) -> None:
         """Where nobody can ask nothing is printed."""
         options = self.parse(*TARGET, "--port=0")
-        self.assertEqual("", options.loaded(options.config).printed)
+        config = options.config
+        self.assertEqual("", options.loaded(config, False).printed(config))
+        self.assertEqual("", options.load_again(config).printed(config))
 
     def test_printed_without_secrets(self) -> None:
         """No secret is shown."""
         options = self.parse(
             *TARGET, "--port=0", "--admin=tcp:0", "--header", f"Authorization: Bearer {SECRET}"
         )
-        shown = options.loaded(options.config).printed
+        shown = options.loaded(options.config, True).printed(options.config)
         self.assertIn("Authorization", shown)
         self.assertNotIn(SECRET, shown)
 

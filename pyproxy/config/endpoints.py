@@ -17,6 +17,22 @@ _is_stdio = re.compile(r"(?:haproxy:)*stdio(?::|\Z)").match
 is_of_systemd = re.compile(r"(?:haproxy:)*systemd:").match
 
 
+FILE_ARGUMENT = re.compile(
+    r"(?<=:)(privateKey|certKey|extraCertChain|dhParameters)=((?:\\.|[^:\\])+)"
+)
+"""An argument of an endpoint string that names a file."""
+
+
+def unquoted(argument: str) -> str:
+    """Return an argument of an endpoint string as it was meant."""
+    return re.sub(r"\\(.)", r"\1", argument)
+
+
+def files_of(description: str) -> set[str]:
+    """Return the names of the files, keys and certificates, that an endpoint string has."""
+    return {unquoted(match[2]) for match in FILE_ARGUMENT.finditer(description)}
+
+
 def check_endpoint(description: str, check: Check, tries: bool = True) -> None:
     """Try an endpoint string.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from pyproxy.config.endpoints import Check, can_be_shared, check_endpoint
+from pyproxy.config.endpoints import Check, can_be_shared, check_endpoint, files_of
 from pyproxy.config.kinds import Sources
 from pyproxy.config.loader import ConfigError, read_authorities_file
 from pyproxy.config.places import Places
@@ -147,6 +147,7 @@ class FileReader:
         return Listen(root.admin)
 
     def _try(self, endpoint: str, path: KeyPath) -> None:
+        self.walker.sources.files.update(Path(name).absolute() for name in files_of(endpoint))
         try:
             check_endpoint(endpoint, self._check_listen, self._tries)
         except ValueError as error:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import attrs
 
 from pyproxy.config import values
-from pyproxy.config.endpoints import can_be_shared, check_endpoint, try_bind
+from pyproxy.config.endpoints import can_be_shared, check_endpoint, files_of, try_bind
 from pyproxy.config.kinds import Sources
 from pyproxy.config.schema import Config, Listen, RouteConfig
 from pyproxy.policy.matching import Match
@@ -248,6 +248,7 @@ class Loader:
                 )
         for text in listed:
             try:
+                self._sources.files.update(Path(name).absolute() for name in files_of(text))
                 check_endpoint(text, self._check_listen, self._tries)
             except ValueError as error:
                 self._wrong("listen", text, error)

@@ -6,7 +6,7 @@ What is printed can be read: a secret that was written out is masked, one that i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import attrs
 from pyproxy.config import values
 from pyproxy.config.file import read_document, read_text
 from pyproxy.config.kinds import keys_of
+from pyproxy.config.schema import Config, Listen
 from pyproxy.config.tables import Root, RouteOptions
 from pyproxy.semantics.secrets import MASK
 
@@ -43,17 +44,44 @@ _ROUTE_OPTIONS = (
 )
 
 
-def printed(options: Mapping[str, Any]) -> str:
-    """Return the configuration that options describe, or the file that they name, as TOML.
+def printer(options: Mapping[str, Any]) -> Callable[[Config], str]:
+    """Return what writes as TOML what options describe, or the file that they name, now.
 
     Args: options that make a configuration, as ``Loader`` has them.
+    Returns: a function of the configuration in use, whose listeners and fixed parts may come from
+        elsewhere: from options beside the file, from before a reload.
     """
     if options["config"] is not None:
         path = Path(options["config"])
         document = read_document(path, read_text(path))
     else:
         document = document_of(options)
-    return _toml(_masked(_whole(document)))
+
+    def text(config: Config) -> str:
+        return _toml(_masked(_whole(_in_use(document, config))))
+
+    return text
+
+
+def _in_use(document: dict[str, Any], config: Config) -> dict[str, Any]:
+    """Return a document with what the configuration in use has otherwise."""
+    listeners = [{"endpoint": _endpoint(listen)} for listen in config.listen]
+    found = {**document, "listeners": listeners}
+    if document.get("workers") != "auto":
+        found["workers"] = config.workers
+    found.pop("admin", None)
+    if config.admin is not None:
+        found["admin"] = _endpoint(config.admin)
+    return found
+
+
+def _endpoint(listen: Listen) -> str:
+    """Return a place to listen as an endpoint string."""
+    if listen.description is not None:
+        return listen.description
+    kind = "tcp6" if ":" in listen.interface else "tcp"
+    interface = listen.interface.replace(":", r"\:")
+    return f"{kind}:{listen.port}" + (f":interface={interface}" if interface else "")
 
 
 def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,10 +125,7 @@ def _said(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 def _endpoints(options: Mapping[str, Any]) -> list[str]:
     if options["listen"]:
         return list(options["listen"])
-    interface = str(options["interface"])
-    kind = "tcp6" if ":" in interface else "tcp"
-    where = f":interface={interface.replace(':', chr(92) + ':')}" if interface else ""
-    return [f"{kind}:{options['port']}{where}"]
+    return [_endpoint(Listen(None, options["port"], str(options["interface"])))]
 
 
 def _fields(lines: list[str]) -> dict[str, Any]:

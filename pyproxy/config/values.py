@@ -291,8 +291,7 @@ def _expand(text: str, environment: Mapping[str, str]) -> tuple[bytes, list[byte
 
 def _read_value(path: Path) -> bytes:
     try:
-        if "\0" in str(path) or path.is_fifo():
-            raise ValueError(f"the file {path} cannot be read (it is a pipe, or no name)")
+        refuse_pipe(path)
         with path.open("rb") as file:
             octets = file.read(MAX_VALUE_FILE_BYTES + 1)
     except OSError as error:
@@ -305,9 +304,16 @@ def _read_value(path: Path) -> bytes:
     return value
 
 
+def refuse_pipe(path: Path) -> None:
+    """Refuse what may let its reader wait for ever.  Raises: OSError, ValueError."""
+    if "\0" in str(path) or path.is_fifo() or path.is_char_device():
+        raise ValueError(f"the file {path} cannot be read (it is a pipe, a device or no name)")
+
+
 def read_pem(path: Path) -> bytes:
     """Read a file of certificates."""
     try:
+        refuse_pipe(path)
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"the file cannot be read ({error.strerror})") from error

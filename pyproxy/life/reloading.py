@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Protocol
+from threading import Thread
+from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import Config
@@ -23,11 +26,12 @@ class Loaded:
     """A configuration that was read.
 
     Attributes:
-        printed: the same as TOML without a secret; empty where nobody can ask for it.
+        printed: returns TOML, without a secret, that says the same as this configuration, or as
+            this one with what a reload cannot change.
     """
 
     config: Config
-    printed: str
+    printed: Callable[[Config], str]
 
 
 Load = Callable[[Config], Loaded]
@@ -39,6 +43,28 @@ Raises: ConfigError.
 
 Elsewhere = Callable[[Load, Config], Deferred[Loaded]]
 """Calls what reads, in a thread: a large file takes longer than streams should wait."""
+
+READ_LIMIT = 60.0
+"""Seconds in which the configuration and all that it names has to be read; a mount may hang."""
+
+
+def in_own_thread(reactor: Any, load: Load, config: Config) -> Deferred[Loaded]:
+    """Call what reads in a thread that nobody waits for at the end, should it never return."""
+    done: Deferred[Loaded] = Deferred()
+
+    def tell(result: Loaded | Failure) -> None:
+        if not done.called:
+            done.callback(result)
+
+    def run() -> None:
+        try:
+            result: Loaded | Failure = load(config)
+        except Exception:  # noqa: BLE001 - whoever waits gets it
+            result = Failure()
+        reactor.callFromThread(tell, result)
+
+    Thread(target=run, name="reload", daemon=True).start()
+    return done
 
 
 class Observer(Protocol):
@@ -85,9 +111,10 @@ class Reloader:
             done = Deferred.fromCoroutine(self._reload())
             done.addErrback(self._failed)
             done.addBoth(self._over)
+            done.addErrback(lambda failure: _log.failure("a reload did not end well", failure))
 
-    def _failed(self, failure: object) -> None:
-        _log.failure("the reload failed; nothing is known to have changed", failure)  # type: ignore[arg-type]
+    def _failed(self, failure: Failure) -> None:
+        _log.failure("the reload failed; nothing is known to have changed", failure)
         self._condition.failures = ("an internal error; the log has its traceback",)
 
     def _over(self, result: object) -> None:
@@ -107,8 +134,9 @@ class Reloader:
             observer.reloading()
         condition = self._condition
         try:
-            loaded = await self._elsewhere(self._load, condition.config)
-            if condition.phase is not Phase.SERVING:
+            reading = self._elsewhere(self._load, condition.config)
+            loaded = await reading.addTimeout(READ_LIMIT, self._clock)
+            if not self._may_go_on():
                 return
             config = self._keep_fixed(loaded.config)
             await self._serving.take(config)
@@ -118,11 +146,14 @@ class Reloader:
             return
         except CannotListenError as error:
             self._refuse([f"{error}  (Who listens there may be this proxy, by another listener.)"])
+            condition.wanted = config.files
             return
-        if condition.phase is not Phase.SERVING:
-            # The end has begun meanwhile, and nothing was taken any more.
+        except DeferredTimeout:
+            self._refuse([f"the configuration could not be read within {READ_LIMIT:g} s"])
             return
-        condition.config, condition.printed = config, loaded.printed
+        if not self._may_go_on():
+            return
+        condition.config, condition.printed = config, loaded.printed(config)
         condition.generation += 1
         condition.taken_at = self._clock.seconds()
         condition.failures, condition.wanted = (), frozenset()
@@ -132,6 +163,10 @@ class Reloader:
             places=len(config.listen),
             generation=condition.generation,
         )
+
+    def _may_go_on(self) -> bool:
+        """Tell whether the end has not begun meanwhile; nothing is taken any more then."""
+        return self._condition.phase is Phase.SERVING
 
     def _refuse(self, errors: Collection[str]) -> None:
         self._condition.failures = tuple(errors)

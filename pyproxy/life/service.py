@@ -10,16 +10,15 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import LoopingCall, deferLater
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from pyproxy.config.schema import Config
 from pyproxy.ending import End
 from pyproxy.life.condition import Condition, Phase, Serving
 from pyproxy.life.notify import Notifier
-from pyproxy.life.reloading import Load, Loaded, Reloader
+from pyproxy.life.reloading import Load, Loaded, Reloader, in_own_thread
 from pyproxy.life.watching import FileWatch
-from pyproxy.listeners import GiveUp, Listeners, all_or_nothing, files_of
+from pyproxy.listeners import GiveUp, Listeners, all_or_nothing
 
 STATUS_INTERVAL = 5.0
 """Seconds between two looks at how many streams are open, for systemd's status line."""
@@ -50,7 +49,8 @@ class LifeService(Service):
         self._reactor = reactor
         self._serving = serving
         self._give_up = give_up
-        self._condition = Condition(loaded.config, loaded.printed, reactor.seconds())
+        printed = loaded.printed(loaded.config)
+        self._condition = Condition(loaded.config, printed, reactor.seconds())
         self._notifier = Notifier.of(environment)
         self._calls: list[LoopingCall] = []
         self._reloader = Reloader(self._condition, serving, load, self._elsewhere, reactor, [self])
@@ -62,7 +62,7 @@ class LifeService(Service):
         self._said = ""
 
     def _elsewhere(self, load: Load, config: Config) -> Deferred[Loaded]:
-        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), load, config)
+        return in_own_thread(self._reactor, load, config)
 
     def privilegedStartService(self) -> None:
         """Open the admin site, while the process still may bind low ports; heed SIGHUP."""
@@ -145,11 +145,9 @@ class LifeService(Service):
             f"routes: {len(condition.config.routes)}{refused}"
         )
 
-    def _files(self) -> set[Path]:
+    def _files(self) -> frozenset[Path]:
         """Return the files of the configuration in use, and of one that was refused since."""
-        config = self._condition.config
-        named = {Path(name).absolute() for listen in config.listen for name in files_of(listen)}
-        return named | config.files | self._condition.wanted
+        return self._condition.config.files | self._condition.wanted
 
     # reloads
 

@@ -11,12 +11,13 @@ import pickle
 import re
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import attrs
 
+from pyproxy.config.endpoints import FILE_ARGUMENT, unquoted
 from pyproxy.config.schema import Config, Listen
-from pyproxy.listeners import FILE_ARGUMENT, unquoted
 
 LOG = 3
 """The descriptor on which a worker writes its log."""
@@ -50,24 +51,34 @@ class Bound:
     family: str
     files: Mapping[str, bytes] = attrs.field(factory=dict, repr=False)
 
-    def adopting(self) -> Listen:
-        """Return the place as a worker has to read it.
+    @contextmanager
+    def adopting(self) -> Iterator[Listen]:
+        """Give the place as a worker has to read it, until it is open.
 
         Its files are copies in memory; sockets that systemd had opened for the parent are any
         socket.
         """
         if self.listen.description is None:
-            return self.listen
+            yield self.listen
+            return
+        copies: list[int] = []
 
         def held(match: re.Match[str]) -> str:
             content = self.files.get(unquoted(match[2]))
-            return match[0] if content is None else f"{match[1]}={_in_memory(content) or match[2]}"
+            if content is None or not hasattr(os, "memfd_create"):
+                return match[0]
+            copies.append(_in_memory(content))
+            return f"{match[1]}=/proc/self/fd/{copies[-1]}"
 
         standin = _STANDINS.get(self.family, "tcp:0")
         description = _systemd.sub(
             rf"\1{standin}", FILE_ARGUMENT.sub(held, self.listen.description)
         )
-        return attrs.evolve(self.listen, description=description)
+        try:
+            yield attrs.evolve(self.listen, description=description)
+        finally:
+            for copy in copies:
+                os.close(copy)
 
 
 @attrs.frozen
@@ -120,10 +131,8 @@ def framed(content: bytes) -> bytes:
     return LENGTH.pack(len(content)) + content
 
 
-def _in_memory(content: bytes) -> str:
-    """Return the path of a file that exists in this process only; empty where there are none."""
-    if not hasattr(os, "memfd_create"):
-        return ""
+def _in_memory(content: bytes) -> int:
+    """Return the descriptor of a file that exists in this process only."""
     descriptor = os.memfd_create("pyproxy")
     os.write(descriptor, content)
-    return f"/proc/self/fd/{descriptor}"
+    return descriptor

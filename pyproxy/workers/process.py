@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from pyproxy.observe.twistd_log import ACCESS, READY_TEXT, publish_line
 from pyproxy.workers import child
 from pyproxy.workers.handover import FIRST_SOCKET, LOG, TALLY
+from pyproxy.workers.orders import OrderLine
 from pyproxy.workers.records import LEVELS, READY, STREAMS, TAKEN, Record, RecordReader
 
 MAX_OUTPUT = 64 * 1024
@@ -124,9 +125,10 @@ def how_it_ended(reason: Any) -> str:
 
 @attrs.frozen
 class Running:
-    """A process that can be sent signals."""
+    """A process that can be told to end.  Args: hangs up, which tells it; it heeds no SIGTERM."""
 
     _transport: Any
+    _hang_up: Callable[[], None]
 
     @property
     def pid(self) -> int | None:
@@ -134,26 +136,37 @@ class Running:
         number: int | None = self._transport.pid
         return number
 
-    def signal(self, name: str) -> None:
-        """Send a signal."""
+    def end(self) -> None:
+        """Tell it to end."""
+        self._hang_up()
+
+    def kill(self) -> None:
+        """Kill it."""
         try:
-            self._transport.signalProcess(name)
+            self._transport.signalProcess("KILL")
         except ProcessExitedAlready:
             # Its end is about to be told.
             pass
 
 
 def spawn(
-    reactor: Any, protocol: WorkerProtocol, orders: int, tally: int, sockets: Sequence[int]
+    reactor: Any, protocol: WorkerProtocol, orders: OrderLine, tally: int, sockets: Sequence[int]
 ) -> Running:
     """Start a worker: a fresh interpreter with its ends of pipes and the listening sockets."""
-    descriptors: dict[int, int | str] = {0: orders, 1: "r", 2: "r", LOG: "r", TALLY: tally}
+    descriptors: dict[int, int | str] = {
+        0: orders.for_child.fileno(),
+        1: "r",
+        2: "r",
+        LOG: "r",
+        TALLY: tally,
+    }
     descriptors.update(enumerate(sockets, FIRST_SOCKET))
     # Safe path: the script's own directory must not stand before the standard library.
     command = [sys.executable, "-P", str(Path(child.__file__))]
     with _interrupts_held():
         return Running(
-            reactor.spawnProcess(protocol, command[0], command, env=None, childFDs=descriptors)
+            reactor.spawnProcess(protocol, command[0], command, env=None, childFDs=descriptors),
+            orders.close,
         )
 
 

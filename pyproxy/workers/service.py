@@ -155,9 +155,7 @@ class WorkersService(Service):
         sockets = [place.port.fileno() for place in self._listeners.places]
         self._lines[number] = line
         try:
-            running = spawn(
-                self._reactor, protocol, line.orders.for_child.fileno(), self._board, sockets
-            )
+            running = spawn(self._reactor, protocol, line.orders, self._board, sockets)
         except OSError:
             del self._lines[number]
             line.orders.close()
@@ -203,14 +201,22 @@ class WorkersService(Service):
         return maybeDeferred(self._take, config)
 
     def _take(self, config: Config) -> Deferred[None]:
+        needs_demo = any(route.needs_demo for route in config.routes)
         config = config.with_demo(self._demo.start)
         fresh, gone = self._listeners.take(config.listen)
+        if not needs_demo:
+            self._demo.stop()
         self._config = config
         self._generation += 1
         taking = self._taking()
-        for line in self._lines.values():
+        for number, line in list(self._lines.items()):
             unseen = [p.port.fileno() for p in self._listeners.places if p.number not in line.seen]
-            line.orders.send(taking, unseen)
+            try:
+                line.orders.send(taking, unseen)
+            except OSError as error:
+                # Out of descriptors: the one that starts in its place is told at its start.
+                _log.error("Worker {number} cannot be told: {error}", number=number, error=error)
+                self._supervisor.kill(number)
             line.seen = self._numbers
         leave(gone)
         self._announce(fresh)
@@ -243,6 +249,8 @@ class WorkersService(Service):
                     limit=TAKE_LIMIT,
                 )
                 self._supervisor.kill(number)
+                line.generation = change.generation
+        self._look_for_taken()
 
     def streams(self) -> int:
         """Return how many requests and WebSockets are open."""

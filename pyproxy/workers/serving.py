@@ -1,7 +1,7 @@
 """One worker: adopts the sockets, serves as one process does, and ends when it is told.
 
-It is told by an order or by SIGTERM; or by the end of the socket that the parent holds, when the
-parent was killed.
+It is told by an order, or by the end of the socket that the parent holds.  Signals are for the
+parent: one to the whole group must not end streams that it lets end by themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 from importlib import import_module
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger, globalLogBeginner
@@ -42,6 +42,12 @@ ORDERS = 0
 COUNTING = 1.0
 """Seconds after which the parent is told how many streams are open, if that has changed."""
 
+LAST_STREAMS = 25.0
+"""Seconds for the streams of a worker that could not do what it was told.
+
+The parent waits for 30 until it kills it.
+"""
+
 _log = Logger("pyproxy")
 
 
@@ -51,8 +57,7 @@ def serve(handover: Handover, number: int) -> None:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    # Who reloads is the parent; a terminal tells its whole group that it ends.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    reactor.callWhenRunning(_heed_no_signal)
     log = LogPipe(reactor, LOG)
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
     tally = Tally(TALLY, handover.workers, number)
@@ -60,12 +65,17 @@ def serve(handover: Handover, number: int) -> None:
         end = End(reactor)
         worker = Worker(handover, reactor, tally, log, end)
         reactor.addReader(OrderReader(_own(ORDERS), worker.obey, end))
-        end.on_sigterm()
         reactor.callWhenRunning(worker.start)
         reactor.addSystemEventTrigger("before", "shutdown", worker.stop)
         reactor.run()
     finally:
         log.finish()
+
+
+def _heed_no_signal() -> None:
+    """Leave it to the parent what a signal means; the reactor has its own handlers until now."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _own(descriptor: int) -> int:
@@ -120,7 +130,8 @@ class Worker:
     def _adopt(self, bound: Bound, descriptor: int) -> None:
         """Accept connections of a socket from now on."""
         reactor = AdoptingReactor(self._reactor, bound.family, descriptor)
-        port = open_now(endpoint_of(reactor, bound.adopting()), self._proxy.site)
+        with bound.adopting() as listen:
+            port = open_now(endpoint_of(reactor, listen), self._proxy.site)
         take_turns(port, self._reactor, self._tally)
         self._places[bound.number] = Place(bound.number, bound.listen, port, bound.files)
 
@@ -135,9 +146,12 @@ class Worker:
         obeyed.addErrback(self._disobeyed)
 
     def _disobeyed(self, failure: Failure) -> None:
-        """End: who serves otherwise than the others must not go on; the parent starts a new one."""
+        """Drain: who serves otherwise than the others must not go on; another takes its place.
+
+        The parent waits for what was ordered, and kills this one then.
+        """
         _log.failure("an order of the parent could not be obeyed", failure)
-        self._end()
+        self._drain(Draining(LAST_STREAMS))
 
     def _obey(self, order: Order, sockets: dict[int, int]) -> Deferred[None] | None:
         if isinstance(order, Taking):
@@ -162,7 +176,7 @@ class Worker:
         gone = [place for number, place in self._places.items() if number not in here]
         self._places = {number: self._places[number] for number in here}
         accept_waiting(gone)
-        leave(gone)
+        await gatherResults(leave(gone))
         self._pipe.tell(TAKEN, str(taking.generation))
 
     def _drain(self, draining: Draining) -> None:

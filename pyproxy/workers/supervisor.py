@@ -41,8 +41,11 @@ class Process(Protocol):
     def pid(self) -> int | None:
         """Its number."""
 
-    def signal(self, name: str) -> None:
-        """Send it a signal: TERM or KILL.  One that has ended already does not mind."""
+    def end(self) -> None:
+        """Tell it to end, at once but in order."""
+
+    def kill(self) -> None:
+        """Kill it.  One that has ended already does not mind."""
 
 
 Spawn = Callable[[int, Callable[[], None], Callable[[str], None]], Process]
@@ -133,7 +136,7 @@ class Supervisor:
             who=_name(worker),
             limit=START_LIMIT,
         )
-        _signal(worker, "KILL")
+        _kill(worker)
 
     def _ended(self, worker: Worker, how: str) -> None:
         worker.cancel()
@@ -193,12 +196,13 @@ class Supervisor:
         Returns: fires when all have ended, or after STOP_LIMIT and KILL_LIMIT.
         """
         for worker in self._workers:
-            _signal(worker, "TERM")
+            if worker.process is not None:
+                worker.process.end()
         return self.let_end(STOP_LIMIT)
 
     def kill(self, number: int) -> None:
         """Kill a worker; another is started in its place."""
-        _signal(self._workers[number - 1], "KILL")
+        _kill(self._workers[number - 1])
 
     def _kill(self, limit: float) -> None:
         for worker in self._workers:
@@ -208,7 +212,7 @@ class Supervisor:
                     who=_name(worker),
                     limit=limit,
                 )
-                _signal(worker, "KILL")
+                _kill(worker)
         self._limit = self._clock.callLater(KILL_LIMIT, self._abandon)
 
     def _abandon(self) -> None:
@@ -234,6 +238,6 @@ def _name(worker: Worker) -> str:
     return f"Worker {worker.number} (pid {worker.pid})"
 
 
-def _signal(worker: Worker, name: str) -> None:
+def _kill(worker: Worker) -> None:
     if worker.process is not None:
-        worker.process.signal(name)
+        worker.process.kill()

@@ -107,7 +107,7 @@ class ReloaderTestCase(SynchronousTestCase):
         self.asked.append(present)
         if isinstance(self.found, Exception):
             raise self.found
-        return Loaded(self.found, "second")
+        return Loaded(self.found, lambda config: "second")
 
     def elsewhere(self, load: Load, config: Config) -> Deferred[Loaded]:
         """Read now, or when the test says so."""

@@ -169,7 +169,7 @@ class LifeTestCase(SynchronousTestCase):
         serving: Serving = self.serving
         self.service = LifeService(
             serving,
-            Loaded(config, ""),
+            Loaded(config, lambda config: ""),
             self.load,
             self.reactor,
             self.given_up.append,
@@ -199,7 +199,7 @@ class LifeTestCase(SynchronousTestCase):
         self.hold.wait(PATIENCE)
         if isinstance(self.found, Exception):
             raise self.found
-        return Loaded(self.found, "")
+        return Loaded(self.found, lambda config: "")
 
     def kill(self, number: signal.Signals) -> None:
         """Send this process a signal, and let the reactor have its turn."""
@@ -538,7 +538,7 @@ class WatchTests(LifeTestCase):
             path.write_text("one")
         key = str(self.key).replace(":", "\\:")
         listen = (Listen(), Listen(f"ssl:443:privateKey={key}"))
-        self.config = attrs.evolve(FIRST, listen=listen, files=frozenset({self.file}))
+        self.config = attrs.evolve(FIRST, listen=listen, files=frozenset({self.file, self.key}))
         self.found = attrs.evolve(SECOND, files=frozenset({self.new}))
 
     def look(self, times: int = 2) -> int:

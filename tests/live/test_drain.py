@@ -121,6 +121,20 @@ class DrainTests(DrainTestCase):
         """In workers."""
         self.check_drain(2)
 
+    def test_whole_group(self) -> None:
+        """A signal to all processes at once, as supervisors send it, is one to the parent."""
+        proxy = self.start("--drain-timeout=60", workers=2)
+        stream = self.stream(proxy)
+        for pid in (*wait_workers(proxy).values(), proxy.pid):
+            os.kill(pid, signal.SIGTERM)
+        self.assertTrue(eventually(lambda: self.refuses(proxy.port)), proxy.log())
+        self.goes_on.set()
+        self.assertEqual(b"second", stream.read_chunk())
+        self.assertEqual(b"", stream.read_chunk())
+        self.assertTrue(eventually(lambda: self.ended(proxy) is not None), proxy.log())
+        self.assertEqual(0, self.ended(proxy))
+        proxy.check_log()
+
     def check_timeout(self, workers: int) -> None:
         """At the end of its time a WebSocket gets Close 1001, and a stream breaks off."""
         proxy = self.start("--drain-timeout=2", workers=workers)

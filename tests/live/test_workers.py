@@ -196,13 +196,20 @@ class DeathTests(WorkersTestCase):
             self.assertEqual([], wait_gone(before.values()))
             self.assertEqual(200, proxy.ask(request()).status)
 
-    def test_ended_by_hand(self) -> None:
-        """A worker that somebody ends by SIGTERM ends in order, and comes again."""
-        with upstream_and_proxy(None, "--workers=2") as (_, proxy):
+    def test_signals_are_the_parents(self) -> None:
+        """A worker alone heeds neither SIGTERM nor SIGHUP: what they mean the parent says."""
+        with upstream_and_proxy(answer(BEGUN), "--workers=2") as (_, proxy):
             before = wait_workers(proxy)
-            os.kill(before[2], signal.SIGTERM)
-            self.assertTrue(eventually(lambda: pids(proxy.log())[2] != before[2], START_LIMIT))
-            self.assertIn(f"(pid {before[2]}) exited with status 0; it is started", proxy.log())
+            clients = [self.enterContext(proxy.client()) for _ in range(4)]
+            for client in clients:
+                client.send(request())
+                client.read_head()
+                self.assertEqual(b"x", client.read_chunk())
+            for pid in before.values():
+                for number in (signal.SIGTERM, signal.SIGHUP):
+                    os.kill(pid, number)
+            self.assertFalse(any(_broken(client) for client in clients))
+            self.assertEqual(before, pids(proxy.log()))
 
 
 def _broken(client: RawClient) -> bool:
@@ -413,7 +420,7 @@ class ListenTests(WorkersTestCase):
 
         with upstream_and_proxy(None, f"--listen=unix:{path}", "--workers=2") as (_, proxy):
             workers = wait_workers(proxy)
-            os.kill(workers[1], signal.SIGTERM)
+            os.kill(workers[1], signal.SIGKILL)
             self.assertEqual([], wait_gone([workers[1]]))
             for _ in range(10):
                 self.assertEqual(200, ask())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 import tempfile
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from pyproxy.config.endpoints import files_of
 from pyproxy.config.schema import Listen
-from pyproxy.listeners import files_of
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.forwarding import FieldRules
 from pyproxy.semantics.urls import parse_target
@@ -53,15 +54,16 @@ class AdoptingTests(SynchronousTestCase):
 
     def description(self, text: str, files: dict[str, bytes], family: str = "AF_INET") -> str:
         """Return what an endpoint string becomes."""
-        adopted = Bound(1, Listen(text), family, files).adopting().description
-        assert adopted is not None
-        return adopted
+        with Bound(1, Listen(text), family, files).adopting() as listen:
+            assert listen.description is not None
+            return listen.description
 
     def test_plain(self) -> None:
         """What names no file stays as it is; a port stays a port."""
         for text in ("tcp:8000:interface=127.0.0.1", "unix:/run/a.sock", "haproxy:tcp:80"):
             self.assertEqual(text, self.description(text, {}))
-        self.assertEqual(Listen(port=1), Bound(1, Listen(port=1), "AF_INET").adopting())
+        with Bound(1, Listen(port=1), "AF_INET").adopting() as listen:
+            self.assertEqual(Listen(port=1), listen)
 
     def test_files(self) -> None:
         """Keys and certificates are read once, by who may; a worker has copies of its own."""
@@ -71,17 +73,19 @@ class AdoptingTests(SynchronousTestCase):
             certificate.write_bytes(b"the certificate")
             quoted = str(key).replace(":", "\\:")
             text = f"haproxy:ssl:443:privateKey={quoted}:certKey={certificate}:backlog=9"
-            self.assertEqual({str(key), str(certificate)}, files_of(Listen(text)))
-            self.assertEqual(set(), files_of(Listen()))
+            self.assertEqual({str(key), str(certificate)}, files_of(text))
+            self.assertEqual(set(), files_of("tcp:80"))
         files = {str(key): b"the key", str(certificate): b"the certificate"}
-        arguments = dict(
-            argument.split("=")
-            for argument in self.description(text, files).split(":")
-            if "=" in argument
-        )
-        self.assertEqual(b"the key", Path(arguments["privateKey"]).read_bytes())
-        self.assertEqual(b"the certificate", Path(arguments["certKey"]).read_bytes())
-        self.assertEqual("9", arguments["backlog"])
+        before = set(os.listdir("/proc/self/fd"))
+        with Bound(1, Listen(text), "AF_INET", files).adopting() as listen:
+            assert listen.description is not None
+            arguments = dict(
+                argument.split("=") for argument in listen.description.split(":") if "=" in argument
+            )
+            self.assertEqual(b"the key", Path(arguments["privateKey"]).read_bytes())
+            self.assertEqual(b"the certificate", Path(arguments["certKey"]).read_bytes())
+            self.assertEqual("9", arguments["backlog"])
+        self.assertEqual(before, set(os.listdir("/proc/self/fd")), "a copy of a key stays open")
 
     def test_systemd(self) -> None:
         """A worker has none of the sockets that systemd opened, only the adopted one."""

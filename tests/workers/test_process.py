@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.workers.handover import FIRST_SOCKET, LOG, TALLY
+from pyproxy.workers.orders import OrderLine
 from pyproxy.workers.process import MAX_OUTPUT, PAUSE, Running, Told, WorkerProtocol, spawn
 from pyproxy.workers.records import READY, STREAMS, TAKEN, Record
 
@@ -116,17 +117,30 @@ class SpawnTests(SynchronousTestCase):
 
         reactor = Reactor()
         nobody = Told(lambda: None, lambda _: None, lambda _: None, lambda _: None)
-        process = spawn(reactor, WorkerProtocol(Clock(), 1, nobody), 10, 20, [30, 31])
+        orders = OrderLine(reactor)
+        self.addCleanup(orders.child_has_it)
+        theirs = orders.for_child.fileno()
+        process = spawn(reactor, WorkerProtocol(Clock(), 1, nobody), orders, 20, [30, 31])
         (_, executable, command), named = reactor.started
         self.assertEqual(sys.executable, executable)
         self.assertEqual((3, True), (len(command), command[-1].endswith("child.py")))
         self.assertEqual(
-            {0: 10, 1: "r", 2: "r", LOG: "r", TALLY: 20, FIRST_SOCKET: 30, FIRST_SOCKET + 1: 31},
+            {
+                0: theirs,
+                1: "r",
+                2: "r",
+                LOG: "r",
+                TALLY: 20,
+                FIRST_SOCKET: 30,
+                FIRST_SOCKET + 1: 31,
+            },
             named["childFDs"],
         )
         self.assertIsNone(named["env"])
         self.assertEqual(7, process.pid)
+        process.end()
+        self.assertEqual(b"", orders.for_child.recv(1), "it is not hung up on")
 
-    def test_signal_too_late(self) -> None:
+    def test_killed_too_late(self) -> None:
         """A process that has just ended minds no signal."""
-        Running(FakeTransport()).signal("TERM")
+        Running(FakeTransport(), lambda: None).kill()

@@ -127,6 +127,14 @@ class FakeProcess:
         """Take note."""
         self.signals.append(name)
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether the parent has closed its end of the orders, which tells to end."""
+        assert self.written
+        self.obey()
+        readable = select.select([self.orders], [], [], 0)[0]
+        return bool(readable) and not self.orders.recv(1, socket.MSG_PEEK)
+
     def end(self, reason: Exception) -> None:
         """End."""
         self.protocol.processEnded(Failure(reason))
@@ -219,7 +227,7 @@ class WorkersTestCase(SynchronousTestCase):
         """Stop a service whose workers end in order."""
         stopped: Any = service.stopService()
         for process in self.reactor.processes:
-            if process.signals:
+            if process.hung_up:
                 process.end(ProcessDone(0))
         self.successResultOf(stopped)
         self.assertEqual([], self.reactor.getDelayedCalls())
@@ -253,7 +261,7 @@ class WorkersServiceTests(WorkersTestCase):
         board = self.reactor.processes[0].descriptors[TALLY]
         stopped: Any = service.stopService()
         self.assertEqual([-1, -1], [port.socket.fileno() for port in self.reactor.ports])
-        self.assertEqual([["TERM"]] * 2, [each.signals for each in self.reactor.processes])
+        self.assertTrue(all(each.hung_up for each in self.reactor.processes))
         self.assertNoResult(stopped)
         for process in self.reactor.processes:
             process.end(ProcessDone(0))
@@ -437,9 +445,8 @@ class TakeTests(WorkersTestCase):
         self.assertEqual([], self.two.signals)
         self.reactor.advance(0.1)
         self.assertEqual(([], ["KILL"]), (self.one.signals, self.two.signals))
-        self.assertNoResult(taken)
-        self.two.end(ProcessTerminated(None, 9))
         self.successResultOf(taken)
+        self.two.end(ProcessTerminated(None, 9))
         self.reactor.advance(FIRST_DELAY)
         self.assertEqual(2, self.reactor.processes[2].handover.first.generation)
         said = [formatEvent(event) for event in self.events if event["log_level"] is LogLevel.error]
@@ -542,12 +549,13 @@ class DrainTests(WorkersTestCase):
         self.successResultOf(self.drained)
 
     def test_second_thought(self) -> None:
-        """Who asks for the end meanwhile gets it: workers are told by a signal, and killed soon."""
+        """Who asks for the end meanwhile gets it: workers are hung up on, and killed soon."""
+        self.assertFalse(self.one.hung_up or self.two.hung_up)
         stopped: Any = self.service.stopService()
-        self.assertEqual((["TERM"], ["TERM"]), (self.one.signals, self.two.signals))
+        self.assertTrue(self.one.hung_up and self.two.hung_up)
         self.one.end(ProcessDone(0))
         self.reactor.advance(STOP_LIMIT)
-        self.assertEqual(["TERM", "KILL"], self.two.signals)
+        self.assertEqual(["KILL"], self.two.signals)
         self.two.end(ProcessTerminated(None, 9))
         self.successResultOf(stopped)
         self.successResultOf(self.drained)

@@ -176,7 +176,7 @@ class TakeTests(WorkerTestCase):
             self.assertEqual(b"third", self.ask(self.connect(self.address(number))))
 
     def test_cannot_obey(self) -> None:
-        """Who cannot do as it is told ends, so that another one starts in its place."""
+        """Who cannot do as it is told accepts no more and ends: another starts in its place."""
         self.hears()
         order = self.taking(b"second", 1, 2, generation=2)
         broken = attrs.evolve(order.places[1], listen=Listen("nonsense:1"))
@@ -184,7 +184,7 @@ class TakeTests(WorkerTestCase):
         self.worker.obey(order, [self.descriptor(2)])
         self.turn_until(lambda: self.end.asked)
         self.assertEqual((1, []), (self.end.asked, self.hears()))
-        self.assertEqual(b"first", self.ask(self.connect(self.address(1))))
+        self.assertEqual({}, self.worker._places)
         self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
 
     def test_end_meanwhile(self) -> None:

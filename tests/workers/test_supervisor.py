@@ -32,9 +32,13 @@ class FakeProcess:
     ended: Callable[[str], None]
     signals: list[str] = attrs.Factory(list)
 
-    def signal(self, name: str) -> None:
+    def end(self) -> None:
         """Take note."""
-        self.signals.append(name)
+        self.signals.append("END")
+
+    def kill(self) -> None:
+        """Take note."""
+        self.signals.append("KILL")
 
 
 class SupervisorTestCase(SynchronousTestCase):
@@ -160,7 +164,7 @@ class SupervisorTests(SupervisorTestCase):
         """Every worker is told, and the end is when the last has gone; nothing is left."""
         one, two = self.start()
         stopped = self.supervisor.stop()
-        self.assertEqual((["TERM"], ["TERM"]), (one.signals, two.signals))
+        self.assertEqual((["END"], ["END"]), (one.signals, two.signals))
         one.ended("exited with status 0")
         self.assertNoResult(stopped)
         two.ended("exited with status 0")
@@ -176,7 +180,7 @@ class SupervisorTests(SupervisorTestCase):
         stopped = self.supervisor.stop()
         one.ended("exited with status 0")
         self.clock.advance(STOP_LIMIT)
-        self.assertEqual((["TERM"], ["TERM", "KILL"]), (one.signals, two.signals))
+        self.assertEqual((["END"], ["END", "KILL"]), (one.signals, two.signals))
         self.assertNoResult(stopped)
         two.ended("was killed by SIGKILL")
         self.successResultOf(stopped)
@@ -208,7 +212,7 @@ class SupervisorTests(SupervisorTestCase):
         one, two = self.processes
         stopped = self.supervisor.stop()
         one.ready()
-        self.assertEqual(["TERM"], one.signals)
+        self.assertEqual(["END"], one.signals)
         for process in (one, two):
             process.ended("was killed by SIGTERM")
         self.successResultOf(stopped)
@@ -311,9 +315,9 @@ class LetEndTests(SupervisorTestCase):
         one, two = self.start()
         ended = self.supervisor.let_end(self.LIMIT)
         stopped = self.supervisor.stop()
-        self.assertEqual((["TERM"], ["TERM"]), (one.signals, two.signals))
+        self.assertEqual((["END"], ["END"]), (one.signals, two.signals))
         self.clock.advance(STOP_LIMIT)
-        self.assertEqual(["TERM", "KILL"], one.signals)
+        self.assertEqual(["END", "KILL"], one.signals)
         for process in (one, two):
             process.ended("was killed by SIGKILL")
         for waiting in (ended, stopped):
