@@ -212,13 +212,16 @@ def _kept(listen: Listen, left: list[Place]) -> Place | None:
 def _is_valid(place: Place) -> bool:
     """Tell whether a place has the keys and certificates that its files have.
 
-    Files that cannot be read any more (by the user that the process has become) change nothing.
+    Files that the user whom the process has become may not read any more change nothing.
     """
     try:
         return all(Path(name).read_bytes() == octets for name, octets in place.files.items())
-    except OSError as error:
+    except PermissionError as error:
         _log.warn("{where} keeps its certificate: {error}", where=place.listen.where, error=error)
         return True
+    except OSError:
+        # Opening it says what is wrong with it.
+        return False
 
 
 @attrs.define(eq=False)

@@ -74,7 +74,7 @@ class Options(usage.Options):
             "drain-delay",
             None,
             "0",
-            "Seconds before that in which connections are accepted, but it is not ready.",
+            "Seconds after SIGTERM in which it still accepts, but is not ready.",
         ],
         ["workers", None, "1", "Processes that share the listening sockets; auto: one a CPU."],
         [

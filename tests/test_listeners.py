@@ -375,15 +375,25 @@ class CertificateTests(ListenersTestCase):
         self.assertEqual(b"hello", self.greeted((LOOPBACK, self.number)))
 
     def test_unreadable(self) -> None:
-        """Files that cannot be read any more change nothing, and that is said."""
+        """Files that may not be read any more change nothing, and that is said."""
         (place,), _ = self.take(self.listen)
         self.key.unlink()
+        # Nobody may read it, not even root.
+        self.key.symlink_to("/proc/sys/net/ipv4/route/flush")
         self.assertEqual(([], []), self.take(self.listen))
         self.assertEqual([place], self.listeners.places)
         self.assert_shown(self.first)
         said = [str(formatEvent(event)) for event in self.events]
         (warning,) = [text for text in said if "keeps its certificate" in text]
         self.assertIn(self.key.name, warning)
+
+    def test_gone(self) -> None:
+        """A file that is gone is told, as a wrong one is: a renewal may have failed."""
+        (place,), _ = self.take(self.listen)
+        self.key.unlink()
+        self.assertIn(self.key.name, self.refuse(self.listen))
+        self.assertEqual([place], self.listeners.places)
+        self.assert_shown(self.first)
 
     def test_missing_at_start(self) -> None:
         """Files that were never there are a place that cannot be had."""

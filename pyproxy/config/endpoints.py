@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from pyproxy.config import values
 
@@ -13,6 +14,7 @@ Check = Callable[[str], None]
 """Raises when Twisted cannot read an endpoint string; each kind of endpoint has its own error."""
 
 _tcp_endpoint = re.compile(r"(?:tcp6?|ssl):(?:port=)?([0-9]+)(?::|\Z)").match
+_unix_endpoint = re.compile(r"(?:haproxy:)*unix:(?:address=)?((?:\\.|[^:\\])+)").match
 _is_stdio = re.compile(r"(?:haproxy:)*stdio(?::|\Z)").match
 is_of_systemd = re.compile(r"(?:haproxy:)*systemd:").match
 
@@ -46,16 +48,26 @@ def check_endpoint(description: str, check: Check, tries: bool = True) -> None:
             raise ValueError(
                 "systemd has passed no such socket; a .socket unit of the service's name would"
             ) from error
+        if isinstance(error, OSError) and error.filename is not None:
+            why = f"a file that it names cannot be read ({error.strerror}: {error.filename})"
+            raise ValueError(why) from error
+        if type(error).__module__.startswith("OpenSSL"):
+            why = f"its key or certificate cannot be used ({str(error).rstrip('.')})"
+            raise ValueError(why) from error
         why = "it has to be a Twisted endpoint such as tcp:8000:interface=127.0.0.1"
         raise ValueError(f"{why} or unix:/run/pyproxy.sock ({error})") from error
+    if unix := _unix_endpoint(description):
+        directory = Path(unquoted(unix[1])).absolute().parent
+        if not unix[1].startswith("\0") and not directory.is_dir():
+            raise ValueError(f"there is no directory {directory}")
     match = _tcp_endpoint(description)
     if match is None:
         return
     interface = values.interface_of(description) or ("::" if description.startswith("tcp6") else "")
     port, interface = values.parse_port(match[1]), values.parse_interface(interface)
     try:
-        if tries:
-            try_bind(port, interface)
+        # Whoever runs has the port; whether the machine has the address can be told anyway.
+        try_bind(port if tries else 0, interface)
     except OSError as error:
         raise ValueError(
             f"cannot listen there ({os.strerror(error.errno or 0)}); choose another"

@@ -133,8 +133,13 @@ class FileReader:
     def _listen(self, root: Root) -> tuple[Listen, ...]:
         if self._listen_there is not None:
             return self._listen_there
+        seen: set[str] = set()
         for number, listener in enumerate(root.listeners):
             path = ("listeners", number, "endpoint")
+            if listener.endpoint in seen and ":0" not in listener.endpoint:
+                self.walker.wrong(path, "it stands there twice", listener.endpoint)
+                continue
+            seen.add(listener.endpoint)
             self._try(listener.endpoint, path)
             if root.workers > 1 and not can_be_shared(listener.endpoint):
                 self.walker.wrong(path, "several workers cannot share it; use tcp: or unix:")

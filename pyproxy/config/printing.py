@@ -44,6 +44,10 @@ _ROUTE_OPTIONS = (
 )
 
 
+MASKED = f"# Secrets are masked as {MASK.decode('ascii')}: put each in as ${{NAME}} or @FILE.\n"
+"""Stands before a configuration in which a secret was written out."""
+
+
 def printer(options: Mapping[str, Any]) -> Callable[[Config], str]:
     """Return what writes as TOML what options describe, or the file that they name, now.
 
@@ -58,7 +62,8 @@ def printer(options: Mapping[str, Any]) -> Callable[[Config], str]:
         document = document_of(options)
 
     def text(config: Config) -> str:
-        return _toml(_masked(_whole(_in_use(document, config))))
+        toml = _toml(_masked(_whole(_in_use(document, config))))
+        return MASKED + toml if MASK.decode("ascii") in toml else toml
 
     return text
 
@@ -90,7 +95,11 @@ def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
     route: dict[str, Any] = {
         "path": options["prefix"],
         "upstream": UPSTREAM,
-        **_said(options, _ROUTE_OPTIONS),
+        **{
+            key: value
+            for key, value in _said(options, _ROUTE_OPTIONS).items()
+            if value != values.DEFAULTS.get(key)
+        },
     }
     for flag in ("stream_hints", "access_log"):
         if options[f"no-{flag.replace('_', '-')}"]:

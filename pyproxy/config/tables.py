@@ -255,8 +255,8 @@ class Root:
     )
     drain_delay: float = key(
         kinds.WAIT,
-        "Before that: go on accepting while `/readyz` says no already, so that load balancers "
-        "look elsewhere.",
+        "After SIGTERM, before the drain: go on accepting while `/readyz` says no already, so that "
+        "load balancers look elsewhere.",
         default=0.0,
     )
     unready_on_failed_reload: bool = key(

@@ -117,7 +117,7 @@ def _conditions(value: Any, sources: Sources) -> tuple[Condition, ...]:
     for name, wanted in value.items():
         octets = name.encode("utf-8", "surrogateescape")
         if not is_token(octets):
-            raise ValueError("the name of a field is none")
+            raise ValueError(f"{name} cannot be the name of a field")
         if not isinstance(wanted, str) or not is_field_value(wanted.encode("utf-8")):
             raise ValueError(f'what {name} has to be is a string, or "*" for anything')
         found.append(Condition(octets.lower(), wanted.strip().lower().encode("utf-8") or PRESENT))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Collection
 from threading import Thread
 from typing import Any, Protocol
@@ -145,7 +147,7 @@ class Reloader:
             condition.wanted = error.files
             return
         except CannotListenError as error:
-            self._refuse([f"{error}  (Who listens there may be this proxy, by another listener.)"])
+            self._refuse([_sentence(error)])
             condition.wanted = config.files
             return
         except DeferredTimeout:
@@ -186,3 +188,18 @@ class Reloader:
                     "{name} is not changed by a reload; restart the proxy for that", name=name
                 )
         return attrs.evolve(config, workers=present.workers, admin=present.admin)
+
+
+def _sentence(error: CannotListenError) -> str:
+    """Return why a place cannot be opened, and what would be right."""
+    reason, place = error.socketError, error.port
+    if not isinstance(place, str | bytes):
+        place = f"{error.interface or 'every interface'}, port {place}"
+    where = os.fsdecode(place)
+    taken = getattr(reason, "errno", None) == errno.EADDRINUSE
+    if taken or "another process accepts" in str(reason):
+        return (
+            f"{where}: somebody listens there; if that is this proxy, by a listener with another "
+            "interface or as a Unix socket with other options, restart it"
+        )
+    return f"{where}: cannot listen there ({str(reason).rstrip('.')})"

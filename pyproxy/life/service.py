@@ -97,10 +97,13 @@ class LifeService(Service):
     def _say_end(self) -> None:
         config = self._condition.config
         _log.info("Received SIGTERM, shutting down.")
+        if config.drain_delay:
+            _log.info("Connections are accepted for {delay:g} s more", delay=config.drain_delay)
         if config.drain_timeout:
             _log.info(
-                "Open requests and WebSockets have {limit:g} s to end by themselves",
-                limit=config.drain_timeout,
+                "Open requests and WebSockets have {limit:g} s to end by themselves; a second "
+                "signal ends them at once",
+                limit=config.drain_timeout + config.drain_delay,
             )
 
     def _wait_for_serving(self) -> None:

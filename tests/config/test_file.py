@@ -398,7 +398,7 @@ watch = true
             (SMALL + "set_headers = { X = 1 }", "the value of X has to be a string"),
             (SMALL + "set_headers = { Sec-WebSocket-Key = 'a' }", "two ends of a WebSocket"),
             (SMALL + "fields = 1", "it has to be a table such as"),
-            (SMALL + "fields = { 'a b' = 'x' }", "the name of a field is none"),
+            (SMALL + "fields = { 'a b' = 'x' }", "a b cannot be the name of a field"),
             (SMALL + "fields = { A = 1 }", "has to be is a string"),
             (SMALL + "host = 'any'", "a route without `host` is for any host"),
             (SMALL + "base = 'v1'", "a path such as /v1/"),

@@ -210,8 +210,8 @@ class RefusedTests(ReloaderTestCase):
         self.reloader.reload()
         self.assert_unchanged()
         (failure,) = self.condition.failures
-        self.assertIn("Address already in use", failure)
-        self.assertIn("Who listens there may be this proxy", failure)
+        self.assertIn("every interface, port 80: somebody listens there", failure)
+        self.assertIn("if that is this proxy", failure)
         self.assertIn(failure, self.logged(LogLevel.error)[0])
 
     def test_defect(self) -> None:

@@ -311,7 +311,7 @@ class TermTests(LifeTestCase):
         self.assertEqual(1, self.reactor.stops)
         said = self.said()
         self.assertIn("Received SIGTERM, shutting down.", said)
-        self.assertIn("have 20 s to end by themselves", said)
+        self.assertIn("have 25 s to end by themselves", said)
 
     def test_without_delay(self) -> None:
         """Without a delay the drain begins at once."""
