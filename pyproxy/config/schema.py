@@ -82,7 +82,7 @@ class Config:
         client_limit: seconds for the head of a request, and for an idle connection.
         workers: processes that share the listening sockets.
         admin: where the admin site listens, None for nowhere.
-        drain_timeout, drain_delay: seconds; see ``life.draining``.
+        drain_timeout, drain_delay: seconds; see ``life.service.LifeService`` and docs/reload.rst.
         unready_on_failed_reload: it is not ready while the last reload has failed.
         files: what was read for it, by absolute paths.
     """
