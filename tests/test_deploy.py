@@ -278,6 +278,21 @@ class SystemdTests(SynchronousTestCase):
         status, printed, complaint = judged(self.analyze, "verify", *units)
         self.assertEqual((0, []), (status, re.findall(".*pyproxy.*", printed + complaint)))
 
+    def test_template(self) -> None:
+        """What the page changes for two instances at one socket is known to systemd too."""
+        page = (DOCS / "deploy.rst").read_text("utf-8")
+        (block,) = [each.text for each in blocks(page) if "Sockets=" in each.text]
+        for_service, for_socket = block.split("# pyproxy.socket\n")
+        service = (self.folder / "pyproxy.service").rename(self.folder / "pyproxy@.service")
+        changed = for_service.replace("/opt/pyproxy/bin/python", sys.executable)
+        command = re.compile("^ExecStart=.*\n", re.MULTILINE)
+        service.write_text(command.sub("", service.read_text("utf-8")) + changed)
+        listening = self.folder / "pyproxy.socket"
+        listening.write_text(listening.read_text("utf-8") + for_socket)
+        for unit in ("pyproxy@a.service", "pyproxy@b.service", "pyproxy.socket"):
+            status, printed, complaint = judged(self.analyze, "verify", str(self.folder / unit))
+            self.assertEqual((0, []), (status, re.findall(".*pyproxy.*", printed + complaint)))
+
     def test_exposure(self) -> None:
         """A proxy that somebody has taken over can do little else on the machine."""
         unit = str(self.folder / "pyproxy.service")
@@ -492,7 +507,7 @@ class PageTests(SynchronousTestCase):
         root = Path(self.mktemp()).absolute()
         (root / "etc" / "systemd" / "system").mkdir(parents=True)
         (root / "key.txt").write_text("Bearer sk-example\n")
-        (block,) = [each for each in blocks(self.text) if "systemctl" in each.text]
+        (block,) = [each for each in blocks(self.text) if "daemon-reload" in each.text]
         here = {"key.txt": str(root / "key.txt"), "/opt/pyproxy/bin/python": sys.executable}
         done = []
         for words in commands(block):

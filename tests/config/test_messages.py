@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pyproxy.config.file import load_file
 from pyproxy.config.kinds import Table, is_required, keys_of, shape_of
 from pyproxy.config.loader import ConfigError
-from pyproxy.config.tables import Root
+from pyproxy.config.tables import Root, Route
 
 WHOLE: dict[str, Any] = {
     "listeners": [{"endpoint": "tcp:0:interface=127.0.0.1"}],
@@ -25,6 +26,9 @@ WHOLE: dict[str, Any] = {
 
 WRONG: tuple[Any, ...] = (True, -1, 1e12, "", "\x01", [1], [[]], {"": 1}, {"strange": {}})
 """Values of which every key refuses at least one."""
+
+REQUIRED: dict[str, dict[str, Any]] = {"redirect": {"to": "https://a.example/"}}
+"""What the tables within tables have to have besides."""
 
 _message = re.compile(r"(?P<line>\d+): (?P<path>[^:=]+?)(?: = .*?)?: (?P<why>.{12,})", re.DOTALL)
 
@@ -59,7 +63,7 @@ def places() -> Iterator[Place]:
         return put
 
     def under(put: Put, name: str) -> Put:
-        return lambda keys: put({name: keys})
+        return lambda keys: put({name: {**REQUIRED.get(name, {}), **keys}})
 
     yield Place(Root, "", lambda keys: {**WHOLE, **keys})
     for name, number, path in (
@@ -93,7 +97,7 @@ class MessageTests(SynchronousTestCase):
         return []
 
     def check(self, document: dict[str, Any], path: str) -> str:
-        """Check that something is said of a key, with a line of the file; return it."""
+        """Check that something is said of a key, or within it, with a line; return it."""
         errors = self.errors(document)
         lines = self.path.read_text().count("\n")
         for error in errors:
@@ -101,7 +105,8 @@ class MessageTests(SynchronousTestCase):
             self.assertIsNotNone(found, error)
             assert found is not None
             self.assertTrue(1 <= int(found["line"]) <= lines, error)
-        of_it = [error for error in errors if _path_of(error).startswith(path)]
+        within = re.compile(re.escape(path) + r"(?:[.\[].*)?", re.DOTALL)
+        of_it = [error for error in errors if within.fullmatch(_path_of(error))]
         self.assertTrue(of_it, f"nothing is said of {path}: {errors}")
         return of_it[0]
 
@@ -117,7 +122,7 @@ class MessageTests(SynchronousTestCase):
                 for value in WRONG:
                     document = place.put({name: value})
                     if self.errors(document):
-                        self.check(document, place.path.rpartition(".")[0])
+                        self.check(document, f"{place.path}{name}")
                         refused += 1
                 self.assertTrue(refused, f"{place.path}{name} takes everything")
 
@@ -129,6 +134,16 @@ class MessageTests(SynchronousTestCase):
                 self.assertIn(f"did you mean {name}?", said)
             said = self.check(place.put({"qqqqqqqq": 1}), f"{place.path}qqqqqqqq")
             self.assertIn("there are ", said)
+
+    def test_exactly_one(self) -> None:
+        """Of keys that take each other's place none, or several: the table is named."""
+        values: dict[str, Any] = {"upstream": "a", "redirect": REQUIRED["redirect"], "answer": {}}
+        self.assertEqual(set(Route.EXACTLY_ONE_OF), set(values))
+        for count in (0, 2, 3):
+            for names in combinations(values, count):
+                route = {"path": "/", **{name: values[name] for name in names}}
+                said = self.check({**WHOLE, "routes": [route]}, "routes[0]")
+                self.assertIn("exactly one of", said)
 
     def test_missing(self) -> None:
         """A key without which there is nothing."""
