@@ -19,6 +19,15 @@ STOP_LIMIT = 5.0
 """Seconds that a process gets to end after SIGTERM before it is killed."""
 
 LOG_TAIL = 2000
+
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="web")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes the command that follows, with a socket as systemd hands it over: sd_listen_fds(3)."""
+
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import attrs
 
 from benchmarks.life.clients import Kept, Seen, repeat, request, stream, websocket
-from benchmarks.processes import Cpus, Running, running
+from benchmarks.processes import HAND_OVER, Cpus, Running, running
 from benchmarks.wire import quickest_loop
 
 START_LIMIT = 30.0
@@ -31,15 +31,6 @@ START_LIMIT = 30.0
 
 SETTLE_SECONDS = 3.0
 """Seconds after the last reload, for what is left of it to go."""
-
-
-HAND_OVER = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="web")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-"""Becomes the command that follows, with a socket as systemd hands it over: sd_listen_fds(3)."""
 
 
 @attrs.frozen

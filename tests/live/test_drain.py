@@ -13,7 +13,9 @@ import threading
 import time
 import unittest
 from pathlib import Path
+from typing import Any
 
+from benchmarks.processes import HAND_OVER
 from tests.live.kit import (
     CHECKOUT,
     LAST_CHUNK,
@@ -28,6 +30,7 @@ from tests.live.kit import (
     chunk,
     eventually,
     free_port,
+    heed_interrupts,
     request,
 )
 from tests.live.test_workers import wait_workers
@@ -163,7 +166,8 @@ class DrainTests(DrainTestCase):
         self.check_timeout(2)
 
     def check_second(self, workers: int, number: int) -> None:
-        """A second signal ends it at once."""
+        """A second signal ends it at once; of SIGINT the process may die, of SIGTERM not."""
+        heed_interrupts(self)
         proxy = self.start("--drain-timeout=60", workers=workers)
         stream = self.stream(proxy)
         os.kill(proxy.pid, signal.SIGTERM)
@@ -172,7 +176,8 @@ class DrainTests(DrainTestCase):
         with self.assertRaises(Closed):
             stream.read_chunk()
         self.assertTrue(eventually(lambda: self.ended(proxy) is not None), proxy.log())
-        self.assertIn(self.ended(proxy), (0, -number))
+        statuses = (0, -number) if number == signal.SIGINT else (0,)
+        self.assertIn(self.ended(proxy), statuses)
         proxy.check_log()
 
     def test_second(self) -> None:
@@ -183,25 +188,87 @@ class DrainTests(DrainTestCase):
         """SIGTERM, in workers."""
         self.check_second(2, signal.SIGTERM)
 
-    def test_delay(self) -> None:
+    def test_interrupt(self) -> None:
+        """SIGINT, in one process."""
+        self.check_second(1, signal.SIGINT)
+
+    def test_interrupt_of_workers(self) -> None:
+        """SIGINT, in workers."""
+        self.check_second(2, signal.SIGINT)
+
+    def readiness(self, admin: int) -> tuple[int, dict[str, Any]]:
+        """Return what the readiness page says."""
+        with RawClient(admin) as client:
+            client.send(request(b"GET /readyz HTTP/1.1", host=b"localhost"))
+            response = client.read_response()
+            return response.status, json.loads(response.body)
+
+    def check_delay(self, workers: int) -> None:
         """Before it, the readiness page says no while connections are accepted still."""
         admin = free_port()
-        proxy = self.start("--drain-timeout=9", "--drain-delay=4", f"--admin=tcp:{admin}")
-
-        def readiness() -> tuple[int, str]:
-            with RawClient(admin) as client:
-                client.send(request(b"GET /readyz HTTP/1.1", host=b"localhost"))
-                response = client.read_response()
-                return response.status, json.loads(response.body)["status"]
-
-        self.assertTrue(eventually(lambda: readiness() == (200, "serving")))
+        proxy = self.start(
+            "--drain-timeout=60", "--drain-delay=600", f"--admin=tcp:{admin}", workers=workers
+        )
+        self.assertTrue(eventually(lambda: self.readiness(admin)[0] == 200), proxy.log())
         os.kill(proxy.pid, signal.SIGTERM)
-        self.assertTrue(eventually(lambda: readiness()[0] == 503))
+        self.assertTrue(eventually(lambda: self.readiness(admin)[0] == 503), proxy.log())
         self.assertEqual(200, proxy.ask(request()).status)
-        self.assertEqual("draining, still accepting connections", readiness()[1])
-        self.assertTrue(eventually(lambda: self.refuses(proxy.port)), proxy.log())
+        _, said = self.readiness(admin)
+        self.assertEqual("draining, still accepting connections", said["status"])
+        os.kill(proxy.pid, signal.SIGTERM)
         self.assertTrue(eventually(lambda: self.ended(proxy) is not None), proxy.log())
         self.assertEqual(0, self.ended(proxy))
+        self.assertTrue(self.refuses(proxy.port))
+
+    def test_delay(self) -> None:
+        """In one process."""
+        self.check_delay(1)
+
+    def test_delay_of_workers(self) -> None:
+        """In workers."""
+        self.check_delay(2)
+
+    def check_after_delay(self, workers: int) -> None:
+        """After it nobody new comes in, and what is open may end by itself."""
+        proxy = self.start("--drain-timeout=60", "--drain-delay=0.5", workers=workers)
+        stream = self.stream(proxy)
+        os.kill(proxy.pid, signal.SIGTERM)
+        self.assertTrue(eventually(lambda: self.refuses(proxy.port)), proxy.log())
+        self.goes_on.set()
+        self.assertEqual(b"second", stream.read_chunk())
+        self.assertTrue(eventually(lambda: self.ended(proxy) is not None), proxy.log())
+        self.assertEqual(0, self.ended(proxy))
+
+    def test_after_delay(self) -> None:
+        """In one process."""
+        self.check_after_delay(1)
+
+    def test_after_delay_of_workers(self) -> None:
+        """In workers."""
+        self.check_after_delay(2)
+
+    def check_streams(self, workers: int) -> None:
+        """The readiness page says how many requests are open, in whichever process."""
+        admin = free_port()
+        proxy = self.start(f"--admin=tcp:{admin}", workers=workers)
+
+        def streams() -> object:
+            return self.readiness(admin)[1]["streams"]
+
+        self.assertEqual(0, streams())
+        for _ in range(3):
+            self.stream(proxy)
+        self.assertTrue(eventually(lambda: streams() == 3), streams())
+        self.goes_on.set()
+        self.assertTrue(eventually(lambda: streams() == 0), streams())
+
+    def test_streams(self) -> None:
+        """In one process."""
+        self.check_streams(1)
+
+    def test_streams_of_workers(self) -> None:
+        """In workers."""
+        self.check_streams(2)
 
     def test_no_reload(self) -> None:
         """A drain is not taken back by a reload."""
@@ -212,15 +279,6 @@ class DrainTests(DrainTestCase):
         os.kill(proxy.pid, signal.SIGHUP)
         self.assertIsNotNone(proxy.wait_log("No reload: the proxy is draining"))
         self.assertTrue(self.refuses(proxy.port))
-
-
-HAND_OVER = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="web")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-"""Becomes the command that follows, with a socket as systemd hands it over: sd_listen_fds(3)."""
 
 
 class SystemdTests(DrainTestCase):
