@@ -58,11 +58,14 @@ class DrainTestCase(unittest.TestCase):
         else:
             wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
-    def start(self, *arguments: str, workers: int = 1) -> Proxy:
-        """Start the proxy."""
-        proxy = self.enterContext(
-            Proxy("--target", self.upstream.url, f"--workers={workers}", *arguments)
-        )
+    def start(self, *arguments: str, workers: int = 1, by_context: bool = True) -> Proxy:
+        """Start the proxy; by its context, it has to end with status 0 or by SIGTERM."""
+        proxy = Proxy("--target", self.upstream.url, f"--workers={workers}", *arguments)
+        if by_context:
+            self.enterContext(proxy)
+        else:
+            proxy.start()
+            self.addCleanup(proxy.stop)
         if workers > 1:
             wait_workers(proxy, workers)
         return proxy
@@ -78,7 +81,7 @@ class DrainTestCase(unittest.TestCase):
     def refuses(self, port: int) -> bool:
         """Tell whether nobody new comes in."""
         try:
-            RawClient(port).close()
+            socket.create_connection(("127.0.0.1", port), PATIENCE).close()
         except ConnectionRefusedError:
             return True
         return False
@@ -168,7 +171,7 @@ class DrainTests(DrainTestCase):
     def check_second(self, workers: int, number: int) -> None:
         """A second signal ends it at once; of SIGINT the process may die, of SIGTERM not."""
         heed_interrupts(self)
-        proxy = self.start("--drain-timeout=60", workers=workers)
+        proxy = self.start("--drain-timeout=60", workers=workers, by_context=False)
         stream = self.stream(proxy)
         os.kill(proxy.pid, signal.SIGTERM)
         self.assertTrue(eventually(lambda: self.refuses(proxy.port)), proxy.log())
