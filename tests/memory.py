@@ -36,6 +36,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import IResource
 from zope.interface import alsoProvides, implementer
 
+from pyproxy.config.schema import Config
 from pyproxy.errors import ProxyError
 from pyproxy.ingress.channel import Channel
 from pyproxy.ingress.resource import PrefixResource
@@ -433,10 +434,13 @@ class Stage:
         logged: every request whose line would be in the access log.
     """
 
-    def __init__(self, client_limit: float = 60.0, **settings: Any) -> None:
+    def __init__(
+        self, client_limit: float = 60.0, config: Config | None = None, **settings: Any
+    ) -> None:
         self.network = Network()
-        target = parse_target(f"http://127.0.0.1:{UPSTREAM_PORT}")
-        config = one_route(**{"target": target, "client_limit": client_limit, **settings})
+        if config is None:
+            target = parse_target(f"http://127.0.0.1:{UPSTREAM_PORT}")
+            config = one_route(**{"target": target, "client_limit": client_limit, **settings})
         reactor = cast(IProxyReactor, self.network)
         self.sweeper = Sweeper.for_limits(self.network, config.waits)
         self.sweeper.start()
@@ -446,7 +450,7 @@ class Stage:
             plan.table, ForwardingClient(self.agent), self.sweeper
         )
         self.logged: list[Logged] = []
-        terms = Terms(client_limit, config.trusted, config.trust_unix, self.logged.append)
+        terms = Terms(config.client_limit, config.trusted, config.trust_unix, self.logged.append)
         self.site = ProxySite(self.root, self.network, self.sweeper, terms)
 
     def client(
@@ -482,7 +486,7 @@ class StageTestCase(SynchronousTestCase):
     """A case with stages that are closed at its end."""
 
     def stage(self, **settings: Any) -> Stage:
-        """Set up a proxy; arguments as ``Config`` has them."""
+        """Set up a proxy; arguments as ``Config`` has them, or ``config``, a whole one."""
         stage = Stage(**settings)
         self.addCleanup(stage.close)
         return stage

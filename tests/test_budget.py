@@ -14,7 +14,15 @@ from typing import Any
 import attrs
 
 import pyproxy
-from tests.memory import OK, MemoryTransport, StageTestCase, request, response
+from pyproxy.config.file import load_file
+from tests.memory import (
+    OK,
+    UPSTREAM_PORT,
+    MemoryTransport,
+    StageTestCase,
+    request,
+    response,
+)
 
 EXCHANGE_CALLS = 89
 """Calls of functions for one small GET over kept connections: recorded, not wished for."""
@@ -35,6 +43,17 @@ STREAM_BYTES = 4600
 """Octets of our objects for each open event stream; Twisted's and the kernel's come to that."""
 
 _OURS = str(Path(pyproxy.__file__).parent)
+
+FILE = f"""
+[[listeners]]
+endpoint = "tcp:0:interface=127.0.0.1"
+[upstreams.only]
+target = "http://127.0.0.1:{UPSTREAM_PORT}"
+[[routes]]
+path = "/"
+upstream = "only"
+"""
+"""What the stage's own configuration says, as a file."""
 
 EVENT = b"15\r\ndata: the next token\n\r\n"
 
@@ -107,6 +126,18 @@ class BudgetTests(StageTestCase):
 
     def test_small_exchange(self) -> None:
         """One GET, one answer of a hundred octets, both connections kept."""
+        self.check_small_exchange()
+
+    def test_small_exchange_of_a_file(self) -> None:
+        """The same by a file with one route: where a configuration came from costs nothing."""
+        path = Path(self.mktemp())
+        path.write_text(FILE, "utf-8")
+        self.scene = self.stage(config=load_file(path, {}, lambda description: None, tries=False))
+        self.scene.site.logs = False
+        self.check_small_exchange()
+
+    def check_small_exchange(self) -> None:
+        """Count the calls of one."""
         asked = request()
         answered = response(
             b"Server: nginx",
