@@ -9,6 +9,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 LOWEST := .venv-lowest
+NEWEST := .venv-newest
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -20,13 +21,15 @@ UNIT := $(wildcard tests/test_*.py) $(filter-out tests/live/,$(dir $(wildcard te
 # A few of them of each kind, for pytest: pure, by hypothesis, in memory, with processes.
 SAMPLE := tests/policy tests/semantics/test_chunked.py tests/test_exchange.py tests/test_tap.py
 
-.PHONY: help run test lint types unit pytest docs bench micro profile compliance test-lowest dist clean
+.PHONY: help run test lint types unit pytest docs bench micro profile compliance test-lowest test-newest
+.PHONY: dist clean
 
 help:
 	@sed -n '1,2s/^# *//p' Makefile
-	@echo "others: lint types unit docs bench micro profile compliance test-lowest dist clean"
+	@echo "others: lint types unit docs bench micro profile compliance test-lowest test-newest dist clean"
 
-$(VENV)/pyvenv.cfg $(LOWEST)/pyvenv.cfg:
+# (``sort`` leaves out what is named twice: test-newest makes its environment that of everything.)
+$(addsuffix /pyvenv.cfg,$(sort $(VENV) $(LOWEST) $(NEWEST))):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "pyproxy needs Python 3.11 or newer as '$(PYTHON)'; name another: make PYTHON=python3.11" >&2; \
 	  exit 1; }
@@ -114,10 +117,17 @@ test-lowest: $(LOWEST)/.installed
 	  --ignore tests/live/test_openai.py --ignore tests/live/test_openai_realtime.py \
 	  --ignore tests/live/test_compliance.py
 
+# The tests once more, on what is newest today: an environment of its own, brought up to date each time.
+test-newest: | $(NEWEST)/pyvenv.cfg
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[test]'
+	@touch $(NEWEST)/.installed-test
+	$(MAKE) --no-print-directory VENV=$(NEWEST) unit
+	$(MAKE) --no-print-directory VENV=$(NEWEST) pytest
+
 dist: $(VENV)/.installed-test
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .compliance build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(NEWEST) .compliance build dist docs/_build *.egg-info
 	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache _trial_temp* tests.* twisted/plugins/dropin.cache
 	find pyproxy tests twisted -name __pycache__ -type d -prune -exec rm -rf {} +

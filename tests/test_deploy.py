@@ -54,9 +54,9 @@ def tool(name: str, where: str) -> str:
 
 
 def module(name: str) -> Any:
-    """Return a module of the extra ``test``, which the lowest versions are tested without."""
+    """Return a module of the extra ``deploy``, which the lowest versions are tested without."""
     if find_spec(name) is None:
-        raise SkipTest(f"{name} comes with the extra `test`")
+        raise SkipTest(f"{name} comes with the extra `deploy`")
     return import_module(name)
 
 
@@ -319,7 +319,7 @@ class DockerfileTests(SynchronousTestCase):
 
     def test_linted(self) -> None:
         """Nothing is found by hadolint."""
-        lint = tool("hadolint", "the extra `test`")
+        lint = tool("hadolint", "the extra `deploy`")
         self.assertEqual((0, "", ""), judged(lint, "--no-color", str(DEPLOY / "Dockerfile")))
 
     def test_copies(self) -> None:
