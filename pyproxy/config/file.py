@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -22,6 +22,8 @@ from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.forwarding import FieldRules
 from pyproxy.semantics.urls import Target
+
+T = TypeVar("T")
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 """Octets of a configuration file: a hundred thousand routes."""
@@ -104,10 +106,15 @@ class FileReader:
         root = self.walker.table(Root, document)
         if root is None:
             return None
-        targets = {name: self._target(name, one) for name, one in root.upstreams.items()}
-        listen = self._listen(root)
+        upstreams: Mapping[str, Upstream | None] = root.upstreams
+        targets = {
+            name: None if one is None else self._target(name, one)
+            for name, one in upstreams.items()
+        }
+        listen = self._listen(root, "listeners" in document)
+        admin = self._admin(root)
         routes = [
-            self._route(number, route, root, targets) for number, route in enumerate(root.routes)
+            self._route(number, route, root, targets) for number, route in _present(root.routes)
         ]
         self._check_twins(root.routes)
         if self.walker.problems:
@@ -119,7 +126,7 @@ class FileReader:
             trust_unix=None in root.trust_proxy,
             client_limit=root.client_timeout,
             workers=root.workers,
-            admin=self._admin(root),
+            admin=admin,
             drain_timeout=root.drain_timeout,
             drain_delay=root.drain_delay,
             unready_on_failed_reload=root.unready_on_failed_reload,
@@ -130,20 +137,24 @@ class FileReader:
 
     # listeners
 
-    def _listen(self, root: Root) -> tuple[Listen, ...]:
+    def _listen(self, root: Root, is_said: bool) -> tuple[Listen, ...]:
         if self._listen_there is not None:
             return self._listen_there
         seen: set[str] = set()
-        for number, listener in enumerate(root.listeners):
+        for number, listener in _present(root.listeners):
             path = ("listeners", number, "endpoint")
             if listener.endpoint in seen and ":0" not in listener.endpoint:
-                self.walker.wrong(path, "it stands there twice", listener.endpoint)
+                self.walker.also_wrong(path, "it stands there twice", listener.endpoint)
                 continue
             seen.add(listener.endpoint)
-            self._try(listener.endpoint, path)
+            self._try(
+                listener.endpoint,
+                path,
+                "" if is_said else " (the default: the file has no [[listeners]])",
+            )
             if root.workers > 1 and not can_be_shared(listener.endpoint):
-                self.walker.wrong(path, "several workers cannot share it; use tcp: or unix:")
-        return tuple(Listen(listener.endpoint) for listener in root.listeners)
+                self.walker.also_wrong(path, "several workers cannot share it; use tcp: or unix:")
+        return tuple(Listen(listener.endpoint) for _, listener in _present(root.listeners))
 
     def _admin(self, root: Root) -> Listen | None:
         if root.admin is None:
@@ -151,12 +162,12 @@ class FileReader:
         self._try(root.admin, ("admin",))
         return Listen(root.admin)
 
-    def _try(self, endpoint: str, path: KeyPath) -> None:
+    def _try(self, endpoint: str, path: KeyPath, more: str = "") -> None:
         self.walker.sources.files.update(Path(name).absolute() for name in files_of(endpoint))
         try:
             check_endpoint(endpoint, self._check_listen, self._tries)
         except ValueError as error:
-            self.walker.wrong(path, str(error), endpoint)
+            self.walker.also_wrong(path, f"{error}{more}", endpoint)
 
     def _guard_secrets(self, config: Config, is_open: bool) -> None:
         """Keep a proxy that holds a key from being an open proxy by accident."""
@@ -164,7 +175,7 @@ class FileReader:
             return
         for number, listen in enumerate(config.listen):
             if not listen.loopback:
-                self.walker.wrong(
+                self.walker.also_wrong(
                     ("listeners", number, "endpoint"),
                     f"listening on {listen.where} would let everybody who reaches it use the "
                     "credential in set_headers: listen on 127.0.0.1 behind a server that "
@@ -178,17 +189,19 @@ class FileReader:
         path = ("upstreams", name)
         target, socket = upstream.target, upstream.upstream_socket
         if upstream.demo and (target is not None or socket is not None):
-            self.walker.wrong((*path, "demo"), "the demo brings its own target; use one of the two")
+            self.walker.also_wrong(
+                (*path, "demo"), "the demo brings its own target; use one of the two"
+            )
         elif target is None and not upstream.demo:
-            self.walker.wrong((*path, "target"), "it is missing: it says where requests go")
+            self.walker.also_wrong((*path, "target"), "it is missing: it says where requests go")
         if upstream.upstream_ca is not None and upstream.upstream_insecure:
             why = "upstream_insecure trusts everybody; use one of the two"
-            self.walker.wrong((*path, "upstream_ca"), why)
+            self.walker.also_wrong((*path, "upstream_ca"), why)
         if target is None or socket is None:
             return target
         if target.origin.socket is not None:
             why = "the target names a Unix socket already; use one of the two"
-            self.walker.wrong((*path, "upstream_socket"), why)
+            self.walker.also_wrong((*path, "upstream_socket"), why)
         return attrs.evolve(target, origin=attrs.evolve(target.origin, socket=socket))
 
     def _authorities(self, name: str, upstream: Upstream) -> bytes | None:
@@ -197,7 +210,9 @@ class FileReader:
         try:
             return read_authorities_file(self.walker.sources.path(upstream.upstream_ca))
         except ValueError as error:
-            self.walker.wrong(("upstreams", name, "upstream_ca"), str(error), upstream.upstream_ca)
+            self.walker.also_wrong(
+                ("upstreams", name, "upstream_ca"), str(error), upstream.upstream_ca
+            )
             return None
 
     # routes
@@ -210,15 +225,20 @@ class FileReader:
         instead = _instead(route)
         upstream, target = Upstream(), None
         if route.upstream is not None:
-            if route.upstream not in root.upstreams:
-                self.walker.wrong(
+            if route.upstream not in targets:
+                if any(problem.path == ("upstreams",) for problem in self.walker.problems):
+                    return None
+                self.walker.also_wrong(
                     (*path, "upstream"), _unknown_upstream(route.upstream, targets), route.upstream
                 )
                 return None
-            upstream, target = root.upstreams[route.upstream], targets[route.upstream]
+            known: Upstream | None = root.upstreams[route.upstream]
+            if known is None:
+                return None
+            upstream, target = known, targets[route.upstream]
         if route.base is not None:
             if target is None:
-                self.walker.wrong((*path, "base"), "it takes the place of a target's path")
+                self.walker.also_wrong((*path, "base"), "it takes the place of a target's path")
                 return None
             target = attrs.evolve(target, base=route.base)
         request = upstream.set_headers + (options["set_headers"] or FieldsToSet())
@@ -246,15 +266,22 @@ class FileReader:
     def _check_twins(self, routes: tuple[Route, ...]) -> None:
         """Refuse two routes for the same requests: neither would be the more specific one."""
         seen: dict[object, list[tuple[int, Match]]] = {}
-        for number, route in enumerate(routes):
+        for number, route in _present(routes):
             match = _match(route)
             place = seen.setdefault((match.host, match.path, match.exact), [])
             twin = next((other for other, one in place if match.meets(one)), None)
             if twin is not None:
-                self.walker.wrong(
+                self.walker.also_wrong(
                     ("routes", number), f"it is for the same requests as routes[{twin}]"
                 )
             place.append((number, match))
+
+
+def _present(tables: Sequence[T | None]) -> Iterator[tuple[int, T]]:
+    """Give the tables that could be read at all, each with its place among all."""
+    for number, table in enumerate(tables):
+        if table is not None:
+            yield number, table
 
 
 def _match(route: Route) -> Match:

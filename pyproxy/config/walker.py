@@ -5,7 +5,7 @@ The schema's classes say what may stand where; nothing of it is repeated here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -64,34 +64,63 @@ class Walker:
 
     sources: Sources
     problems: list[Problem] = attrs.Factory(list)
+    _whole: type | None = None
 
     def wrong(self, path: KeyPath, why: str, value: object = _MISSING) -> None:
         """Remember something that is wrong."""
         shown = None if value is _MISSING else _shown(value)
         self.problems.append(Problem(path, why, shown))
 
+    def also_wrong(self, path: KeyPath, why: str, value: object = _MISSING) -> None:
+        """Remember what is wrong with something as a whole.
+
+        Not if there is something wrong in it, or around it, already: that may be the reason.
+        """
+        for problem in self.problems:
+            shorter = min(len(path), len(problem.path))
+            if path[:shorter] == problem.path[:shorter]:
+                return
+        self.wrong(path, why, value)
+
     def table(self, of: type[T], document: object, path: KeyPath = ()) -> T | None:
-        """Read a table; None when anything in it is wrong."""
+        """Read a table.
+
+        Returns: what is right in it, with defaults for what is not, so that more can be looked at;
+            None when that cannot be.
+        """
         if not isinstance(document, Mapping):
             self.wrong(path, "it has to be a table", document)
             return None
-        before = len(self.problems)
+        if not path:
+            self._whole = of
         keys = keys_of(of)
         for name in document:
             if name not in keys:
-                self.wrong((*path, name), unknown("there is no such key", name, keys))
+                self.wrong((*path, name), self._unknown_key(name, keys))
         found: dict[str, Any] = {}
         for name, field in keys.items():
             if name in document:
-                found[name] = self._value(shape_of(field), document[name], (*path, name))
+                before, shape = len(self.problems), shape_of(field)
+                value = self._value(shape, document[name], (*path, name))
+                if len(self.problems) == before or (
+                    isinstance(shape, Tables | Named | Table) and value is not None
+                ):
+                    found[name] = value
             elif is_required(field):
                 self.wrong((*path, name), "it is missing")
         choice: tuple[str, ...] = getattr(of, "EXACTLY_ONE_OF", ())
         if choice and sum(name in document for name in choice) != 1:
             self.wrong(path, f"it has to have exactly one of {', '.join(choice)}")
-        if len(self.problems) > before:
+        if any(is_required(field) and name not in found for name, field in keys.items()):
             return None
         return of(**found)
+
+    def _unknown_key(self, name: str, keys: Iterable[str]) -> str:
+        """Return what is wrong with a key that is none here, and where it is one."""
+        places = [place for place, of in _tables_of(self._whole) if name in keys_of(of)]
+        if places:
+            return f"there is no such key here; it stands {' or '.join(places)}"
+        return unknown("there is no such key", name, keys)
 
     def _value(self, shape: Shape, value: Any, path: KeyPath) -> Any:
         """Read what stands under a key."""
@@ -121,6 +150,21 @@ class Walker:
         except ValueError as error:
             self.wrong(path, str(error), _MISSING if kind.secret else value)
             return None
+
+
+def _tables_of(whole: type | None) -> Iterator[tuple[str, type]]:
+    """Give the tables of a document, each with where its keys stand in a file."""
+    if whole is None:
+        return
+    yield "at the top of the file, before the first table", whole
+    for name, field in keys_of(whole).items():
+        shape = shape_of(field)
+        if isinstance(shape, Table):
+            yield f"under [{name}]", shape.of
+        elif isinstance(shape, Tables):
+            yield f"under [[{name}]]", shape.of
+        elif isinstance(shape, Named):
+            yield f"under [{name}.NAME]", shape.of
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -268,7 +268,7 @@ class WrongTests(FileTestCase):
     """All errors at once, each with line, key, value and what would be right."""
 
     def test_all_at_once(self) -> None:
-        """Seven mistakes are seven lines."""
+        """Eight mistakes are eight lines: those of single values and those of the whole."""
         errors = self.errors(
             """workers = 0
 [[listeners]]
@@ -286,6 +286,7 @@ upstream = "openai"
         )
         for line, words in (
             (1, ("workers = 0: ", "a number from 1 to 256")),
+            (3, ("listeners[0].endpoint = tcp:eighty: ", "a Twisted endpoint such as")),
             (5, ("upstreams.openai.target: ", "https://HOST")),
             (6, ("upstreams.openai.conect_timeout: ", "did you mean connect_timeout?")),
             (7, ("upstreams.openai.set_headers: ", "NOPE is not set")),
@@ -296,7 +297,30 @@ upstream = "openai"
             (found,) = [error for error in errors if error.startswith(f"{line}: ")]
             for word in words:
                 self.assertIn(word, found)
-        self.assertEqual(7, len(errors))
+        self.assertEqual(8, len(errors))
+
+    def test_other_table(self) -> None:
+        """A key that stands in the wrong table: where it belongs is said."""
+        errors = self.errors(
+            "idle_timeout = 5\n"
+            + LISTENER
+            + UPSTREAM
+            + "idle_timeout = 5\n"
+            + ROUTE
+            + 'connect_timeout = 4\nadmin = "tcp:9"\nendpoint = "tcp:1"\n'
+        )
+        for words, error in zip(
+            (
+                "idle_timeout: there is no such key here; it stands under [[routes]] or",
+                "upstreams.a.idle_timeout: there is no such key here; it stands under [[routes]]",
+                "routes[0].connect_timeout: there is no such key here; it stands under [upstreams.",
+                "routes[0].admin: there is no such key here; it stands at the top of the file",
+                "routes[0].endpoint: there is no such key here; it stands under [[listeners]]",
+            ),
+            errors,
+            strict=True,
+        ):
+            self.assertIn(words, error)
 
     def test_life(self) -> None:
         """What is wrong with how it starts and ends, each with its line."""
