@@ -12,8 +12,11 @@ from typing import TypeVar
 
 from pyproxy.errors import Malformed
 
-CPU_BUDGET = 0.25
-"""Seconds of CPU for hostile input of CROWD octets; what is linear needs a few milliseconds."""
+CPU_BUDGET = 0.6
+"""Seconds of CPU for hostile input of CROWD octets; what is linear needs a few milliseconds,
+
+or on a busy machine a quarter of a second where it is fed octet by octet.
+"""
 
 CROWD = 16 * 1024
 """Octets of hostile input: a quarter of a head."""
