@@ -13,9 +13,9 @@ from typing import TypeVar
 from pyproxy.errors import Malformed
 
 CPU_BUDGET = 0.6
-"""Seconds of CPU for hostile input of CROWD octets; what is linear needs a few milliseconds,
+"""Seconds of CPU for hostile input of CROWD octets.
 
-or on a busy machine a quarter of a second where it is fed octet by octet.
+What is linear needs a few milliseconds; fed octet by octet, a quarter of a second on a busy machine.
 """
 
 CROWD = 16 * 1024
