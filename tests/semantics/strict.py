@@ -15,7 +15,7 @@ from pyproxy.errors import Malformed
 CPU_BUDGET = 0.6
 """Seconds of CPU for hostile input of CROWD octets.
 
-What is linear needs a few milliseconds; fed octet by octet, a quarter of a second on a busy machine.
+What is linear needs a few milliseconds; fed octet by octet, up to 0.25 s on a busy machine.
 """
 
 CROWD = 16 * 1024
