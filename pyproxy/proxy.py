@@ -5,7 +5,7 @@ Knows no listening port; who opens those gives them ``site``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -14,6 +14,7 @@ from pyproxy.config.schema import Config
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
+from pyproxy.listeners import Place
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.masking import Mask
 from pyproxy.observe.twistd_log import take_lines_everywhere
@@ -87,6 +88,15 @@ class Proxy:
         self.site.take(prepared.terms)
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
+
+    def leave(self, places: Iterable[Place]) -> None:
+        """Let the connections of places that are gone end behind their present response.
+
+        Where a credential is added: who could reach a place that was open to all must not spend
+        what only the places that are left may spend.
+        """
+        if self._secrets:
+            self.site.leave([place.port.getHost() for place in places])
 
     def _terms(self, config: Config) -> Terms:
         """Return on which terms clients are served."""

@@ -6,7 +6,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.threads import deferToThreadPool
 
 from pyproxy.config.schema import Config
 from pyproxy.listeners import (
@@ -21,6 +20,7 @@ from pyproxy.listeners import (
     warn,
 )
 from pyproxy.proxy import Proxy
+from pyproxy.threads import in_own_thread
 
 
 class ProxyService(Service):
@@ -81,13 +81,14 @@ class ProxyService(Service):
         needs_demo = any(route.needs_demo for route in config.routes)
         config = config.with_demo(self._demo.start)
         # A thousand routes take 30 ms: streams go on meanwhile.
-        pool = self._reactor.getThreadPool()
-        prepared = await deferToThreadPool(self._reactor, pool, proxy.prepare, config)
+        prepared = await in_own_thread(self._reactor, proxy.prepare, config)
         if self._draining:
             return
         fresh, gone = listeners.take(config.listen)
         proxy.take(prepared)
-        accept_waiting(gone)
+        if not config.secrets:
+            accept_waiting(gone)
+        proxy.leave(gone)
         await gatherResults(leave(gone))
         if not needs_demo:
             self._demo.stop()

@@ -36,6 +36,7 @@ RINGS = (
             "reactors",
             "service",
             "tap",
+            "threads",
             "turn",
             "unix_port",
             "workers",

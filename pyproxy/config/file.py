@@ -25,6 +25,9 @@ from pyproxy.semantics.urls import Target
 
 T = TypeVar("T")
 
+MOST_PROBLEMS = 50
+"""Problems that are told at once: each costs reading the file several times."""
+
 MAX_FILE_BYTES = 16 * 1024 * 1024
 """Octets of a configuration file: a hundred thousand routes."""
 
@@ -49,13 +52,16 @@ def load_file(
     config = reader.read(document)
     if config is None:
         places = Places(text)
-        found = [(places.line(one.path), one) for one in reader.walker.problems]
+        problems = reader.walker.problems
+        found = [(places.line(one.path), one) for one in problems[:MOST_PROBLEMS]]
+        more = len(problems) - len(found)
         raise ConfigError(
             [
-                f"{path}:{line}: {shown_path(one.path)}"
+                f"{path}:{line or '?'}: {shown_path(one.path)}"
                 f"{'' if one.value is None else f' = {one.value}'}: {one.why}"
                 for line, one in sorted(found, key=lambda pair: pair[0])
-            ],
+            ]
+            + ([f"{path}: {more} more of the same kind are not shown"] if more else []),
             sources.files,
         )
     return config

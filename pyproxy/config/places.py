@@ -6,6 +6,7 @@ ends with it.
 
 from __future__ import annotations
 
+import time
 import tomllib
 from bisect import bisect_left
 from typing import Any
@@ -14,6 +15,9 @@ import attrs
 
 from pyproxy.config.walker import KeyPath
 
+MOST_SECONDS = 2.0
+"""Seconds of CPU for the lines of all that is wrong: for each the file is read several times."""
+
 
 @attrs.define
 class Places:
@@ -21,32 +25,37 @@ class Places:
 
     text: str
     _lines: list[str] = attrs.field(init=False)
-    _read: dict[int, dict[str, Any]] = attrs.Factory(lambda: {0: {}})
+    _whole: dict[str, Any] = attrs.field(init=False)
+    _end: float = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         # Not splitlines(): TOML knows one line end only.
         self._lines = [line + "\n" for line in self.text.split("\n")]
+        self._whole = self._beginning(len(self._lines))
+        self._end = time.process_time() + MOST_SECONDS
 
     def line(self, path: KeyPath) -> int:
         """Return the number of the line that a key, or the nearest table around it, stands on.
 
-        Of a value over several lines it is the last.  Returns: from 1 on; 1 for the file itself.
+        Of a value over several lines it is the last.
+        Returns: from 1 on; 1 for the file itself; 0 when to look would take too long.
         """
-        whole = self._beginning(len(self._lines))
-        while path and not _has(whole, path):
+        if time.process_time() > self._end:
+            return 0
+        while path and not _has(self._whole, path):
             path = path[:-1]
         places = range(len(self._lines) + 1)
         return max(1, bisect_left(places, True, key=lambda end: _has(self._beginning(end), path)))
 
     def _beginning(self, lines: int) -> dict[str, Any]:
         """Read so many of the first lines, or as many fewer as it takes to have a file."""
-        while lines not in self._read:
+        while lines:
             try:
-                self._read[lines] = tomllib.loads("".join(self._lines[:lines]))
+                return tomllib.loads("".join(self._lines[:lines]))
             except tomllib.TOMLDecodeError:
                 # Inside a value that goes over several lines.
                 lines -= 1
-        return self._read[lines]
+        return {}
 
 
 def _has(document: Any, path: KeyPath) -> bool:

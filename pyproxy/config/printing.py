@@ -17,6 +17,7 @@ from pyproxy.config.file import read_document, read_text
 from pyproxy.config.kinds import keys_of
 from pyproxy.config.schema import Config, Listen
 from pyproxy.config.tables import Root, RouteOptions
+from pyproxy.observe.masking import Mask
 from pyproxy.semantics.secrets import MASK
 
 UPSTREAM = "target"
@@ -48,6 +49,10 @@ MASKED = f"# Secrets are masked as {MASK.decode('ascii')}: put each in as ${{NAM
 """Stands before a configuration in which a secret was written out."""
 
 
+_SCHEMES = frozenset({"basic", "bearer", "digest", "negotiate", "token"})
+"""Authentication schemes, which are no secrets; anything else before a space may be one."""
+
+
 def printer(options: Mapping[str, Any]) -> Callable[[Config], str]:
     """Return what writes as TOML what options describe, or the file that they name, now.
 
@@ -63,6 +68,8 @@ def printer(options: Mapping[str, Any]) -> Callable[[Config], str]:
 
     def text(config: Config) -> str:
         toml = _toml(_masked(_whole(_in_use(document, config))))
+        # Wherever else a credential was written that was also found as one.
+        toml = Mask.of(config.secrets).apply(toml.encode("utf-8")).decode("utf-8", "replace")
         return MASKED + toml if MASK.decode("ascii") in toml else toml
 
     return text
@@ -187,7 +194,9 @@ def _masked(document: Any, name: str = "") -> Any:
     if isinstance(document, Mapping):
         sets = name in ("set_headers", "set_response_headers", "headers")
         return {
-            key: _masked_value(key, value)
+            key: _masked(value)
+            if name == "upstreams"
+            else _masked_value(key, value)
             if sets or _is_wanted(name, value)
             else _masked(value, key)
             for key, value in document.items()
@@ -209,7 +218,7 @@ def _masked_value(name: str, value: Any) -> Any:
         return value
     scheme, space, _ = value.partition(" ")
     mask = MASK.decode("ascii")
-    return f"{scheme} {mask}" if space else mask
+    return f"{scheme} {mask}" if space and scheme.lower() in _SCHEMES else mask
 
 
 def _toml(document: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ The schema's classes say what may stand where; nothing of it is repeated here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -30,6 +31,12 @@ KeyPath = tuple[str | int, ...]
 
 _MISSING = object()
 
+_may_hold_secret = re.compile(
+    r"@|\b(?:api[_-]?key|token|secret|password)=|-----BEGIN|\b(?:basic|bearer|token)\b|\bsk-",
+    re.IGNORECASE,
+).search
+"""What a credential looks like that stands where none belongs."""
+
 
 @attrs.frozen
 class Problem:
@@ -50,6 +57,9 @@ def shown_path(path: KeyPath) -> str:
     """Return a key path as people write it: ``routes[0].path``."""
     text = ""
     for part in path:
+        if isinstance(part, str):
+            # A name with a colon or a blank may be a field that was written as a whole.
+            part = part.partition(":")[0].partition(" ")[0]
         if isinstance(part, int):
             text += f"[{part}]"
         else:
@@ -185,4 +195,6 @@ def _shown(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
+    if _may_hold_secret(text):
+        return None
     return text if len(text) <= 80 else text[:77] + "..."

@@ -171,10 +171,7 @@ class Channel(ChannelFace):
 
         It would send the rest of a login, or a request that relies on one, to a new connection.
         """
-        if self.request is not None:
-            self.request.end_connection()
-        elif self.state is State.OPEN:
-            self._end()
+        self.end_soon()
 
     def _let_go(self) -> None:
         """Have nothing more to do with the connection."""
@@ -344,6 +341,13 @@ class Channel(ChannelFace):
     def busy(self) -> bool:
         """Whether a request is being answered."""
         return self.request is not None
+
+    def end_soon(self) -> None:
+        """End the connection behind the present response; at once without one."""
+        if self.request is not None:
+            self.request.end_connection()
+        elif self.state is State.OPEN:
+            self._end()
 
     def end_if_idle(self) -> None:
         """End the connection unless there is a request, or the beginning of one."""

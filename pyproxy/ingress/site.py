@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +126,20 @@ class ProxySite(server.Site):
                 result.trap(DeferredTimeout)
 
         return drained.addBoth(over)
+
+    def leave(self, places: Collection[IAddress]) -> None:
+        """Let the connections that came in at some places end behind their present response.
+
+        Args: where the ports listened; of a port for every address the number tells.
+        """
+        numbers = {place.port for place in places if isinstance(place, IPv4Address | IPv6Address)}
+        names = {place.name for place in places if isinstance(place, UNIXAddress)}
+        for connection in list(self._connections):
+            host = connection.transport.getHost()
+            if getattr(host, "port", None) in numbers or (
+                isinstance(host, UNIXAddress) and host.name in names
+            ):
+                connection.end_soon()
 
     def _end_idle(self) -> None:
         for connection in list(self._connections):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Collection
-from threading import Thread
-from typing import Any, Protocol
+from typing import Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -48,25 +47,6 @@ Elsewhere = Callable[[Load, Config], Deferred[Loaded]]
 
 READ_LIMIT = 60.0
 """Seconds in which the configuration and all that it names has to be read; a mount may hang."""
-
-
-def in_own_thread(reactor: Any, load: Load, config: Config) -> Deferred[Loaded]:
-    """Call what reads in a thread that nobody waits for at the end, should it never return."""
-    done: Deferred[Loaded] = Deferred()
-
-    def tell(result: Loaded | Failure) -> None:
-        if not done.called:
-            done.callback(result)
-
-    def run() -> None:
-        try:
-            result: Loaded | Failure = load(config)
-        except Exception:  # noqa: BLE001 - whoever waits gets it
-            result = Failure()
-        reactor.callFromThread(tell, result)
-
-    Thread(target=run, name="reload", daemon=True).start()
-    return done
 
 
 class Observer(Protocol):

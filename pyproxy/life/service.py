@@ -16,9 +16,10 @@ from pyproxy.config.schema import Config
 from pyproxy.ending import End
 from pyproxy.life.condition import Condition, Phase, Serving
 from pyproxy.life.notify import Notifier
-from pyproxy.life.reloading import Load, Loaded, Reloader, in_own_thread
+from pyproxy.life.reloading import Load, Loaded, Reloader
 from pyproxy.life.watching import FileWatch
 from pyproxy.listeners import GiveUp, Listeners, all_or_nothing
+from pyproxy.threads import in_own_thread
 
 STATUS_INTERVAL = 5.0
 """Seconds between two looks at how many streams are open, for systemd's status line."""

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
@@ -21,6 +20,7 @@ from pyproxy.adopting import AdoptingReactor
 from pyproxy.collector import importing
 from pyproxy.ending import End
 from pyproxy.listeners import Place, accept_waiting, endpoint_of, leave, open_now
+from pyproxy.threads import in_own_thread
 from pyproxy.workers.handover import (
     FIRST_SOCKET,
     LOG,
@@ -162,8 +162,7 @@ class Worker:
     async def _take(self, taking: Taking, sockets: dict[int, int]) -> None:
         """Serve by another configuration, at other places.  Args: new sockets by their numbers."""
         # A thousand routes take 30 ms: streams go on meanwhile.
-        pool = self._reactor.getThreadPool()
-        prepared = await deferToThreadPool(self._reactor, pool, self._proxy.prepare, taking.config)
+        prepared = await in_own_thread(self._reactor, self._proxy.prepare, taking.config)
         if self._ends:
             for descriptor in sockets.values():
                 os.close(descriptor)
@@ -175,7 +174,9 @@ class Worker:
         here = {bound.number for bound in taking.places}
         gone = [place for number, place in self._places.items() if number not in here]
         self._places = {number: self._places[number] for number in here}
-        accept_waiting(gone)
+        if not taking.config.secrets:
+            accept_waiting(gone)
+        self._proxy.leave(gone)
         await gatherResults(leave(gone))
         self._pipe.tell(TAKEN, str(taking.generation))
 

@@ -11,7 +11,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
-from pyproxy.config.file import MAX_FILE_BYTES, load_file
+from pyproxy.config.file import MAX_FILE_BYTES, MOST_PROBLEMS, load_file
 from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import Config, Listen
 from pyproxy.policy.instead import FixedAnswer, Redirection
@@ -298,6 +298,25 @@ upstream = "openai"
             for word in words:
                 self.assertIn(word, found)
         self.assertEqual(8, len(errors))
+
+    def test_many(self) -> None:
+        """Of very many mistakes the first ones are told, and how many more there are."""
+        errors = self.errors(SMALL + "".join(f"\nbad_{n} = 1" for n in range(200)))
+        self.assertEqual(MOST_PROBLEMS + 1, len(errors))
+        self.assertIn("150 more", errors[-1])
+
+    def test_no_secret_is_repeated(self) -> None:
+        """What looks like a credential is shown nowhere, wherever it was written."""
+        for text in (
+            '[[routes]]\nredirect = { to = "https://u:sekret@h/" }\n',
+            '[[routes]]\nupstream = "a"\nallow_host = ["u:sekret@h"]\n',
+            '[[routes]]\nupstream = "a"\nbase = "v1?api_key=sekret"\n',
+            '[[routes]]\nupstream = "a"\n"Authorization: Bearer sekret" = 1\n',
+            '[[routes]]\nupstream = "a"\nremove_headers = ["Authorization: Bearer sekret"]\n',
+        ):
+            errors = self.errors(LISTENER + UPSTREAM + text)
+            self.assertTrue(errors, text)
+            self.assertNotIn("sekret", "".join(errors))
 
     def test_other_table(self) -> None:
         """A key that stands in the wrong table: where it belongs is said."""

@@ -71,11 +71,12 @@ class PlacesTests(SynchronousTestCase):
         self.assertEqual(1, Places("").line(("routes",)))
 
     def test_many(self) -> None:
-        """A large file is read a few times only."""
+        """Lines are found in a large file too, until that has taken too long."""
         count = 1000
         text = "".join(f'[[routes]]\npath = "/{n}"\n' for n in range(count))
         places = Places(text)
         self.assertEqual(
             [2, 1000, 2000], [places.line(("routes", n, "path")) for n in (0, 499, 999)]
         )
-        self.assertLess(len(places._read), 60)
+        places._end = 0.0
+        self.assertEqual(0, places.line(("routes", 1, "path")))

@@ -69,6 +69,20 @@ class PrintingTests(SynchronousTestCase):
             again = self.read_again(self.printed(*target, *more))
             self.assertEqual(self.routes_of(config), self.routes_of(again), more)
 
+    def test_odd_credentials(self) -> None:
+        """No scheme, a space in it, an upstream with the name of a table: masked all the same."""
+        path = Path(self.mktemp())
+        path.write_text(
+            "[upstreams.headers]\ntarget = 'http://h'\n"
+            "set_headers = { Authorization = 'Bearer sekret-1', X-Auth = 'sekret-2 x' }\n"
+            "[upstreams.b]\ntarget = 'http://h'\n"
+            "set_headers = { Cookie = 'session=sekret-3; theme=dark' }\n"
+            "[[routes]]\nupstream = 'headers'\n[[routes]]\npath = '/b'\nupstream = 'b'\n"
+        )
+        text = self.printed(f"--config={path}", "--port=0")
+        self.assertNotIn("sekret", text)
+        self.assertIn("Bearer ***", text)
+
     def test_wanted_credentials(self) -> None:
         """What a field that carries credentials has to be, on a route, is masked too."""
         path = Path(self.mktemp())

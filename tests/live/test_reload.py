@@ -50,7 +50,7 @@ class ReloadTestCase(unittest.TestCase):
         self.key.write_text("first-key")
         self.admin = free_port()
         self.port = free_port()
-        self.reloads = 0
+        self.secret = 'set_headers = { X-Key = "@key" }\n'
 
     def start(self, workers: int = 1, *more: str, top: str = "") -> Proxy:
         """Start the proxy, with the routes to the first upstream."""
@@ -74,7 +74,7 @@ class ReloadTestCase(unittest.TestCase):
         self.path.write_text(
             f'workers = {self.workers}\nadmin = "tcp:{self.admin}"\ndrain_timeout = 0\n{self.top}\n'
             f'{places}[upstreams.api]\ntarget = "{upstream.url}"\n'
-            'set_headers = { X-Key = "@key" }\n[defaults]\nallow_host = ["any"]\n'
+            f'{self.secret}[defaults]\nallow_host = ["any"]\n'
             f'[[routes]]\npath = "/"\nupstream = "api"\n{more}'
         )
 
@@ -279,8 +279,33 @@ class ListenerTests(ReloadTestCase):
         """In workers: each gets the new socket, and leaves the old one."""
         self.check_listeners(2)
 
+    def check_key_and_removed(self, workers: int) -> None:
+        """Who came through a listener that is gone spends no key that others may."""
+        self.start(workers)
+        other = free_port()
+        self.write(self.one, ports=(other,))
+        self.reload()
+        with RawClient(other) as idle, RawClient(other) as used:
+            for client in (idle, used):
+                client.send(request())
+                client.read_response()
+            self.write(self.two)
+            self.reload()
+            for client in (idle, used):
+                self.assertEqual(b"", client.read_some())
+        self.assertEqual([], self.two.heads)
+
+    def test_key_and_removed(self) -> None:
+        """In one process."""
+        self.check_key_and_removed(1)
+
+    def test_key_and_removed_of_workers(self) -> None:
+        """In workers."""
+        self.check_key_and_removed(2)
+
     def test_open_on_removed(self) -> None:
-        """What came through a listener that is gone goes on."""
+        """Without a key, what came through a listener that is gone goes on."""
+        self.secret = ""
         self.start()
         other = free_port()
         self.write(self.one, ports=(other,))
