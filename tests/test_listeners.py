@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -284,7 +285,8 @@ class SameSocketTests(ListenersTestCase):
 
     def test_ipv6(self) -> None:
         """IPv6 is no other."""
-        port = free_port()
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as probe:
+            port = probe.getsockname()[1]
         text = f"tcp6:{port}:interface=\\:\\:1"
         self.assert_same_socket(Listen(text), Listen(port=port, interface="::1"), ("::1", port))
 

@@ -197,7 +197,8 @@ class EndTests(OrdersTestCase):
         """The worker obeys what was said, and is told that there is no parent any more."""
         self.send(DRAINING)
         self.line.close()
-        self.read()
+        while not self.ended:
+            self.read()
         self.assertEqual(([(DRAINING, [])], 1), (self.obeyed, self.ended))
 
     def test_parent_ends_inside(self) -> None:
