@@ -192,10 +192,11 @@ def accept_waiting(places: Iterable[Place]) -> None:
 
 def _read(listen: Listen) -> dict[str, bytes]:
     """Read the files of a place.  Raises: CannotListenError."""
+    names = files_of(listen.description or "")
     try:
-        for name in files_of(listen.description or ""):
+        for name in names:
             refuse_pipe(Path(name))
-        return {name: Path(name).read_bytes() for name in files_of(listen.description or "")}
+        return {name: Path(name).read_bytes() for name in names}
     except (OSError, ValueError) as error:
         raise CannotListenError(None, listen.where, error) from error
 
@@ -252,13 +253,16 @@ def make_pseudonym() -> bytes:
     return b"pyproxy-" + os.urandom(6).hex().encode("ascii")
 
 
-def announce(port: IListeningPort, listen: Listen, config: Config) -> None:
-    """Say where the proxy listens and what for."""
-    _log.info(
-        "Listening on {where} for {what}",
-        where=_shown(port.getHost(), listen),
-        what=_served(config),
-    )
+def announce(opened: Iterable[Place], config: Config) -> None:
+    """Say where the proxy listens now and what for, and what is dangerous in a configuration."""
+    for place in opened:
+        _log.info(
+            "Listening on {where} for {what}",
+            where=_shown(place.port.getHost(), place.listen),
+            what=_served(config),
+        )
+    if any(route.insecure for route in config.routes):
+        _log.warn("the upstream's certificate is not verified (--upstream-insecure)")
 
 
 def _served(config: Config) -> str:
@@ -268,12 +272,6 @@ def _served(config: Config) -> str:
         return f"{len(config.routes)} routes"
     path = route.match.path
     return route.target.shown + (f" (under {path.decode('ascii')}/)" if path else "")
-
-
-def warn(config: Config) -> None:
-    """Say what is dangerous in a configuration."""
-    if any(route.insecure for route in config.routes):
-        _log.warn("the upstream's certificate is not verified (--upstream-insecure)")
 
 
 def _shown(address: IAddress, listen: Listen) -> str:

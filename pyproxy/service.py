@@ -17,7 +17,6 @@ from pyproxy.listeners import (
     announce,
     leave,
     make_pseudonym,
-    warn,
 )
 from pyproxy.proxy import Proxy
 from pyproxy.threads import in_own_thread
@@ -58,9 +57,7 @@ class ProxyService(Service):
             self._demo.stop()
             raise
         self._proxy, self._listeners = proxy, listeners
-        for place in fresh:
-            announce(place.port, place.listen, config)
-        warn(config)
+        announce(fresh, config)
         proxy.start()
 
     def serves(self) -> Deferred[None]:
@@ -78,7 +75,7 @@ class ProxyService(Service):
         proxy, listeners = self._proxy, self._listeners
         assert proxy is not None
         assert listeners is not None
-        needs_demo = any(route.needs_demo for route in config.routes)
+        needs_demo = config.needs_demo
         config = config.with_demo(self._demo.start)
         # A thousand routes take 30 ms: streams go on meanwhile.
         prepared = await in_own_thread(self._reactor, proxy.prepare, config)
@@ -92,9 +89,7 @@ class ProxyService(Service):
         await gatherResults(leave(gone))
         if not needs_demo:
             self._demo.stop()
-        for place in fresh:
-            announce(place.port, place.listen, config)
-        warn(config)
+        announce(fresh, config)
 
     def drain(self, timeout: float) -> Deferred[None]:
         """Accept no more, and wait for what is open, so many seconds at most."""

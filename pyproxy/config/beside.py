@@ -13,7 +13,7 @@ import attrs
 from pyproxy.config import value_kinds
 from pyproxy.config.endpoints import Check
 from pyproxy.config.file import load_file
-from pyproxy.config.kinds import Shape, keys_of, shape_of
+from pyproxy.config.kinds import Shape, headings_of, keys_of, shape_of
 from pyproxy.config.loader import ConfigError, Loader
 from pyproxy.config.schema import Config
 from pyproxy.config.tables import Listener, Root, Route, RouteOptions, Upstream
@@ -21,14 +21,10 @@ from pyproxy.config.tables import Listener, Root, Route, RouteOptions, Upstream
 HERE_TOO = "endpoint"
 """The key that options beside --config may say: they take the place of the file's listeners."""
 
-HEADINGS: Mapping[type, str] = {
-    Root: "",
-    Listener: "[[listeners]]",
-    Upstream: "[upstreams.NAME]",
-    Route: "[[routes]]",
-    RouteOptions: "[defaults]",
-}
-"""The tables that have keys for options, with what stands above them in a file."""
+TABLES = (Root, Listener, Upstream, Route, RouteOptions)
+"""The tables that have keys for options, in the order in which people are told of them."""
+
+_HEADINGS = headings_of(Root)
 
 _OTHER_NAMES = {
     "port": "endpoint",
@@ -62,7 +58,7 @@ class Key:
     def place(self) -> str:
         """The key and where it goes, as people are told of it."""
         said = f"{self.name} = {self.value}" if self.value else self.name
-        *others, last = (HEADINGS[table] for table in self.tables)
+        *others, last = (_HEADINGS[table] for table in self.tables)
         if not last:
             return f"{said} at its top"
         return f"{said} under {', '.join(others)}{' or ' if others else ''}{last}"
@@ -75,7 +71,7 @@ def key_of(option: str) -> Key | None:
     """
     positive = option.removeprefix("no-")
     name = _OTHER_NAMES.get(option, positive.replace("-", "_"))
-    tables = tuple(table for table in HEADINGS if name in keys_of(table))
+    tables = tuple(table for table in TABLES if name in keys_of(table))
     if not tables:
         return None
     shape = shape_of(keys_of(tables[0])[name])

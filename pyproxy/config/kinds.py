@@ -125,6 +125,20 @@ def shown_default(field: attrs.Attribute[Any]) -> str:
     return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
 
 
+def headings_of(whole: type) -> dict[type, str]:
+    """Return the tables of a document, each with what stands above its keys in a file."""
+    forms = {Table: "[{}]", Tables: "[[{}]]", Named: "[{}.NAME]"}
+    shapes = {name: shape_of(field) for name, field in keys_of(whole).items()}
+    return {
+        whole: "",
+        **{
+            shape.of: forms[type(shape)].format(name)
+            for name, shape in shapes.items()
+            if isinstance(shape, Table | Tables | Named)
+        },
+    }
+
+
 def is_required(field: attrs.Attribute[Any]) -> bool:
     """Tell whether a table must have a key."""
     return field.default is attrs.NOTHING

@@ -247,23 +247,23 @@ class Loader:
                     option, self._options[option], "--listen says it all; use one of the two"
                 )
         for text in listed:
-            try:
-                self._sources.files.update(Path(name).absolute() for name in files_of(text))
-                check_endpoint(text, self._check_listen, self._tries)
-            except ValueError as error:
-                self._wrong("listen", text, error)
+            self._try("listen", text)
         return tuple(Listen(text) for text in listed)
 
     def _admin(self) -> Listen | None:
         if self._options["admin"] is None:
             return None
         description = self._one("admin", values.parse_admin, "")
-        try:
-            check_endpoint(description, self._check_listen, self._tries)
-        except ValueError as error:
-            if description:
-                self._wrong("admin", description, error)
+        if description:
+            self._try("admin", description)
         return Listen(description)
+
+    def _try(self, option: str, endpoint: str) -> None:
+        self._sources.files.update(Path(name).absolute() for name in files_of(endpoint))
+        try:
+            check_endpoint(endpoint, self._check_listen, self._tries)
+        except ValueError as error:
+            self._wrong(option, endpoint, error)
 
     def _authorities(self, path: str) -> bytes:
         return read_authorities_file(self._sources.path(path))

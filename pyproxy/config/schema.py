@@ -99,9 +99,14 @@ class Config:
     unready_on_failed_reload: bool = False
     files: frozenset[Path] = attrs.field(default=frozenset(), eq=False)
 
+    @property
+    def needs_demo(self) -> bool:
+        """Whether a route leads to the demo upstream."""
+        return any(route.needs_demo for route in self.routes)
+
     def with_demo(self, demo: Callable[[], Target]) -> Config:
         """Return this with a demo upstream where routes lead there.  Args: what starts it."""
-        if not any(route.needs_demo for route in self.routes):
+        if not self.needs_demo:
             return self
         target = demo()
         routes = (

@@ -6,7 +6,7 @@ The schema's classes say what may stand where; nothing of it is repeated here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -19,6 +19,7 @@ from pyproxy.config.kinds import (
     Sources,
     Table,
     Tables,
+    headings_of,
     is_required,
     keys_of,
     shape_of,
@@ -127,7 +128,12 @@ class Walker:
 
     def _unknown_key(self, name: str, keys: Iterable[str]) -> str:
         """Return what is wrong with a key that is none here, and where it is one."""
-        places = [place for place, of in _tables_of(self._whole) if name in keys_of(of)]
+        headings = {} if self._whole is None else headings_of(self._whole)
+        places = [
+            f"under {heading}" if heading else "at the top of the file, before the first table"
+            for of, heading in headings.items()
+            if name in keys_of(of)
+        ]
         if places:
             return f"there is no such key here; it stands {' or '.join(places)}"
         return unknown("there is no such key", name, keys)
@@ -160,21 +166,6 @@ class Walker:
         except ValueError as error:
             self.wrong(path, str(error), _MISSING if kind.secret else value)
             return None
-
-
-def _tables_of(whole: type | None) -> Iterator[tuple[str, type]]:
-    """Give the tables of a document, each with where its keys stand in a file."""
-    if whole is None:
-        return
-    yield "at the top of the file, before the first table", whole
-    for name, field in keys_of(whole).items():
-        shape = shape_of(field)
-        if isinstance(shape, Table):
-            yield f"under [{name}]", shape.of
-        elif isinstance(shape, Tables):
-            yield f"under [[{name}]]", shape.of
-        elif isinstance(shape, Named):
-            yield f"under [{name}.NAME]", shape.of
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

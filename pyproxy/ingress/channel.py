@@ -163,15 +163,10 @@ class Channel(ChannelFace):
     def bind(self) -> Bond:
         """Return the bond of this connection, made if there was none."""
         if self.bond is None:
-            self.bond = Bond(self._login_lost)
+            # Behind a lost login the client has to begin anew: it would send the rest of one, or a
+            # request that relies on it, to a new connection.
+            self.bond = Bond(self.end_soon)
         return self.bond
-
-    def _login_lost(self) -> None:
-        """End the connection behind the present response: the client has to begin its login anew.
-
-        It would send the rest of a login, or a request that relies on one, to a new connection.
-        """
-        self.end_soon()
 
     def _let_go(self) -> None:
         """Have nothing more to do with the connection."""

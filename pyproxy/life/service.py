@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from pyproxy.config.schema import Config
 from pyproxy.ending import End
 from pyproxy.life.condition import Condition, Phase, Serving
 from pyproxy.life.notify import Notifier
@@ -54,16 +54,14 @@ class LifeService(Service):
         self._condition = Condition(loaded.config, printed, reactor.seconds())
         self._notifier = Notifier.of(environment)
         self._calls: list[LoopingCall] = []
-        self._reloader = Reloader(self._condition, serving, load, self._elsewhere, reactor, [self])
+        elsewhere = partial(in_own_thread, reactor)
+        self._reloader = Reloader(self._condition, serving, load, elsewhere, reactor, [self])
         self._watch = FileWatch(reactor, self._reloader.reload) if watch else None
         if self._watch is not None:
             # Now, right after they were read: what changes during the start is noticed later.
             self._watch.watch(self._files())
         self._admin: Listeners | None = None
         self._said = ""
-
-    def _elsewhere(self, load: Load, config: Config) -> Deferred[Loaded]:
-        return in_own_thread(self._reactor, load, config)
 
     def privilegedStartService(self) -> None:
         """Open the admin site, while the process still may bind low ports; heed SIGHUP."""

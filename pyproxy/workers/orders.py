@@ -25,6 +25,11 @@ MOST_SOCKETS = 200
 READ_SIZE = 65536
 
 
+def octets_of(order: Order) -> bytes:
+    """Return an order as it is sent: to write a large one once is enough for all workers."""
+    return framed(pickle.dumps(order))
+
+
 @attrs.define(eq=False)
 class _Letter:
     """Octets that have to be sent, and the descriptors that go with the first of them."""
@@ -53,12 +58,8 @@ class OrderLine:
         """Close the worker's end here, once the worker was started with it, or was not."""
         self.for_child.close()
 
-    def send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
-        """Send an order and descriptors of sockets, which may be closed afterwards."""
-        self.write(framed(pickle.dumps(order)), descriptors)
-
     def write(self, octets: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Send octets; descriptors come with the first of them."""
+        """Send octets; descriptors, which may be closed afterwards, come with the first of them."""
         rest = memoryview(octets)
         copies: list[int] = []
         try:

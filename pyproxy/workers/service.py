@@ -23,11 +23,10 @@ from pyproxy.listeners import (
     announce,
     leave,
     make_pseudonym,
-    warn,
 )
 from pyproxy.observe.twistd_log import take_lines_everywhere
 from pyproxy.workers.handover import Bound, Draining, Handover, Taking
-from pyproxy.workers.orders import OrderLine
+from pyproxy.workers.orders import OrderLine, octets_of
 from pyproxy.workers.process import Running, Told, WorkerProtocol, spawn
 from pyproxy.workers.supervisor import STOP_LIMIT, Supervisor
 from pyproxy.workers.tally import make_board, vacate
@@ -112,9 +111,7 @@ class WorkersService(Service):
 
     def _announce(self, fresh: Sequence[Place]) -> None:
         config = self._config
-        for place in fresh:
-            announce(place.port, place.listen, config)
-        warn(config)
+        announce(fresh, config)
         if any(route.access_log for route in config.routes):
             take_lines_everywhere()
 
@@ -201,18 +198,18 @@ class WorkersService(Service):
         return maybeDeferred(self._take, config)
 
     def _take(self, config: Config) -> Deferred[None]:
-        needs_demo = any(route.needs_demo for route in config.routes)
+        needs_demo = config.needs_demo
         config = config.with_demo(self._demo.start)
         fresh, gone = self._listeners.take(config.listen)
         if not needs_demo:
             self._demo.stop()
         self._config = config
         self._generation += 1
-        taking = self._taking()
+        order = octets_of(self._taking())
         for number, line in list(self._lines.items()):
             unseen = [p.port.fileno() for p in self._listeners.places if p.number not in line.seen]
             try:
-                line.orders.send(taking, unseen)
+                line.orders.write(order, unseen)
             except OSError as error:
                 # Out of descriptors: the one that starts in its place is told at its start.
                 _log.error("Worker {number} cannot be told: {error}", number=number, error=error)
@@ -260,8 +257,9 @@ class WorkersService(Service):
 
     def drain(self, timeout: float) -> Deferred[None]:
         """Let every worker accept no more, and wait for what is open, so many seconds at most."""
+        order = octets_of(Draining(timeout))
         for line in self._lines.values():
-            line.orders.send(Draining(timeout))
+            line.orders.write(order)
         self._listeners.stop()
         return self._supervisor.let_end(timeout + STOP_LIMIT)
 

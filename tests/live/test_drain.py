@@ -92,6 +92,11 @@ class DrainTestCase(unittest.TestCase):
         assert process is not None
         return process.poll()
 
+    def assert_ends(self, proxy: Proxy, *others: int) -> None:
+        """Wait for the end, with status 0 or one of others."""
+        self.assertTrue(eventually(lambda: self.ended(proxy) is not None), proxy.log())
+        self.assertIn(self.ended(proxy), (0, *others))
+
 
 class DrainTests(DrainTestCase):
     """The first SIGTERM."""
@@ -115,8 +120,7 @@ class DrainTests(DrainTestCase):
         self.goes_on.set()
         self.assertEqual(b"second", stream.read_chunk())
         self.assertEqual(b"", stream.read_chunk())
-        self.assertTrue(eventually(lambda: self.ended(proxy) is not None), proxy.log())
-        self.assertEqual(0, self.ended(proxy))
+        self.assert_ends(proxy)
         proxy.check_log()
 
     def test_one_process(self) -> None:
@@ -137,8 +141,7 @@ class DrainTests(DrainTestCase):
         self.goes_on.set()
         self.assertEqual(b"second", stream.read_chunk())
         self.assertEqual(b"", stream.read_chunk())
-        self.assertTrue(eventually(lambda: self.ended(proxy) is not None), proxy.log())
-        self.assertEqual(0, self.ended(proxy))
+        self.assert_ends(proxy)
         proxy.check_log()
 
     def check_timeout(self, workers: int) -> None:
@@ -156,8 +159,7 @@ class DrainTests(DrainTestCase):
             self.assertGreaterEqual(time.monotonic() - began, 2)
             with self.assertRaises(Closed):
                 stream.read_chunk()
-        self.assertTrue(eventually(lambda: self.ended(proxy) is not None), proxy.log())
-        self.assertEqual(0, self.ended(proxy))
+        self.assert_ends(proxy)
         proxy.check_log()
 
     def test_timeout(self) -> None:
@@ -178,9 +180,7 @@ class DrainTests(DrainTestCase):
         os.kill(proxy.pid, number)
         with self.assertRaises(Closed):
             stream.read_chunk()
-        self.assertTrue(eventually(lambda: self.ended(proxy) is not None), proxy.log())
-        statuses = (0, -number) if number == signal.SIGINT else (0,)
-        self.assertIn(self.ended(proxy), statuses)
+        self.assert_ends(proxy, *((-number,) if number == signal.SIGINT else ()))
         proxy.check_log()
 
     def test_second(self) -> None:
@@ -219,8 +219,7 @@ class DrainTests(DrainTestCase):
         _, said = self.readiness(admin)
         self.assertEqual("draining, still accepting connections", said["status"])
         os.kill(proxy.pid, signal.SIGTERM)
-        self.assertTrue(eventually(lambda: self.ended(proxy) is not None), proxy.log())
-        self.assertEqual(0, self.ended(proxy))
+        self.assert_ends(proxy)
         self.assertTrue(self.refuses(proxy.port))
 
     def test_delay(self) -> None:
@@ -239,8 +238,7 @@ class DrainTests(DrainTestCase):
         self.assertTrue(eventually(lambda: self.refuses(proxy.port)), proxy.log())
         self.goes_on.set()
         self.assertEqual(b"second", stream.read_chunk())
-        self.assertTrue(eventually(lambda: self.ended(proxy) is not None), proxy.log())
-        self.assertEqual(0, self.ended(proxy))
+        self.assert_ends(proxy)
 
     def test_after_delay(self) -> None:
         """In one process."""

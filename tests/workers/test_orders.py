@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from pyproxy.config.schema import Listen
 from pyproxy.workers.handover import Bound, Draining, Order, Taking
-from pyproxy.workers.orders import MOST_SOCKETS, OrderLine, OrderReader
+from pyproxy.workers.orders import MOST_SOCKETS, OrderLine, OrderReader, octets_of
 from tests.configs import one_route
 
 LONG = 4 * 1024 * 1024
@@ -95,7 +95,7 @@ class OrdersTestCase(SynchronousTestCase):
 
     def send(self, order: Order, sockets: Sequence[socket.socket] = ()) -> None:
         """Give an order."""
-        self.line.send(order, [one.fileno() for one in sockets])
+        self.line.write(octets_of(order), [one.fileno() for one in sockets])
 
     @property
     def waits(self) -> bool:

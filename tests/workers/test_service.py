@@ -223,6 +223,13 @@ class WorkersTestCase(SynchronousTestCase):
         service.startService()
         return service
 
+    def start_ready(self) -> None:
+        """Start a service whose two workers are ready."""
+        self.service = self.start()
+        self.one, self.two = self.reactor.processes
+        for process in (self.one, self.two):
+            process.tell(READY)
+
     def stop(self, service: WorkersService) -> None:
         """Stop a service whose workers end in order."""
         stopped: Any = service.stopService()
@@ -341,10 +348,7 @@ class TakeTests(WorkersTestCase):
     def setUp(self) -> None:
         """Start a service whose workers are ready."""
         super().setUp()
-        self.service = self.start()
-        self.one, self.two = self.reactor.processes
-        for process in (self.one, self.two):
-            process.tell(READY)
+        self.start_ready()
 
     def config(self, *listens: Listen, **settings: Any) -> Config:
         """Return another configuration."""
@@ -518,10 +522,7 @@ class DrainTests(WorkersTestCase):
     def setUp(self) -> None:
         """Start a service whose workers are ready, and drain it."""
         super().setUp()
-        self.service = self.start()
-        self.one, self.two = self.reactor.processes
-        for process in (self.one, self.two):
-            process.tell(READY)
+        self.start_ready()
         self.drained = self.service.drain(20.0)
 
     def test_drain(self) -> None:
