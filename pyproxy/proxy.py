@@ -89,14 +89,17 @@ class Proxy:
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
 
-    def leave(self, places: Iterable[Place]) -> None:
+    def leave(self, gone: Iterable[Place], staying: Iterable[Place]) -> None:
         """Let the connections of places that are gone end behind their present response.
 
         Where a credential is added: who could reach a place that was open to all must not spend
-        what only the places that are left may spend.
+        what only the places that stay may spend.  A place that was opened anew at the same address,
+        with another certificate, is not gone.
         """
         if self._secrets:
-            self.site.leave([place.port.getHost() for place in places])
+            kept = [place.port.getHost() for place in staying]
+            left = [place.port.getHost() for place in gone]
+            self.site.leave([address for address in left if address not in kept])
 
     def _terms(self, config: Config) -> Terms:
         """Return on which terms clients are served."""

@@ -85,7 +85,7 @@ class ProxyService(Service):
         proxy.take(prepared)
         if not config.secrets:
             accept_waiting(gone)
-        proxy.leave(gone)
+        proxy.leave(gone, listeners.places)
         await gatherResults(leave(gone))
         if not needs_demo:
             self._demo.stop()

@@ -176,7 +176,7 @@ class Worker:
         self._places = {number: self._places[number] for number in here}
         if not taking.config.secrets:
             accept_waiting(gone)
-        self._proxy.leave(gone)
+        self._proxy.leave(gone, self._places.values())
         await gatherResults(leave(gone))
         self._pipe.tell(TAKEN, str(taking.generation))
 

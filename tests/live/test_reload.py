@@ -279,6 +279,29 @@ class ListenerTests(ReloadTestCase):
         """In workers: each gets the new socket, and leaves the old one."""
         self.check_listeners(2)
 
+    def check_kept_place(self, workers: int) -> None:
+        """Who is connected at a place whose options change stays, with a key too."""
+        self.start(workers)
+        with self.proxy.client() as client:
+            client.send(request())
+            client.read_response()
+            text = self.path.read_text()
+            self.path.write_text(
+                text.replace('interface=127.0.0.1"', 'interface=127.0.0.1:backlog=99"')
+            )
+            self.assertNotEqual(text, self.path.read_text())
+            self.reload()
+            client.send(request())
+            self.assertEqual(b"one", client.read_response().body)
+
+    def test_kept_place(self) -> None:
+        """In one process."""
+        self.check_kept_place(1)
+
+    def test_kept_place_of_workers(self) -> None:
+        """In workers."""
+        self.check_kept_place(2)
+
     def check_key_and_removed(self, workers: int) -> None:
         """Who came through a listener that is gone spends no key that others may."""
         self.start(workers)
