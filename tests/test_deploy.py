@@ -361,7 +361,7 @@ class DockerfileTests(SynchronousTestCase):
         self.addCleanup(server.server_close)
         thread = Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        # However the test ends: who still waits at a closed socket's number holds the next one open.
+        # However the test ends: who waits at a closed socket's number holds the next one open.
         self.addCleanup(thread.join)
         self.addCleanup(server.shutdown)
         self.addCleanup(setattr, _Admin, "status", 200)
