@@ -18,7 +18,7 @@ RINGS = (
     frozenset({"policy"}),
     frozenset({"relay"}),
     frozenset({"exchange", "sides"}),
-    frozenset({"demo", "ingress", "observe", "upstream"}),
+    frozenset({"cache", "demo", "ingress", "observe", "sharing", "upstream"}),
     frozenset(
         {
             "__main__",
@@ -48,10 +48,10 @@ RINGS = (
 PURE = frozenset({"errors", "semantics", "policy"})
 """These import the standard library, what ``PURE_TOO`` names and each other, and nothing else."""
 
-PURE_TOO = frozenset({"attrs", "idna"})
+PURE_TOO = frozenset({"attrs", "http_sf", "idna", "rfc8785"})
 """Packages of others that do nothing but compute."""
 
-STRANGERS = (frozenset({"ingress", "upstream"}),)
+STRANGERS = (frozenset({"cache", "ingress", "upstream"}),)
 """Pairs in one ring that must not know each other."""
 
 

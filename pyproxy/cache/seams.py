@@ -61,7 +61,7 @@ class Entry:
 
 
 class Filling(Content, Protocol):
-    """A content that is being written, and can be read meanwhile.  It ends by ``keep`` or ``drop``."""
+    """A content that is being written, and read meanwhile.  It ends by ``keep`` or ``drop``."""
 
     def write(self, octets: Octets) -> bool:
         """Take octets, copied or written before this returns.
@@ -121,7 +121,7 @@ class Store(Protocol):
         """Return some of the entries that are chosen; a few are looked at at a time."""
 
     def figures(self) -> Mapping[str, int | str]:
-        """Return what is known of sizes and counts: ``entries``, ``bytes``, ``evicted`` and others."""
+        """Return what is known of sizes and counts: ``entries``, ``bytes``, ``evicted``, others."""
 
     def close(self) -> None:
         """Let go of everything that is open; what was being written is dropped."""
