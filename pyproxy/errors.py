@@ -182,6 +182,15 @@ class MisdirectedRequest(ClientError):
     )
 
 
+class NotCached(ClientError):
+    """A request that may be answered by what is stored only, when nothing is."""
+
+    status = 504
+    title = "Gateway Timeout"
+    error_type = "http_request_denied"
+    remedy = "Ask without `Cache-Control: only-if-cached`."
+
+
 class UriTooLong(ClientError):
     """A request target past its bound."""
 

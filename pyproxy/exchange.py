@@ -23,7 +23,7 @@ from pyproxy.errors import (
     ReadTimeout,
     WriteTimeout,
 )
-from pyproxy.policy.instead import Instead
+from pyproxy.policy.instead import Instead, Reply
 from pyproxy.policy.routing import Route, RoutingTable
 from pyproxy.relay.content import Download, Upload
 from pyproxy.relay.limits import LOOKS, Sweeper
@@ -35,7 +35,7 @@ from pyproxy.semantics.forwarding import (
     hops_left,
     one_hop_less,
 )
-from pyproxy.semantics.framing import NO_CONTENT
+from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
 from pyproxy.semantics.handshake import SWITCH, opening_key, opens_websocket
 from pyproxy.semantics.logins import logs_in
 from pyproxy.semantics.messages import ResponseHead, noted_values
@@ -112,6 +112,12 @@ class Exchange:
         to_upstream = route.to_upstream
         if to_upstream.passed_here(head):
             raise LoopDetected("this request has already passed through this proxy")
+        step = route.step
+        if step is not None and upload is None:
+            reply = step.reply(head, host, target)
+            if reply is not None:
+                self._answer_at_once(reply)
+                return
         framing = NO_CONTENT if upload is None else upload.framing
         key = opening_key(head, options, framing) if opens else None
         self._route = route
@@ -137,7 +143,10 @@ class Exchange:
         )
         self._since = self._sweeper.now
         self._sweeper.watch(self)
-        self._upstream.send(request)
+        if step is None:
+            self._upstream.send(request)
+        else:
+            step.send(request, head, host)
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on an interim response.  Spec: RFC 9110 15.2."""
@@ -214,6 +223,16 @@ class Exchange:
         """Answer where no upstream is asked.  Args: what follows the route's path in the target."""
         self._let_go()
         self._client.answer(*instead.reply(rest))
+
+    def _answer_at_once(self, reply: Reply) -> None:
+        """Answer by what a step has at hand."""
+        self._let_go()
+        client, content = self._client, reply.content
+        client.begin(reply.status, reply.reason, reply.fields, Framing(Kind.LENGTH, len(content)))
+        if content:
+            client.write_content(content)
+            client.note_sent(len(content))
+        client.finish_content([])
 
     def _attach(self, upload: Upload) -> None:
         """Bind the request's content to the route's rules.  Raises: ContentTooLarge."""

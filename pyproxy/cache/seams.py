@@ -88,7 +88,16 @@ Found = Callable[[Sequence[Entry]], None]
 
 
 class Store(Protocol):
-    """Where responses are kept."""
+    """Where responses are kept.
+
+    Attributes:
+        hot: entries at hand that are the only ones of their key, for those who ask often; may be
+            empty.  Who serves one sets ``visited``.
+    """
+
+    @property
+    def hot(self) -> Mapping[bytes, Entry]:
+        """Entries at hand."""
 
     def find(self, key: bytes, found: Found) -> None:
         """Look a key up; ``found`` is called once, perhaps before this returns, and must not raise.

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import attrs
 
 from pyproxy.errors import BadRequest, MethodRefused, RouteNotFound, TargetAmbiguous
 from pyproxy.policy.cross_origin import Guard
-from pyproxy.policy.instead import Instead
+from pyproxy.policy.instead import Instead, Reply
 from pyproxy.policy.matching import Match, MatchIndex
 from pyproxy.semantics.messages import RequestHead
 from pyproxy.semantics.origins import MAX_ORIGIN_BYTES, read_authority
@@ -69,6 +69,19 @@ class Peer:
     insecure: bool = False
 
 
+class Step(Protocol):
+    """What requests of a route pass before they are sent; ``CachingRoute`` is one."""
+
+    def reply(self, head: RequestHead, host: bytes, target: bytes) -> Reply | None:
+        """Answer a request without content at once, or let it go on.
+
+        Args: host that was asked for; the upstream's target.
+        """
+
+    def send(self, request: Any, head: RequestHead, host: bytes) -> None:
+        """Send it, an ``UpstreamRequest``, or serve it; who asks is told in either case."""
+
+
 @attrs.frozen
 class Route:
     """A prefix, the target behind it, and the rules between the two.
@@ -79,6 +92,7 @@ class Route:
         logs: its requests have their line in the access log.
         injects: the route adds secrets, which an answer to TRACE would show.
         guard: keeps foreign web pages from spending what is added; None where nothing is.
+        step: what requests pass before they are sent, None for nothing.
     """
 
     target: Target
@@ -92,6 +106,7 @@ class Route:
     logs: bool = True
     injects: bool = False
     guard: Guard | None = None
+    step: Step | None = None
 
 
 # A tuple: a frozen attrs class costs 0.5 us more to make.

@@ -1,0 +1,271 @@
+"""What a request passes on a route that caches: it is answered, waits for another's fetch, or is sent.
+
+The exchange sees a step before the upstream, and then a response; it does not know where that came
+from.  Spec: RFC 9111.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from pyproxy.cache.cache import Cache
+from pyproxy.cache.counts import Counts
+from pyproxy.cache.delivery import Delivery
+from pyproxy.cache.fetch import Fetch, mark
+from pyproxy.cache.lookup import Lookup, Passing
+from pyproxy.cache.ready import Ready, ready_for
+from pyproxy.cache.seams import Entry
+from pyproxy.errors import NotCached
+from pyproxy.policy.cache_policy import CachePolicy
+from pyproxy.policy.instead import Reply
+from pyproxy.policy.routing import Limits
+from pyproxy.semantics import cache_status
+from pyproxy.semantics.answering import answer
+from pyproxy.semantics.cache_key import KEYED, key_of
+from pyproxy.semantics.cache_status import Why
+from pyproxy.semantics.caching import CONDITIONAL, Use, conditions, judge, select
+from pyproxy.semantics.fields import Fields
+from pyproxy.semantics.invalidation import SAFE, invalidated
+from pyproxy.semantics.messages import RequestHead, ResponseHead
+from pyproxy.semantics.storing import Asked
+from pyproxy.semantics.to_client import ResponseForwarding
+from pyproxy.semantics.wishes import SPECIAL, wishes_of
+from pyproxy.sides import UpstreamRequest, UpstreamResponse
+
+_KEPT_FROM_READY = SPECIAL | KEYED | {b"expect", b"upgrade", b"te"}
+"""Request fields with which a request takes the long way."""
+
+
+@attrs.define(eq=False)
+class CachingRoute:
+    """The cache's part of one route.
+
+    Attributes:
+        space: octets that tell apart what may not be shared: another origin, other fields that are
+            added to requests.
+        origin: of the upstream, as ``scheme://host``.
+        credential_passes: a client's own Authorization reaches the upstream.
+    """
+
+    cache: Cache
+    space: bytes
+    origin: bytes
+    policy: CachePolicy
+    limits: Limits
+    to_client: ResponseForwarding
+    credential_passes: bool = True
+    counts: Counts = attrs.Factory(Counts)
+
+    # at once
+
+    def reply(self, head: RequestHead, host: bytes, target: bytes) -> Reply | None:
+        """Answer a plain request by what is at hand; None when it has to go the long way."""
+        if head.method != b"GET" or not _KEPT_FROM_READY.isdisjoint(head.names):
+            return None
+        entry = self.cache.store.hot.get(b"%b %b%b" % (self.space, host, target))
+        if entry is None:
+            return None
+        ready = entry.ready
+        if type(ready) is not Ready or ready.route is not self or not ready.suits(head):
+            return None
+        reply = ready.reply(self.cache.now())
+        if reply is not None:
+            entry.visited = True
+            self.counts.hits += 1
+        return reply
+
+    # the long way
+
+    def send(self, request: UpstreamRequest, head: RequestHead, host: bytes) -> None:
+        """Serve a request, or send it to the upstream."""
+        method = head.method
+        if request.websocket_key is not None or request.bond is not None:
+            self._pass(request, Why.BYPASS)
+        elif method not in SAFE:
+            request.asking = _Unsafe(request.asking, self, request, head, host)
+            self.counts.passed += 1
+            self.cache.upstream.send(request)
+        elif method not in (b"GET", b"HEAD"):
+            self._pass(request, Why.METHOD)
+        elif request.content is not None:
+            self._pass(request, Why.BYPASS)
+        else:
+            names = head.names
+            authorized = b"authorization" in head.noted and self.credential_passes
+            wishes = wishes_of(head.fields, names)
+            asked = Asked(method, head.fields, names, authorized, wishes)
+            key = key_of(self.space, host, request.target, head.fields, names)
+            lookup = Lookup(request, request.asking, asked, key, host)
+            lookup.wait_for(_NOBODY)
+            self.cache.store.find(key, lambda entries: self.found(lookup, entries))
+
+    def _pass(self, request: UpstreamRequest, why: Why, status: bytes | None = None) -> None:
+        """Have nothing to do with a request but to say so."""
+        self.counts.passed += 1
+        request.asking = _Marking(request.asking, why)
+        self.cache.upstream.send(request)
+
+    def found(self, lookup: Lookup, entries: Sequence[Entry]) -> None:
+        """Serve a request by what is stored, or ask the upstream."""
+        if lookup.gone:
+            return
+        asked, now = lookup.asked, self.cache.now()
+        heads = [entry.head for entry in entries]
+        head = select(heads, asked.fields, asked.names) if heads else None
+        if head is None:
+            self._miss(lookup, Why.VARY_MISS if heads else Why.URI_MISS, entries)
+            return
+        entry = entries[heads.index(head)]
+        use = judge(head, asked.wishes, now)
+        if use is not Use.VALIDATE:
+            if use is Use.FRESH:
+                self.counts.hits += 1
+            else:
+                self.counts.stale += 1
+            self.serve(lookup, entry, cache_status.hit(head.fresh_until - now))
+            if use is Use.BEHIND:
+                self._validate_behind(lookup, entry)
+        else:
+            fresh = head.fresh_until > now and not head.no_cache
+            self._miss(lookup, Why.REQUEST if fresh else Why.STALE, entries, entry)
+
+    def serve(self, lookup: Lookup, entry: Entry, status: bytes) -> None:
+        """Answer a request by a stored response."""
+        asked, now = lookup.asked, self.cache.now()
+        said = answer(entry.head, asked.method, asked.wishes, now)
+        if said is None:
+            lookup.wait_for(None)
+            self._pass(lookup.request, Why.PARTIAL)
+            return
+        fields = [*said.fields, (b"Cache-Status", status)]
+        head = ResponseHead(said.status, said.reason, 1, fields)
+        delivery = Delivery.whole(head, entry.content, said.span, self.cache.reactor)
+        if entry.ready is None:
+            entry.ready = ready_for(self, entry, lookup.host)
+        entry.visited = True
+        lookup.respond(delivery, delivery)
+
+    # asking the upstream
+
+    def _miss(
+        self, lookup: Lookup, why: Why, entries: Sequence[Entry], entry: Entry | None = None
+    ) -> None:
+        """Ask the upstream, or wait for who asks already."""
+        asked = lookup.asked
+        wishes = asked.wishes
+        if wishes.only_if_cached:
+            error = NotCached("nothing is stored that may answer this, and nobody else may be asked")
+            lookup.fail(error)
+            return
+        if asked.method == b"HEAD":
+            lookup.wait_for(None)
+            self._pass(lookup.request, why)
+            return
+        if entry is None and (wishes.conditional or wishes.range is not None):
+            # Its answer may be 304 or 206, which serves nobody else.
+            self._fetch(lookup, why, shared=False)
+            return
+        fetch = self.cache.fetches.get(lookup.key)
+        if fetch is not None and not wishes.no_cache and fetch.join(lookup):
+            return
+        shared = fetch is None and not (
+            wishes.no_cache or wishes.no_store or lookup.key in self.cache.unshared
+        )
+        usable = [one for one in entries if one.head.has_validator] if entry is not None else []
+        self._fetch(lookup, why, shared, usable)
+
+    def ask_alone(self, lookup: Lookup) -> None:
+        """Ask the upstream for one request that waited in vain."""
+        self._fetch(lookup, Why.URI_MISS, shared=False)
+
+    def _fetch(
+        self, lookup: Lookup, why: Why, shared: bool, candidates: Sequence[Entry] = ()
+    ) -> None:
+        """Begin to fetch."""
+        self.counts.misses += 1
+        request = self._question(lookup.request, candidates)
+        fetch = Fetch(
+            self, lookup.key, lookup.asked, request, why, lookup, candidates, shared=shared
+        )
+        self.cache.begin(fetch)
+
+    def _validate_behind(self, lookup: Lookup, entry: Entry) -> None:
+        """Validate what was served stale, with nobody waiting.  Spec: RFC 5861 3."""
+        if lookup.key in self.cache.fetches:
+            return
+        candidates = [entry] if entry.head.has_validator else []
+        request = self._question(lookup.request, candidates, behind=True)
+        fetch = Fetch(
+            self,
+            lookup.key,
+            lookup.asked,
+            request,
+            Why.STALE,
+            None,
+            candidates,
+            shared=True,
+            behind=True,
+        )
+        self.cache.begin(fetch)
+
+    @staticmethod
+    def _question(
+        request: UpstreamRequest, candidates: Sequence[Entry], behind: bool = False
+    ) -> UpstreamRequest:
+        """Return a request as the cache sends it: with its own conditions, if it has any."""
+        fields: Fields = request.fields
+        if candidates or behind:
+            fields = [field for field in fields if field[0].lower() not in CONDITIONAL]
+            fields += conditions([entry.head for entry in candidates])
+        return UpstreamRequest(
+            request.asking, request.peer, b"GET", request.target, fields.copy(), request.content
+        )
+
+    def invalidate(self, head: RequestHead, host: bytes, target: bytes, response: ResponseHead) -> None:
+        """Forget what an unsafe request has changed.  Spec: RFC 9111 4.4."""
+        method, status = head.method, response.status
+        for changed in invalidated(
+            method, target, status, response.fields, response.names, self.origin
+        ):
+            plain = key_of(self.space, host, changed, [], [])
+            keyed = key_of(self.space, host, changed, head.fields, head.names)
+            for key in {plain, keyed}:
+                self.cache.invalidate(key)
+
+
+class _Nobody:
+    """What a lookup waits for while a store looks."""
+
+    def left(self, lookup: Lookup) -> None:
+        """The lookup knows it itself."""
+
+
+_NOBODY = _Nobody()
+
+
+@attrs.define(eq=False)
+class _Marking(Passing):
+    """Says in a response that the cache has let it pass."""
+
+    why: Why
+
+    def see(self, response: UpstreamResponse) -> None:
+        """Mark it."""
+        mark(response.head, cache_status.forwarded(self.why, response.head.status))
+
+
+@attrs.define(eq=False)
+class _Unsafe(Passing):
+    """Forgets what an unsafe request has changed, once it was answered."""
+
+    route: CachingRoute
+    request: UpstreamRequest
+    head: RequestHead
+    host: bytes
+
+    def see(self, response: UpstreamResponse) -> None:
+        """Forget it, and mark the response."""
+        self.route.invalidate(self.head, self.host, self.request.target, response.head)
+        mark(response.head, cache_status.forwarded(Why.METHOD, response.head.status))

@@ -1,0 +1,35 @@
+"""What a route's cache has done, in numbers."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.define
+class Counts:
+    """How often what happened, since the process began.
+
+    Attributes:
+        hits: served from the store without a question to the upstream.
+        misses: the upstream was asked, since nothing that was stored would do.
+        stale: served although stale.
+        validated: the upstream said that what is stored may be used.
+        collapsed: served by what somebody else's question brought.
+        stored: responses that were kept.
+        passed: requests that the cache has nothing to do with.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    stale: int = 0
+    validated: int = 0
+    collapsed: int = 0
+    stored: int = 0
+    passed: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """The share of lookups that did not need a response from the upstream, 0 without any."""
+        served = self.hits + self.stale + self.validated + self.collapsed
+        lookups = served + self.misses
+        return served / lookups if lookups else 0.0
