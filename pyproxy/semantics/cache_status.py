@@ -1,0 +1,53 @@
+"""``Cache-Status``: what the cache did with a request.  Spec: RFC 9211 2."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+NAME = b"pyproxy"
+"""By what the field calls this cache."""
+
+
+class Why(Enum):
+    """Why a request went to the upstream.  Spec: RFC 9211 2.2."""
+
+    BYPASS = b"bypass"
+    METHOD = b"method"
+    URI_MISS = b"uri-miss"
+    VARY_MISS = b"vary-miss"
+    REQUEST = b"request"
+    STALE = b"stale"
+    PARTIAL = b"partial"
+
+
+def hit(left: float, detail: bytes = b"") -> bytes:
+    """Return the field's value for a stored response.
+
+    Args: seconds that it stays fresh, less than 0 for a stale one.
+    """
+    said = b"%b; hit; ttl=%d" % (NAME, left)
+    return said + b"; detail=" + detail if detail else said
+
+
+def forwarded(
+    why: Why,
+    status: int | None = None,
+    stored: bool = False,
+    collapsed: bool = False,
+    detail: str = "",
+) -> bytes:
+    """Return the field's value for a request that went to the upstream.
+
+    Args: status of its response, None without one; whether that was stored, whether another
+        request's answer served; a token that says more.
+    """
+    said = b"%b; fwd=%b" % (NAME, why.value)
+    if status is not None:
+        said += b"; fwd-status=%d" % status
+    if stored:
+        said += b"; stored"
+    if collapsed:
+        said += b"; collapsed"
+    if detail:
+        said += b"; detail=" + detail.encode("ascii")
+    return said

@@ -1,0 +1,110 @@
+"""Directives of Cache-Control, and of the targeted fields that may stand in its place.
+
+Spec: RFC 9111 5.2, RFC 9213.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import attrs
+import http_sf
+
+from pyproxy.semantics.fields import is_token, list_members
+from pyproxy.semantics.forwarded import unquoted
+
+MAX_SECONDS = 2**31
+"""What is longer is as long as this.  Spec: RFC 9111 1.2.2."""
+
+_is_seconds = re.compile(rb"\d+").fullmatch
+
+
+@attrs.frozen
+class Directives:
+    """Directives by name, each with its arguments; None for one without."""
+
+    found: dict[bytes, list[bytes | None]]
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self.found
+
+    def __bool__(self) -> bool:
+        return bool(self.found)
+
+    def seconds(self, name: bytes) -> int | None:
+        """Return a directive's seconds, None without the directive.
+
+        One that cannot be read counts as 0, and of several the least, so that a response is rather
+        stale than wrongly fresh.  Spec: RFC 9111 4.2.1.
+        """
+        arguments = self.found.get(name)
+        if arguments is None:
+            return None
+        return min(_seconds(argument) for argument in arguments)
+
+    def everything(self, name: bytes) -> bool:
+        """Tell whether ``private`` or ``no-cache`` is there without naming fields."""
+        return any(not _names(argument) for argument in self.found.get(name, ()))
+
+    def fields(self, name: bytes) -> frozenset[bytes]:
+        """Return the fields that ``private`` or ``no-cache`` names, in lower case."""
+        return frozenset().union(*(_names(argument) for argument in self.found.get(name, ())))
+
+
+def _seconds(argument: bytes | None) -> int:
+    if argument is None or _is_seconds(argument) is None:
+        return 0
+    return MAX_SECONDS if len(argument) > 10 else min(int(argument), MAX_SECONDS)
+
+
+def _names(argument: bytes | None) -> frozenset[bytes]:
+    """Return the field names of an argument; none when not all of it are such."""
+    names = list_members([argument or b""])
+    if not all(map(is_token, names)):
+        return frozenset()
+    return frozenset(name.lower() for name in names)
+
+
+NO_DIRECTIVES = Directives({})
+
+
+def read_directives(lines: Iterable[bytes]) -> Directives:
+    """Read the lines of Cache-Control.  What has no name that is a token is left out."""
+    found: dict[bytes, list[bytes | None]] = {}
+    for member in list_members(lines):
+        name, equals, argument = member.partition(b"=")
+        if is_token(name):
+            given = unquoted(argument) if equals else None
+            found.setdefault(name.lower(), []).append(given)
+    return Directives(found)
+
+
+def read_targeted(lines: Iterable[bytes]) -> Directives | None:
+    """Read the lines of a targeted field, a dictionary of structured fields.
+
+    Returns: None for one that cannot be parsed or is empty: the next has its turn.
+    A value of another type than its directive's counts as one that cannot be read.
+    Spec: RFC 9213 2.1, RFC 9651 3.2.
+    """
+    try:
+        members = http_sf.parse(b", ".join(lines), tltype="dictionary")
+    except ValueError:
+        return None
+    if not isinstance(members, dict):
+        raise TypeError("a dictionary was asked for")
+    found: dict[bytes, list[bytes | None]] = {}
+    for name, member in members.items():
+        value = member[0] if isinstance(member, tuple) else member
+        if value is not False:
+            found[name.encode("ascii")] = [_argument(value)]
+    return Directives(found) if found else None
+
+
+def _argument(value: object) -> bytes | None:
+    if value is True:
+        return None
+    if type(value) is int:
+        return b"%d" % value
+    # A string is right for names of fields only: quotes make it no number.
+    return b'"%b"' % str(value).encode("ascii", "replace") if isinstance(value, str) else b"?"

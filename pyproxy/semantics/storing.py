@@ -1,0 +1,267 @@
+"""What may be stored of a response, and what a cache has to know of it.
+
+A shared cache's view.  Spec: RFC 9111 3, 4.2, 5.2.2; RFC 9213; RFC 5861.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from pyproxy.semantics.directives import Directives, read_directives, read_targeted
+from pyproxy.semantics.fields import Field, Fields, list_members, tokens, values
+from pyproxy.semantics.forwarding import HOP_BY_HOP
+from pyproxy.semantics.http_dates import read_date, write_date
+from pyproxy.semantics.messages import ResponseHead
+from pyproxy.semantics.stored import StoredResponse, Varies
+from pyproxy.semantics.wishes import Wishes
+
+TARGETED = (b"pyproxy-cache-control", b"cdn-cache-control")
+"""Fields that outrank Cache-Control and Expires, the first that is there and valid."""
+
+HEURISTIC_SHARE = 0.1
+"""The part of the time since its last change for which it is fresh.  Spec: RFC 9111 4.2.2."""
+
+MAX_HEURISTIC = 86400.0
+"""Seconds of heuristic freshness; what is older needs a warning no more, but still gets this."""
+
+HEURISTICALLY_CACHEABLE = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+"""Status codes whose responses may be stored without an explicit lifetime.  Spec: RFC 9110 15.1."""
+
+UNDERSTOOD = HEURISTICALLY_CACHEABLE | {
+    302,
+    303,
+    307,
+    400,
+    401,
+    402,
+    403,
+    406,
+    409,
+    500,
+    502,
+    503,
+    504,
+}
+"""Status codes whose requirements for caches are known here; for ``must-understand``."""
+
+_NEVER = frozenset({206, 304})
+_NOT_KEPT = HOP_BY_HOP | {b"age", b"proxy-authentication-info", b"trailer"}
+_ALLOW_AUTHORIZED = (b"must-revalidate", b"public", b"s-maxage")
+_STRICT = (b"must-revalidate", b"proxy-revalidate", b"s-maxage")
+
+MAX_TAGS = 64
+"""Tags of one response; others are not known."""
+
+
+@attrs.frozen(eq=False)
+class Asked:
+    """What the rules have to know of a request.
+
+    Attributes:
+        names: of the fields, in lower case.
+        authorized: a client's Authorization reaches the upstream.
+    """
+
+    method: bytes
+    fields: Sequence[Field]
+    names: Sequence[bytes]
+    authorized: bool
+    wishes: Wishes
+
+
+def directives_of(fields: Fields, names: Sequence[bytes]) -> tuple[Directives, bool]:
+    """Return what a response says to this cache, and whether a targeted field does.
+
+    Spec: RFC 9213 2.2.
+    """
+    for name in TARGETED:
+        if name in names:
+            told = read_targeted(values(fields, name))
+            if told is not None:
+                return told, True
+    if b"cache-control" in names:
+        return read_directives(values(fields, b"cache-control")), False
+    return read_directives([]), False
+
+
+def stored_of(
+    asked: Asked,
+    head: ResponseHead,
+    sent_at: float,
+    now: float,
+    heuristic: bool = False,
+    options: Sequence[bytes] = (),
+) -> StoredResponse | str:
+    """Return what is to be stored of a response, or a token that says why nothing is.
+
+    Args: when the request was sent and when the head came, in seconds of the epoch; whether
+        heuristic freshness is asked for; the response's connection options.
+    """
+    fields, names, status = head.fields, head.names, head.status
+    said, targeted = directives_of(fields, names)
+    why_not = _why_not(asked, head, said)
+    if why_not:
+        return why_not
+    varies = varies_of(fields, names, asked.fields)
+    if varies is None:
+        return "vary"
+    date = _date_of(fields, names, now)
+    etag, modified = _first(fields, names, b"etag"), _first(fields, names, b"last-modified")
+    no_cache = said.everything(b"no-cache")
+    lifetime = _lifetime(said, targeted, fields, names, date, now)
+    if lifetime is None:
+        public = b"public" in said
+        if heuristic and (public or status in HEURISTICALLY_CACHEABLE):
+            lifetime = _heuristic(modified, date, now)
+            if lifetime is not None and b"set-cookie" in names and not public:
+                return "set-cookie"
+        validated = no_cache and (etag is not None or modified is not None)
+        if lifetime is None and not (validated or public):
+            return "no-lifetime"
+    born = now - max(0.0, now - date, _age_value(fields, names) + now - sent_at)
+    kept = _kept(fields, names, said, options)
+    if b"date" not in names:
+        # Spec: RFC 9110 6.6.1.
+        kept.append((b"Date", write_date(date)))
+    return StoredResponse(
+        status,
+        head.reason,
+        tuple(kept),
+        born,
+        born + (lifetime or 0.0),
+        varies,
+        None,
+        etag,
+        modified,
+        date,
+        no_cache,
+        any(name in said for name in _STRICT),
+        float(said.seconds(b"stale-while-revalidate") or 0),
+        float(said.seconds(b"stale-if-error") or 0),
+        _tags(fields, names),
+    )
+
+
+def _why_not(asked: Asked, head: ResponseHead, said: Directives) -> str:
+    """Return a token that says why a response may not be stored; empty when it may."""
+    status = head.status
+    if asked.wishes.no_store:
+        return "no-store-asked"
+    if status < 200 or status in _NEVER:
+        return "status"
+    if b"must-understand" in said:
+        if status not in UNDERSTOOD:
+            return "must-understand"
+    elif b"no-store" in said:
+        return "no-store"
+    if said.everything(b"private"):
+        return "private"
+    if asked.authorized and not any(name in said for name in _ALLOW_AUTHORIZED):
+        return "authorization"
+    if _is_event_stream(head.fields, head.names):
+        return "event-stream"
+    return ""
+
+
+def _is_event_stream(fields: Fields, names: Sequence[bytes]) -> bool:
+    value = _first(fields, names, b"content-type") or b""
+    return value.partition(b";")[0].strip().lower() == b"text/event-stream"
+
+
+def _first(fields: Fields, names: Sequence[bytes], name: bytes) -> bytes | None:
+    return fields[names.index(name)][1] if name in names else None
+
+
+def _date_of(fields: Fields, names: Sequence[bytes], now: float) -> float:
+    value = _first(fields, names, b"date")
+    date = read_date(value, now) if value is not None else None
+    return now if date is None else date
+
+
+def _age_value(fields: Fields, names: Sequence[bytes]) -> float:
+    """Return what caches before this one say; 0 for what cannot be read.  Spec: RFC 9111 5.1."""
+    if b"age" not in names:
+        return 0.0
+    first = list_members(values(fields, b"age"))[:1]
+    return float(first[0]) if first and first[0].isdigit() and len(first[0]) < 16 else 0.0
+
+
+def _lifetime(
+    said: Directives,
+    targeted: bool,
+    fields: Fields,
+    names: Sequence[bytes],
+    date: float,
+    now: float,
+) -> float | None:
+    """Return the explicit lifetime in seconds, None without one.  Spec: RFC 9111 4.2.1."""
+    for name in (b"s-maxage", b"max-age"):
+        seconds = said.seconds(name)
+        if seconds is not None:
+            return float(seconds)
+    expires = None if targeted else _first(fields, names, b"expires")
+    if expires is None:
+        return None
+    until = read_date(expires, now)
+    return 0.0 if until is None else max(0.0, until - date)
+
+
+def _heuristic(modified: bytes | None, date: float, now: float) -> float | None:
+    """Return a guessed lifetime, None without a ground.  Spec: RFC 9111 4.2.2."""
+    changed = None if modified is None else read_date(modified, now)
+    if changed is None or changed > date:
+        return None
+    return min((date - changed) * HEURISTIC_SHARE, MAX_HEURISTIC)
+
+
+def _kept(
+    fields: Fields, names: Sequence[bytes], said: Directives, options: Sequence[bytes]
+) -> Fields:
+    """Return the fields that are stored.  Spec: RFC 9111 3.1, 5.2.2.4, 5.2.2.7."""
+    dropped = _NOT_KEPT.union(options)
+    for name in (b"private", b"no-cache"):
+        if name in said:
+            dropped |= said.fields(name)
+    if b"transfer-encoding" in names:
+        dropped |= {b"content-length"}
+    return [field for field, name in zip(fields, names, strict=True) if name not in dropped]
+
+
+def _tags(fields: Fields, names: Sequence[bytes]) -> tuple[bytes, ...]:
+    if b"cache-tag" not in names:
+        return ()
+    return tuple(list_members(values(fields, b"cache-tag"))[:MAX_TAGS])
+
+
+def varies_of(fields: Fields, names: Sequence[bytes], asked: Sequence[Field]) -> Varies | None:
+    """Return what a request said in the fields that ``Vary`` names; None for ``Vary: *``.
+
+    Spec: RFC 9110 12.5.5, RFC 9111 4.1.
+    """
+    if b"vary" not in names:
+        return ()
+    named = sorted(set(tokens(values(fields, b"vary"))))
+    if b"*" in named:
+        return None
+    return tuple((name, normalised(name, values(asked, name))) for name in named)
+
+
+_CASELESS = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
+
+
+def normalised(name: bytes, lines: list[bytes]) -> bytes | None:
+    """Return a request field's value so that equal meanings are equal octets; None without it.
+
+    Several lines are one list; white space between members, and the case of those that have none,
+    do not count.  Spec: RFC 9111 4.1.
+    """
+    if not lines:
+        return None
+    if name == b"cookie":
+        return b"; ".join(lines)
+    value = b",".join(list_members(lines))
+    if name in _CASELESS:
+        return value.lower().replace(b" ", b"").replace(b"\t", b"")
+    return value
