@@ -55,6 +55,9 @@ class ProxyError(Exception):
         retry_safe: the request provably never reached the upstream.
         close_code: what both ends of an open WebSocket are told.
 
+    Attributes:
+        fields: what its response has beside what every such response has.
+
     Spec: RFC 9110 15, RFC 9209 2.3, RFC 6455 7.4.1.
     """
 
@@ -71,6 +74,7 @@ class ProxyError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.for_log = for_log or detail
+        self.fields: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class InternalError(ProxyError):

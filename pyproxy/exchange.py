@@ -114,7 +114,7 @@ class Exchange:
             raise LoopDetected("this request has already passed through this proxy")
         step = route.step
         if step is not None and upload is None:
-            reply = step.reply(head, host, target)
+            reply = step.reply(head, host, target, client.hop)
             if reply is not None:
                 self._answer_at_once(reply)
                 return
@@ -146,7 +146,7 @@ class Exchange:
         if step is None:
             self._upstream.send(request)
         else:
-            step.send(request, head, host)
+            step.send(request, head, host, client.hop)
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on an interim response.  Spec: RFC 9110 15.2."""

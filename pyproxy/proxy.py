@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 import attrs
 from twisted.internet.defer import Deferred
 
-from pyproxy.config.schema import Config
+from pyproxy.cache.cache import Cache
+from pyproxy.config.schema import CacheConfig, Config
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
@@ -22,6 +23,7 @@ from pyproxy.plan import Plan, make_plan
 from pyproxy.policy.routing import Peer
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
+from pyproxy.stores import store_of
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
 
@@ -34,6 +36,9 @@ class Prepared:
     terms: Terms
     waits: tuple[float, ...]
     secrets: tuple[bytes, ...]
+    injects: bool
+    cache: Cache | None
+    bounds: CacheConfig
 
 
 class Proxy:
@@ -57,11 +62,13 @@ class Proxy:
         self._pseudonym = pseudonym
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
-        first = self.prepare(config)
-        self._sweeper = Sweeper.for_limits(reactor, first.waits)
+        self._injects = False
+        self._cache: Cache | None = None
+        self._sweeper = Sweeper.for_limits(reactor, config.waits)
         self._agent = ForwardingAgent(reactor, self._sweeper)
-        client = ForwardingClient(self._agent)
-        self._resource = PrefixResource(first.plan.table, client, self._sweeper)
+        self._client = ForwardingClient(self._agent)
+        first = self.prepare(config)
+        self._resource = PrefixResource(first.plan.table, self._client, self._sweeper)
         self.site = ProxySite(self._resource, reactor, self._sweeper, first.terms)
         self.site.count = count
         self.take(first)
@@ -72,8 +79,15 @@ class Proxy:
 
     def prepare(self, config: Config) -> Prepared:
         """Make what a configuration brings; nothing of it is used yet, and nothing changes."""
-        plan = make_plan(config, self._pseudonym, self._peers)
-        return Prepared(plan, self._terms(config), config.waits, config.secrets)
+        cache = self._cache
+        if cache is None and config.caches:
+            store = store_of(config.cache, self._reactor)
+            cache = Cache(store, self._client, self._reactor, self._sweeper)
+        plan = make_plan(config, self._pseudonym, self._peers, cache)
+        terms = self._terms(config)
+        return Prepared(
+            plan, terms, config.waits, config.secrets, config.injects, cache, config.cache
+        )
 
     def take(self, prepared: Prepared) -> None:
         """Serve what begins from now on by it; what is open goes on by what it began with.
@@ -84,10 +98,16 @@ class Proxy:
             take_lines_everywhere()
         self._resource.table = prepared.plan.table
         self._peers = {peer: peer for peer in prepared.plan.peers}
-        self._secrets = prepared.secrets
+        self._secrets, self._injects = prepared.secrets, prepared.injects
         self.site.take(prepared.terms)
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
+        cache = self._cache or prepared.cache
+        if cache is not None:
+            if self._cache is None:
+                self._cache = cache
+                cache.store.open()
+            cache.store.resize(prepared.bounds.memory, prepared.bounds.entry)
 
     def leave(self, gone: Iterable[Place], staying: Iterable[Place]) -> None:
         """Let the connections of places that are gone end behind their present response.
@@ -96,7 +116,7 @@ class Proxy:
         what only the places that stay may spend.  A place that was opened anew at the same address,
         with another certificate, is not gone.
         """
-        if self._secrets:
+        if self._injects:
             kept = [place.port.getHost() for place in staying]
             left = [place.port.getHost() for place in gone]
             self.site.leave([address for address in left if address not in kept])
@@ -122,6 +142,8 @@ class Proxy:
         return self.site.shut_down().addBoth(self._stopped)
 
     def _stopped(self, result: object) -> object:
+        if self._cache is not None:
+            self._cache.close()
         self._sweeper.stop()
         self._agent.close()
         return result

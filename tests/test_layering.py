@@ -32,6 +32,7 @@ RINGS = (
             "listeners",
             "pid_file",
             "plan",
+            "stores",
             "proxy",
             "reactors",
             "service",

@@ -7,6 +7,7 @@ from collections import OrderedDict
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from pyproxy.cache.counts import Counts
 from pyproxy.cache.fetch import Fetch
 from pyproxy.cache.seams import Chosen, Store
 from pyproxy.relay.limits import Sweeper
@@ -47,6 +48,7 @@ class Cache:
     Attributes:
         fetches: by key, those that others may join.
         alone: those that nobody joins.
+        counts: by the names of routes.
     """
 
     store: Store
@@ -56,6 +58,11 @@ class Cache:
     fetches: dict[bytes, Fetch] = attrs.Factory(dict)
     alone: set[Fetch] = attrs.Factory(set)
     unshared: Unshared = attrs.Factory(Unshared)
+    counts: dict[str, Counts] = attrs.Factory(dict)
+
+    def counts_of(self, name: str) -> Counts:
+        """Return the counts of a route, which outlive it."""
+        return self.counts.setdefault(name, Counts())
 
     def now(self) -> float:
         """Return the time of day, in seconds."""

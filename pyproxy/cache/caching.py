@@ -23,18 +23,20 @@ from pyproxy.policy.instead import Reply
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics import cache_status
 from pyproxy.semantics.answering import answer
-from pyproxy.semantics.cache_key import KEYED, key_of
+from pyproxy.semantics.cache_key import key_of, plain_key
 from pyproxy.semantics.cache_status import Why
 from pyproxy.semantics.caching import CONDITIONAL, Use, conditions, judge, select
 from pyproxy.semantics.fields import Fields
+from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.invalidation import SAFE, invalidated
 from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.semantics.storing import Asked
 from pyproxy.semantics.to_client import ResponseForwarding
 from pyproxy.semantics.wishes import SPECIAL, wishes_of
+from pyproxy.semantics.urls import DEFAULT_PORTS
 from pyproxy.sides import UpstreamRequest, UpstreamResponse
 
-_KEPT_FROM_READY = SPECIAL | KEYED | {b"expect", b"upgrade", b"te"}
+_NOT_AT_ONCE = SPECIAL | {b"authorization", b"expect", b"upgrade"}
 """Request fields with which a request takes the long way."""
 
 
@@ -46,7 +48,8 @@ class CachingRoute:
         space: octets that tell apart what may not be shared: another origin, other fields that are
             added to requests.
         origin: of the upstream, as ``scheme://host``.
-        credential_passes: a client's own Authorization reaches the upstream.
+        replaced: request fields, in lower case, that the route gives a value of its own.
+        name: what it is called where its counts are shown.
     """
 
     cache: Cache
@@ -55,16 +58,17 @@ class CachingRoute:
     policy: CachePolicy
     limits: Limits
     to_client: ResponseForwarding
-    credential_passes: bool = True
+    replaced: frozenset[bytes] = frozenset()
+    name: str = "/"
     counts: Counts = attrs.Factory(Counts)
 
     # at once
 
-    def reply(self, head: RequestHead, host: bytes, target: bytes) -> Reply | None:
+    def reply(self, head: RequestHead, host: bytes, target: bytes, hop: Hop) -> Reply | None:
         """Answer a plain request by what is at hand; None when it has to go the long way."""
-        if head.method != b"GET" or not _KEPT_FROM_READY.isdisjoint(head.names):
+        if head.method != b"GET" or not _NOT_AT_ONCE.isdisjoint(head.names):
             return None
-        entry = self.cache.store.hot.get(b"%b %b%b" % (self.space, host, target))
+        entry = self.cache.store.hot.get(self._key(head, host, target, hop))
         if entry is None:
             return None
         ready = entry.ready
@@ -78,13 +82,19 @@ class CachingRoute:
 
     # the long way
 
-    def send(self, request: UpstreamRequest, head: RequestHead, host: bytes) -> None:
+    def _key(self, head: RequestHead, host: bytes, target: bytes, hop: Hop) -> bytes:
+        plain = plain_key(self.space, hop.scheme, host, target)
+        return key_of(plain, head.fields, head.names, hop.trusted)
+
+    def send(self, request: UpstreamRequest, head: RequestHead, host: bytes, hop: Hop) -> None:
         """Serve a request, or send it to the upstream."""
         method = head.method
         if request.websocket_key is not None or request.bond is not None:
             self._pass(request, Why.BYPASS)
         elif method not in SAFE:
-            request.asking = _Unsafe(request.asking, self, request, head, host)
+            request.asking = _Unsafe(
+                request.asking, Why.METHOD, self, request.target, head, host, hop
+            )
             self.counts.passed += 1
             self.cache.upstream.send(request)
         elif method not in (b"GET", b"HEAD"):
@@ -92,11 +102,13 @@ class CachingRoute:
         elif request.content is not None:
             self._pass(request, Why.BYPASS)
         else:
-            names = head.names
-            authorized = b"authorization" in head.noted and self.credential_passes
-            wishes = wishes_of(head.fields, names)
-            asked = Asked(method, head.fields, names, authorized, wishes)
-            key = key_of(self.space, host, request.target, head.fields, names)
+            authorized = b"authorization" in head.noted and b"authorization" not in self.replaced
+            # As the upstream sees it: that is what its response varies by.
+            fields = request.fields
+            names = [name.lower() for name, _ in fields]
+            wishes = wishes_of(head.fields, head.names)
+            asked = Asked(method, fields, names, authorized, wishes)
+            key = self._key(head, host, request.target, hop)
             lookup = Lookup(request, request.asking, asked, key, host)
             lookup.wait_for(_NOBODY)
             self.cache.store.find(key, lambda entries: self.found(lookup, entries))
@@ -142,8 +154,8 @@ class CachingRoute:
         fields = [*said.fields, (b"Cache-Status", status)]
         head = ResponseHead(said.status, said.reason, 1, fields)
         delivery = Delivery.whole(head, entry.content, said.span, self.cache.reactor)
-        if entry.ready is None:
-            entry.ready = ready_for(self, entry, lookup.host)
+        if entry.ready is not self and getattr(entry.ready, "route", None) is not self:
+            entry.ready = ready_for(self, entry, lookup.host) or self
         entry.visited = True
         lookup.respond(delivery, delivery)
 
@@ -156,7 +168,9 @@ class CachingRoute:
         asked = lookup.asked
         wishes = asked.wishes
         if wishes.only_if_cached:
-            error = NotCached("nothing is stored that may answer this, and nobody else may be asked")
+            error = NotCached(
+                "nothing is stored that may answer this, and nobody else may be asked"
+            )
             lookup.fail(error)
             return
         if asked.method == b"HEAD":
@@ -174,20 +188,25 @@ class CachingRoute:
             wishes.no_cache or wishes.no_store or lookup.key in self.cache.unshared
         )
         usable = [one for one in entries if one.head.has_validator] if entry is not None else []
-        self._fetch(lookup, why, shared, usable)
+        self._fetch(lookup, why, shared, usable, entries)
 
     def ask_alone(self, lookup: Lookup) -> None:
         """Ask the upstream for one request that waited in vain."""
         self._fetch(lookup, Why.URI_MISS, shared=False)
 
     def _fetch(
-        self, lookup: Lookup, why: Why, shared: bool, candidates: Sequence[Entry] = ()
+        self,
+        lookup: Lookup,
+        why: Why,
+        shared: bool,
+        candidates: Sequence[Entry] = (),
+        variants: Sequence[Entry] = (),
     ) -> None:
         """Begin to fetch."""
         self.counts.misses += 1
         request = self._question(lookup.request, candidates)
         fetch = Fetch(
-            self, lookup.key, lookup.asked, request, why, lookup, candidates, shared=shared
+            self, lookup.key, lookup.asked, request, why, lookup, candidates, variants, shared
         )
         self.cache.begin(fetch)
 
@@ -223,16 +242,15 @@ class CachingRoute:
             request.asking, request.peer, b"GET", request.target, fields.copy(), request.content
         )
 
-    def invalidate(self, head: RequestHead, host: bytes, target: bytes, response: ResponseHead) -> None:
+    def invalidate(
+        self, target: bytes, head: RequestHead, host: bytes, hop: Hop, response: ResponseHead
+    ) -> None:
         """Forget what an unsafe request has changed.  Spec: RFC 9111 4.4."""
-        method, status = head.method, response.status
-        for changed in invalidated(
-            method, target, status, response.fields, response.names, self.origin
-        ):
-            plain = key_of(self.space, host, changed, [], [])
-            keyed = key_of(self.space, host, changed, head.fields, head.names)
-            for key in {plain, keyed}:
-                self.cache.invalidate(key)
+        for changed in invalidated(target, response, self.origin, host):
+            for scheme in DEFAULT_PORTS:
+                plain = plain_key(self.space, scheme, host, changed)
+                for key in {plain, key_of(plain, head.fields, head.names, hop.trusted)}:
+                    self.cache.invalidate(key)
 
 
 class _Nobody:
@@ -249,8 +267,6 @@ _NOBODY = _Nobody()
 class _Marking(Passing):
     """Says in a response that the cache has let it pass."""
 
-    why: Why
-
     def see(self, response: UpstreamResponse) -> None:
         """Mark it."""
         mark(response.head, cache_status.forwarded(self.why, response.head.status))
@@ -261,11 +277,12 @@ class _Unsafe(Passing):
     """Forgets what an unsafe request has changed, once it was answered."""
 
     route: CachingRoute
-    request: UpstreamRequest
+    target: bytes
     head: RequestHead
     host: bytes
+    hop: Hop
 
     def see(self, response: UpstreamResponse) -> None:
         """Forget it, and mark the response."""
-        self.route.invalidate(self.head, self.host, self.request.target, response.head)
+        self.route.invalidate(self.target, self.head, self.host, self.hop, response.head)
         mark(response.head, cache_status.forwarded(Why.METHOD, response.head.status))

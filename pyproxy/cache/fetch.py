@@ -61,6 +61,7 @@ class Fetch:
         leader: who asked first; None when nobody does, or not any more.
         waiting: the others, as long as there is no head.
         candidates: what is to be validated.
+        variants: what was stored under the key.
         shared: others may join.
         behind: it validates while the stale response is served.
         fill: the content on its way, once the head has said that it may be kept.
@@ -73,6 +74,7 @@ class Fetch:
     why: Why
     leader: Lookup | None
     candidates: Sequence[Entry] = ()
+    variants: Sequence[Entry] = ()
     shared: bool = False
     behind: bool = False
     waiting: list[Lookup] = attrs.Factory(list)
@@ -145,11 +147,19 @@ class Fetch:
         if filling is None:
             self._pass(response, "no-room")
             return
+        self._make_room(kept)
         self._kept = kept
-        self.fill = Fill(
-            kept, response, filling, self._closed, self._unattended, length
-        )
+        self.fill = Fill(kept, response, filling, self._closed, self._unattended, length)
         self._serve(response, length)
+
+    def _make_room(self, kept: StoredResponse) -> None:
+        """Let the oldest variants go where there are too many: clients choose how many there are."""
+        others = [entry for entry in self.variants if entry.head.varies != kept.varies]
+        most = self.route.policy.max_variants - 1
+        if len(others) > most:
+            others.sort(key=lambda entry: entry.head.date)
+            for entry in others[: len(others) - most]:
+                self.route.cache.store.remove(entry)
 
     def _serve(self, response: UpstreamResponse, length: int | None) -> None:
         """Give a response that is kept to all whom it suits."""
@@ -303,7 +313,7 @@ class Fetch:
                 status = cache_status.hit(entry.head.fresh_until - now)
                 self.route.serve(lookup, entry, status)
             elif error is not None:
-                lookup.fail(error)
+                lookup.fail(error, self.why)
             else:
                 self.route.ask_alone(lookup)
         return True
@@ -317,7 +327,7 @@ class Fetch:
         waiting, self.waiting = self.waiting, []
         for lookup in [leader, *waiting]:
             if lookup is not None and not lookup.gone:
-                lookup.fail(error)
+                lookup.fail(error, self.why)
 
     # ending
 
@@ -366,7 +376,7 @@ class Fetch:
         waiting, self.waiting = self.waiting, []
         for lookup in [leader, *waiting]:
             if lookup is not None and not lookup.gone:
-                lookup.fail(ResponseIncomplete("the fetch of the response was given up"))
+                lookup.fail(ResponseIncomplete("the fetch was given up"), self.why)
 
     def _watch(self) -> None:
         """Keep the route's limits, which nobody's exchange keeps for it."""

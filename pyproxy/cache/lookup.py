@@ -7,6 +7,7 @@ from typing import Protocol
 import attrs
 
 from pyproxy.errors import ProxyError
+from pyproxy.semantics.cache_status import Why, forwarded, not_cached
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.storing import Asked
 from pyproxy.sides import Asking, Bond, UpstreamRequest, UpstreamResponse
@@ -59,17 +60,24 @@ class Lookup:
         self.request.connection = connection  # type: ignore[assignment]
         self.asking.responded(response)
 
-    def fail(self, error: ProxyError) -> None:
-        """Be told that there is no response."""
+    def fail(self, error: ProxyError, why: Why | None = None) -> None:
+        """Be told that there is no response.  Args: why the upstream was asked, if it was."""
         self.wait_for(None)
+        status = not_cached() if why is None else forwarded(why)
+        error.fields = ((b"Cache-Status", status),)
         self.asking.unanswered(error)
 
 
 @attrs.define(eq=False)
 class Passing:
-    """Stands between an exchange and the upstream where the cache only looks on."""
+    """Stands between an exchange and the upstream where the cache only looks on.
+
+    Attributes:
+        why: the upstream is asked.
+    """
 
     asking: Asking
+    why: Why
 
     def interim(self, head: ResponseHead) -> None:
         """Pass an interim response on."""
@@ -86,6 +94,7 @@ class Passing:
 
     def unanswered(self, error: ProxyError) -> None:
         """Pass it on that there is none."""
+        error.fields = ((b"Cache-Status", forwarded(self.why)),)
         self.asking.unanswered(error)
 
     def bind(self) -> Bond | None:

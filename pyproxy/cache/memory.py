@@ -92,6 +92,9 @@ class MemoryStore:
     _count: int = 0
     _evicted: int = 0
 
+    def open(self) -> None:
+        """Nothing has to be opened."""
+
     # asking
 
     def find(self, key: bytes, found: Found) -> None:

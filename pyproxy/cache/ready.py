@@ -14,12 +14,16 @@ from pyproxy.policy.instead import Reply
 from pyproxy.semantics import cache_status
 from pyproxy.semantics.caching import select
 from pyproxy.semantics.fields import Fields
+from pyproxy.semantics.forwarding import HOP_BY_HOP, WRITTEN_BY_US
 from pyproxy.semantics.framing import STATUS_WITHOUT_CONTENT
 from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.semantics.stored import StoredResponse
 
 if TYPE_CHECKING:
     from pyproxy.cache.caching import CachingRoute
+
+
+_REWRITTEN = HOP_BY_HOP | WRITTEN_BY_US | {b"host", b"via"}
 
 
 @attrs.frozen(eq=False)
@@ -60,6 +64,9 @@ class Ready:
 def ready_for(route: CachingRoute, entry: Entry, host: bytes) -> Ready | None:
     """Return the answer that an entry is for a route; None when it has to go the long way."""
     head = entry.head
+    if any(name in _REWRITTEN or name in route.replaced for name, _ in head.varies):
+        # The upstream sees another value than the client's.
+        return None
     if head.no_cache or head.length is None or head.length > BLOCK_BYTES:
         return None
     if head.status in STATUS_WITHOUT_CONTENT:

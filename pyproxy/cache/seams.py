@@ -61,7 +61,10 @@ class Entry:
 
 
 class Filling(Content, Protocol):
-    """A content that is being written, and read meanwhile.  It ends by ``keep`` or ``drop``."""
+    """A content that is being written, and read meanwhile.
+
+    It ends by the first ``keep`` or ``drop``; what is called after that does nothing.
+    """
 
     def write(self, octets: Octets) -> bool:
         """Take octets, copied or written before this returns.
@@ -98,6 +101,12 @@ class Store(Protocol):
     @property
     def hot(self) -> Mapping[bytes, Entry]:
         """Entries at hand."""
+
+    def open(self) -> None:
+        """Begin; before it nothing was touched."""
+
+    def resize(self, memory: int, entry: int) -> None:
+        """Have other bounds from now on: octets of memory, and of the content of one entry."""
 
     def find(self, key: bytes, found: Found) -> None:
         """Look a key up; ``found`` is called once, perhaps before this returns, and must not raise.

@@ -15,6 +15,7 @@ from pyproxy.errors import BadRequest, MethodRefused, RouteNotFound, TargetAmbig
 from pyproxy.policy.cross_origin import Guard
 from pyproxy.policy.instead import Instead, Reply
 from pyproxy.policy.matching import Match, MatchIndex
+from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.messages import RequestHead
 from pyproxy.semantics.origins import MAX_ORIGIN_BYTES, read_authority
 from pyproxy.semantics.to_client import ResponseForwarding
@@ -72,13 +73,13 @@ class Peer:
 class Step(Protocol):
     """What requests of a route pass before they are sent; ``CachingRoute`` is one."""
 
-    def reply(self, head: RequestHead, host: bytes, target: bytes) -> Reply | None:
+    def reply(self, head: RequestHead, host: bytes, target: bytes, hop: Hop) -> Reply | None:
         """Answer a request without content at once, or let it go on.
 
         Args: host that was asked for; the upstream's target.
         """
 
-    def send(self, request: Any, head: RequestHead, host: bytes) -> None:
+    def send(self, request: Any, head: RequestHead, host: bytes, hop: Hop) -> None:
         """Send it, an ``UpstreamRequest``, or serve it; who asks is told in either case."""
 
 

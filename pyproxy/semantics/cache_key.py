@@ -2,7 +2,8 @@
 
 An upstream may build its response on request fields that it does not name in ``Vary``; those that
 are known for it are part of the key, so that nobody can poison what others get.
-Sources: RFC 9111 4; Kettle, "Practical Web Cache Poisoning" (2018), "Web Cache Entanglement" (2020).
+Sources: RFC 9111 4; Kettle, "Practical Web Cache Poisoning" (2018) and "Web Cache Entanglement"
+(2020).
 """
 
 from __future__ import annotations

@@ -29,6 +29,11 @@ def hit(left: float, detail: bytes = b"") -> bytes:
     return said + b"; detail=" + detail if detail else said
 
 
+def not_cached() -> bytes:
+    """Return the field's value for a request that only a stored response might have answered."""
+    return NAME + b"; detail=only-if-cached"
+
+
 def forwarded(
     why: Why,
     status: int | None = None,

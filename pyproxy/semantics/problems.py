@@ -68,6 +68,7 @@ def problem(error: ProxyError, request_id: str, accept: list[bytes]) -> tuple[Fi
         (b"X-Content-Type-Options", b"nosniff"),
         (b"Proxy-Status", proxy_status(error)),
         (b"X-Request-Id", request_id.encode("ascii")),
+        *error.fields,
     )
     if isinstance(error, MethodRefused):
         fields.append((b"Allow", error.allow or ALLOWED_METHODS))
