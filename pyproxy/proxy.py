@@ -34,6 +34,7 @@ class Prepared:
     terms: Terms
     waits: tuple[float, ...]
     secrets: tuple[bytes, ...]
+    injects: bool
 
 
 class Proxy:
@@ -57,6 +58,7 @@ class Proxy:
         self._pseudonym = pseudonym
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
+        self._injects = False
         first = self.prepare(config)
         self._sweeper = Sweeper.for_limits(reactor, first.waits)
         self._agent = ForwardingAgent(reactor, self._sweeper)
@@ -73,7 +75,8 @@ class Proxy:
     def prepare(self, config: Config) -> Prepared:
         """Make what a configuration brings; nothing of it is used yet, and nothing changes."""
         plan = make_plan(config, self._pseudonym, self._peers)
-        return Prepared(plan, self._terms(config), config.waits, config.secrets)
+        terms = self._terms(config)
+        return Prepared(plan, terms, config.waits, config.secrets, config.injects)
 
     def take(self, prepared: Prepared) -> None:
         """Serve what begins from now on by it; what is open goes on by what it began with.
@@ -84,7 +87,7 @@ class Proxy:
             take_lines_everywhere()
         self._resource.table = prepared.plan.table
         self._peers = {peer: peer for peer in prepared.plan.peers}
-        self._secrets = prepared.secrets
+        self._secrets, self._injects = prepared.secrets, prepared.injects
         self.site.take(prepared.terms)
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
@@ -96,7 +99,7 @@ class Proxy:
         what only the places that stay may spend.  A place that was opened anew at the same address,
         with another certificate, is not gone.
         """
-        if self._secrets:
+        if self._injects:
             kept = [place.port.getHost() for place in staying]
             left = [place.port.getHost() for place in gone]
             self.site.leave([address for address in left if address not in kept])

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from pyproxy.config.values import is_loopback, listens_on_loopback
+from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.instead import Instead
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
@@ -51,6 +52,7 @@ class RouteConfig:
         secrets: octets of injected credentials; they are masked wherever they would show.
         authorities: the PEM text of --upstream-ca, None for the system's.
         allowed_hosts, allowed_origins: as ``Guard.of`` has them.
+        cache: what the cache may do here, None for no cache.
     """
 
     target: Target | None
@@ -67,11 +69,50 @@ class RouteConfig:
     access_log: bool = True
     allowed_hosts: tuple[bytes, ...] = ()
     allowed_origins: tuple[WebOrigin, ...] = ()
+    cache: CachePolicy | None = None
 
     @property
     def needs_demo(self) -> bool:
         """Whether it leads to the demo upstream."""
         return self.target is None and self.instead is None
+
+
+@attrs.frozen
+class CacheConfig:
+    """Where the responses of all caching routes are kept.
+
+    Attributes:
+        memory: octets of memory for all of them, in one process.
+        entry: octets of the content of one.
+        disk: the directory that keeps them for all workers, None for none; disk_size, its octets.
+        redis: URL of the server that keeps them for several machines, None for none.
+        redis_shown: the same as it may be shown.
+        secrets: octets of the password in it.
+    """
+
+    memory: int = 256 * 1024**2
+    entry: int = 8 * 1024**2
+    disk: str | None = None
+    disk_size: int = 10 * 1024**3
+    redis: str | None = attrs.field(default=None, repr=False)
+    redis_shown: str | None = None
+    secrets: tuple[bytes, ...] = attrs.field(default=(), repr=False)
+
+    @property
+    def place_on_disk(self) -> tuple[str, int] | None:
+        """The directory and how large it may become, None for none."""
+        return None if self.disk is None else (self.disk, self.disk_size)
+
+    def kept(self, other: CacheConfig) -> CacheConfig:
+        """Return this with the places of another, which only a restart can change."""
+        return attrs.evolve(
+            self,
+            disk=other.disk,
+            disk_size=other.disk_size,
+            redis=other.redis,
+            redis_shown=other.redis_shown,
+            secrets=other.secrets,
+        )
 
 
 @attrs.frozen
@@ -84,6 +125,7 @@ class Config:
         admin: where the admin site listens, None for nowhere.
         drain_timeout, drain_delay: seconds; see ``life.service.LifeService`` and docs/reload.rst.
         unready_on_failed_reload: it is not ready while the last reload has failed.
+        cache: where stored responses are kept, if a route stores any.
         files: what was read for it, by absolute paths.
     """
 
@@ -97,6 +139,7 @@ class Config:
     drain_timeout: float = 30.0
     drain_delay: float = 0.0
     unready_on_failed_reload: bool = False
+    cache: CacheConfig = CacheConfig()
     files: frozenset[Path] = attrs.field(default=frozenset(), eq=False)
 
     @property
@@ -117,8 +160,19 @@ class Config:
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
-        """The credentials of all routes."""
-        return tuple(secret for route in self.routes for secret in route.secrets)
+        """What must not be shown: the credentials of all routes, and the store's password."""
+        injected = tuple(secret for route in self.routes for secret in route.secrets)
+        return injected + self.cache.secrets
+
+    @property
+    def injects(self) -> bool:
+        """Whether a route adds a credential, which whoever reaches the proxy could spend."""
+        return any(route.secrets for route in self.routes)
+
+    @property
+    def caches(self) -> bool:
+        """Whether a route stores responses."""
+        return any(route.cache is not None for route in self.routes)
 
     @property
     def waits(self) -> tuple[float, ...]:
