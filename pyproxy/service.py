@@ -83,7 +83,7 @@ class ProxyService(Service):
             return
         fresh, gone = listeners.take(config.listen)
         proxy.take(prepared)
-        if not config.secrets:
+        if not config.injects:
             accept_waiting(gone)
         proxy.leave(gone, listeners.places)
         await gatherResults(leave(gone))

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from pyproxy.config.schema import Config, Listen, RouteConfig
+from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.matching import Match
 
 _OF_THE_WHOLE = {field.name for field in attrs.fields(Config)}
@@ -14,6 +15,9 @@ _OF_THE_WHOLE = {field.name for field in attrs.fields(Config)}
 
 def one_route(prefix: bytes = b"", **settings: Any) -> Config:
     """Return a configuration with one route; settings of either, each by its name."""
-    whole = {name: settings.pop(name) for name in _OF_THE_WHOLE & set(settings)}
+    of_the_whole = _OF_THE_WHOLE & set(settings)
+    if isinstance(settings.get("cache"), CachePolicy):
+        of_the_whole.discard("cache")
+    whole = {name: settings.pop(name) for name in of_the_whole}
     route = RouteConfig(match=Match(path=prefix), **{"target": None, **settings})
     return Config(**{"routes": (route,), "listen": (Listen(),), **whole})

@@ -9,14 +9,16 @@ from typing import Any, TypeVar
 
 import attrs
 
+from pyproxy.config.cache_tables import Cache, RouteCache
 from pyproxy.config.endpoints import Check, can_be_shared, check_endpoint, files_of
 from pyproxy.config.kinds import Sources
 from pyproxy.config.loader import ConfigError, read_authorities_file
 from pyproxy.config.places import Places
-from pyproxy.config.schema import Config, Listen, RouteConfig
+from pyproxy.config.schema import CacheConfig, Config, Listen, RouteConfig
 from pyproxy.config.tables import Answer, Root, Route, Upstream
 from pyproxy.config.value_kinds import FieldsToSet
 from pyproxy.config.walker import KeyPath, Walker, shown_path, unknown
+from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.instead import FixedAnswer, Instead, Redirection
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
@@ -123,6 +125,8 @@ class FileReader:
             self._route(number, route, root, targets) for number, route in _present(root.routes)
         ]
         self._check_twins(root.routes)
+        self._check_posts(("defaults",), root.defaults.cache)
+        cache = self._store(root.cache)
         if self.walker.problems:
             return None
         config = Config(
@@ -136,6 +140,7 @@ class FileReader:
             drain_timeout=root.drain_timeout,
             drain_delay=root.drain_delay,
             unready_on_failed_reload=root.unready_on_failed_reload,
+            cache=cache,
             files=frozenset(self.walker.sources.files),
         )
         self._guard_secrets(config, root.open)
@@ -177,7 +182,7 @@ class FileReader:
 
     def _guard_secrets(self, config: Config, is_open: bool) -> None:
         """Keep a proxy that holds a key from being an open proxy by accident."""
-        if is_open or not config.secrets:
+        if is_open or not config.injects:
             return
         for number, listen in enumerate(config.listen):
             if not listen.loopback:
@@ -267,6 +272,59 @@ class FileReader:
             access_log=options["access_log"] is not False,
             allowed_hosts=options["allow_host"] or (),
             allowed_origins=options["allow_origin"] or (),
+            cache=self._cache(path, route, options["cache"]),
+        )
+
+    # the cache
+
+    def _cache(
+        self, path: KeyPath, route: Route, said: RouteCache | bool | None
+    ) -> CachePolicy | None:
+        """Return what the cache may do on a route; what [defaults] say is for upstreams only."""
+        if route.redirect is not None or route.answer is not None:
+            if route.cache:
+                self.walker.also_wrong(
+                    (*path, "cache"), "there is nothing to keep: no upstream is asked here"
+                )
+            return None
+        self._check_posts(path, route.cache)
+        return said.policy if isinstance(said, RouteCache) else None
+
+    def _check_posts(self, path: KeyPath, said: RouteCache | bool | None) -> None:
+        post = said.post if isinstance(said, RouteCache) else None
+        if post is not None and post.pace is not None and not post.events:
+            self.walker.also_wrong(
+                (*path, "cache", "post", "pace"),
+                "it is for event streams, which are not stored; say events = true too",
+            )
+
+    def _store(self, cache: Cache) -> CacheConfig:
+        """Return where responses are kept."""
+        small = CacheConfig(memory=cache.memory)
+        entry = min(small.entry, cache.memory) if cache.entry is None else cache.entry
+        if entry > cache.memory:
+            self.walker.also_wrong(
+                ("cache", "entry"), "no response of that size is kept: memory is less"
+            )
+        if cache.disk is None and cache.disk_size is not None:
+            self.walker.also_wrong(
+                ("cache", "disk_size"), "it is for a directory; name one with disk"
+            )
+        if cache.disk is not None and cache.redis is not None:
+            self.walker.also_wrong(
+                ("cache", "redis"),
+                "responses are kept in one place: on this machine's disk, or in redis for several "
+                "machines; use one of the two",
+            )
+        redis = cache.redis
+        return CacheConfig(
+            memory=cache.memory,
+            entry=entry,
+            disk=cache.disk,
+            disk_size=small.disk_size if cache.disk_size is None else cache.disk_size,
+            redis=None if redis is None else redis.url,
+            redis_shown=None if redis is None else redis.shown,
+            secrets=() if redis is None else redis.secrets,
         )
 
     def _check_twins(self, routes: tuple[Route, ...]) -> None:

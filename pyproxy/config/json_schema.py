@@ -14,6 +14,7 @@ from pyproxy.config.kinds import (
     Named,
     Several,
     Shape,
+    Switch,
     Table,
     doc_of,
     is_required,
@@ -65,6 +66,8 @@ def _value(shape: Shape, definitions: dict[str, JsonSchema]) -> JsonSchema:
     reference: JsonSchema = {"$ref": f"#/$defs/{name}"}
     if isinstance(shape, Table):
         return reference
+    if isinstance(shape, Switch):
+        return {"anyOf": [{"type": "boolean"}, reference]}
     if isinstance(shape, Named):
         return {"type": "object", "additionalProperties": reference}
     return _list(reference, shape.least)

@@ -82,7 +82,14 @@ class Named:
     of: type
 
 
-Shape = Kind | Several | Table | Tables | Named
+@attrs.frozen
+class Switch:
+    """Such a table, or true for one with nothing in it, or false."""
+
+    of: type
+
+
+Shape = Kind | Several | Table | Tables | Named | Switch
 
 _SHAPE = "shape"
 _DOC = "doc"

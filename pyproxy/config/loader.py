@@ -288,7 +288,7 @@ class Loader:
 
     def _guard_secrets(self, config: Config) -> None:
         """Keep a proxy that holds a key from being an open proxy by accident."""
-        if not config.secrets or self._options["open"]:
+        if not config.injects or self._options["open"]:
             return
         for listen in config.listen:
             if not listen.loopback:

@@ -15,7 +15,7 @@ import attrs
 from pyproxy.config import values
 from pyproxy.config.file import read_document, read_text
 from pyproxy.config.kinds import keys_of
-from pyproxy.config.schema import Config, Listen
+from pyproxy.config.schema import CacheConfig, Config, Listen
 from pyproxy.config.tables import Root, RouteOptions
 from pyproxy.observe.masking import Mask
 from pyproxy.semantics.secrets import MASK
@@ -67,9 +67,18 @@ def printer(options: Mapping[str, Any]) -> Callable[[Config], str]:
         document = document_of(options)
 
     def text(config: Config) -> str:
+        mask = Mask.of(config.secrets)
+
+        def masked(text: str) -> str:
+            return mask.apply(text.encode("utf-8")).decode("utf-8", "replace")
+
         toml = _toml(_masked(_whole(_in_use(document, config))))
         # Wherever else a credential was written that was also found as one.
-        toml = Mask.of(config.secrets).apply(toml.encode("utf-8")).decode("utf-8", "replace")
+        toml = masked(toml)
+        shown = config.cache.redis_shown or ""
+        if masked(shown) != shown:
+            # A password that is only named, or masked already, looks like one to the mask.
+            toml = toml.replace(masked(shown), shown)
         return MASKED + toml if MASK.decode("ascii") in toml else toml
 
     return text
@@ -84,7 +93,19 @@ def _in_use(document: dict[str, Any], config: Config) -> dict[str, Any]:
     found.pop("admin", None)
     if config.admin is not None:
         found["admin"] = _endpoint(config.admin)
+    found.pop("cache", None)
+    if cache := _cache(document.get("cache", {}), config.cache):
+        found["cache"] = cache
     return found
+
+
+def _cache(said: Mapping[str, Any], cache: CacheConfig) -> dict[str, Any]:
+    """Return what a document says of the store, at the place that is in use."""
+    places = {"disk": cache.disk, "redis": cache.redis_shown}
+    found = {name: value for name, value in said.items() if name not in ("disk_size", *places)}
+    if cache.disk is not None:
+        found["disk_size"] = cache.disk_size
+    return found | {name: place for name, place in places.items() if place is not None}
 
 
 def _endpoint(listen: Listen) -> str:

@@ -14,12 +14,14 @@ from typing import Any
 import attrs
 
 from pyproxy.config.beside import Key, key_of
+from pyproxy.config.cache_tables import Cache, RouteCache, RoutePost
 from pyproxy.config.json_schema import json_schema
 from pyproxy.config.kinds import (
     Kind,
     Named,
     Several,
     Shape,
+    Switch,
     Table,
     Tables,
     doc_of,
@@ -43,6 +45,9 @@ _PARTS: tuple[tuple[str, type], ...] = (
     ("[[routes]] and [defaults]", RouteOptions),
     ("redirect = { … }", Redirect),
     ("answer = { … }", Answer),
+    ("cache = { … }", RouteCache),
+    ("post = { … }", RoutePost),
+    ("[cache]", Cache),
 )
 
 _PREFIXES: dict[type, str] = {
@@ -53,6 +58,9 @@ _PREFIXES: dict[type, str] = {
     RouteOptions: "routes.",
     Redirect: "redirect.",
     Answer: "answer.",
+    RouteCache: "routes.cache.",
+    RoutePost: "routes.cache.post.",
+    Cache: "cache.",
 }
 """What stands before the names of a table's keys, so that each is told from those of others."""
 
@@ -68,6 +76,13 @@ _ARGUMENTS = {
     "remove-response-header": "NAME",
 }
 """What stands for the arguments of options; of any other it is what its key is."""
+
+_SHAPES: dict[type, str] = {
+    Table: "table",
+    Tables: "array of tables",
+    Named: "table of tables",
+    Switch: "true, false or table",
+}
 
 _code = re.compile(r"`([^`]+)`")
 _in_help = re.compile(
@@ -159,7 +174,7 @@ def _name(shape: Shape) -> str:
         return shape.name
     if isinstance(shape, Several):
         return f"list of: {shape.kind.name}"
-    return {Table: "table", Tables: "array of tables", Named: "table of tables"}[type(shape)]
+    return _SHAPES[type(shape)]
 
 
 def _default(field: attrs.Attribute[Any]) -> str:

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import attrs
 
 from pyproxy.config import value_kinds as kinds
-from pyproxy.config.kinds import Named, Several, Table, Tables, key
+from pyproxy.config.cache_tables import Cache, RouteCache
+from pyproxy.config.kinds import Named, Several, Switch, Table, Tables, key
 from pyproxy.config.value_kinds import FieldsToSet
 from pyproxy.policy.matching import Condition
 from pyproxy.semantics.origins import WebOrigin
@@ -137,6 +138,13 @@ class RouteOptions:
         "With a credential: origins whose web pages may use the proxy.",
         default=None,
     )
+    cache: RouteCache | bool | None = key(
+        Switch(RouteCache),
+        "Keep responses, and serve them again, as a shared cache (RFC 9111).  A table says more "
+        "than `true`.",
+        default=None,
+        shown="false",
+    )
 
     def over(self, defaults: RouteOptions) -> dict[str, Any]:
         """Return every option: this one's, else that of the defaults, else None."""
@@ -224,6 +232,7 @@ class Root:
     defaults: RouteOptions = key(
         Table(RouteOptions), "Options of all routes.", default=RouteOptions(), shown="none"
     )
+    cache: Cache = key(Table(Cache), "Where responses are kept.", default=Cache(), shown="none")
     open: bool = key(
         kinds.FLAG,
         "Listen beyond loopback although a credential is added.",

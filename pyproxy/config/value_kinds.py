@@ -158,7 +158,7 @@ def _some(value: str) -> str:
     return value
 
 
-_TOKEN_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+TOKEN_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 PATH_PATTERN = r"^/[!-\"$->@-~]*$"
 
 FLAG = Kind("true or false", {"type": "boolean"}, _flag)
@@ -176,16 +176,16 @@ WAIT = number(
     values.MAX_SECONDS,
     "it has to be a number of seconds such as 30, or 0 for not at all",
 )
-_SIZE_PATTERN = r"^ *[0-9]{1,15} ?(?:[KMGTkmgt](?:[Ii]?[Bb])?|[Bb])? *$"
-SIZE = number_or_text("size", values.parse_size, 0, 10**15 - 1, pattern=_SIZE_PATTERN)
-SOME_SIZE = number_or_text("size", values.parse_some_size, 1, 10**15 - 1, pattern=_SIZE_PATTERN)
+SIZE_PATTERN = r"^ *[0-9]{1,15} ?(?:[KMGTkmgt](?:[Ii]?[Bb])?|[Bb])? *$"
+SIZE = number_or_text("size", values.parse_size, 0, 10**15 - 1, pattern=SIZE_PATTERN)
+SOME_SIZE = number_or_text("size", values.parse_some_size, 1, 10**15 - 1, pattern=SIZE_PATTERN)
 WORKERS = number_or_text(
     'number or "auto"', values.parse_workers, 1, values.MAX_WORKERS, pattern="^auto$"
 )
 TARGET = text("URL", parse_target, secret=True, pattern="^(?:https?://|unix:)")
 PATH = text("path", _path, pattern=PATH_PATTERN)
 BASE = text("path", _base, pattern=PATH_PATTERN)
-METHOD = text("method", _method, pattern=_TOKEN_PATTERN)
+METHOD = text("method", _method, pattern=TOKEN_PATTERN)
 _HOST_PATTERN = r"^(?:\*\.)?[!$&-).0-9;=A-Za-z_~-]+$|^\[?[0-9A-Fa-f:.]+\]?$"
 HOST = text("host", values.parse_allowed_host, pattern=_HOST_PATTERN)
 ORIGIN = text("origin", values.parse_allowed_origin, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+$")
@@ -200,8 +200,8 @@ _FIELD_VALUES: JsonSchema = {
 }
 REQUEST_FIELDS = Kind("table of fields", _FIELD_VALUES, _fields(False), secret=True)
 RESPONSE_FIELDS = Kind("table of fields", _FIELD_VALUES, _fields(True), secret=True)
-REQUEST_NAME = text("field name", _name_to_remove(False), pattern=_TOKEN_PATTERN)
-RESPONSE_NAME = text("field name", _name_to_remove(True), pattern=_TOKEN_PATTERN)
+REQUEST_NAME = text("field name", _name_to_remove(False), pattern=TOKEN_PATTERN)
+RESPONSE_NAME = text("field name", _name_to_remove(True), pattern=TOKEN_PATTERN)
 CONDITIONS = Kind(
     "table of fields",
     {"type": "object", "additionalProperties": {"type": "string"}},

@@ -44,6 +44,7 @@ MAX_WORKERS = 256
 _size = re.compile(r"([0-9]{1,15}) ?(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE).fullmatch
 _decimal = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:e[0-9]{1,2})?").fullmatch
 _variable = re.compile(r"\$(\$)\{|\$\{([^}]*)\}")
+_are_variables = re.compile(r"(?:\$\{[A-Za-z0-9_]+\})+").fullmatch
 _is_variable_name = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 _admin_kind = re.compile(r"(tcp6?|ssl|unix):[^:]").match
 _interface = re.compile(r"(?:^|:)interface=((?:\\.|[^:\\])*)")
@@ -229,13 +230,7 @@ def parse_field(text: str, sources: Sources) -> tuple[Field, list[bytes]]:
     lower = name.lower()
     if lower in _UNSETTABLE:
         raise ValueError(f"{name_text.strip()} belongs to one connection and cannot be set")
-    value_text = value_text.strip()
-    if value_text.startswith("@"):
-        name_of_file, _ = _expand(value_text[1:], sources.environment)
-        value = _read_value(sources.path(os.fsdecode(name_of_file)))
-        parts = [value]
-    else:
-        value, parts = _expand(value_text, sources.environment)
+    value, parts = expand(value_text.strip(), sources)
     if not is_field_value(value) or value != value.strip():
         raise ValueError(f"the value of {name_text.strip()} holds a line end or another control")
     if lower == b"host" and not is_authority(value):
@@ -247,6 +242,23 @@ def parse_field(text: str, sources: Sources) -> tuple[Field, list[bytes]]:
     if _is_credential_name(lower):
         parts += _credentials(value)
     return (name, value), [part for part in parts if part]
+
+
+def expand(text: str, sources: Sources) -> tuple[bytes, list[bytes]]:
+    """Return what a text stands for that may name variables, or a file.
+
+    Returns: the octets, and the parts of them that did not stand in the text itself.
+    """
+    if not text.startswith("@"):
+        return _expand(text, sources.environment)
+    name_of_file, _ = _expand(text[1:], sources.environment)
+    value = _read_value(sources.path(os.fsdecode(name_of_file)))
+    return value, [value]
+
+
+def is_named(text: str) -> bool:
+    """Tell whether a text is nothing but names of variables, so that it may be shown."""
+    return _are_variables(text) is not None
 
 
 def is_credential(name: str, value: str) -> bool:

@@ -17,6 +17,7 @@ from pyproxy.config.kinds import (
     Several,
     Shape,
     Sources,
+    Switch,
     Table,
     Tables,
     headings_of,
@@ -114,7 +115,7 @@ class Walker:
                 before, shape = len(self.problems), shape_of(field)
                 value = self._value(shape, document[name], (*path, name))
                 if len(self.problems) == before or (
-                    isinstance(shape, Tables | Named | Table) and value is not None
+                    isinstance(shape, Tables | Named | Table | Switch) and value is not None
                 ):
                     found[name] = value
             elif is_required(field):
@@ -144,6 +145,8 @@ class Walker:
             return self._one(shape, value, path)
         if isinstance(shape, Table):
             return self.table(shape.of, value, path)
+        if isinstance(shape, Switch):
+            return self._switch(shape, value, path)
         if isinstance(shape, Named):
             if not isinstance(value, Mapping):
                 self.wrong(path, "it has to be a table of tables", value)
@@ -159,6 +162,14 @@ class Walker:
         if isinstance(shape, Several):
             return tuple(self._one(shape.kind, one, place) for one, place in places)
         return tuple(self.table(shape.of, one, place) for one, place in places)
+
+    def _switch(self, shape: Switch, value: Any, path: KeyPath) -> Any:
+        if isinstance(value, Mapping):
+            return self.table(shape.of, value, path)
+        if not isinstance(value, bool):
+            self.wrong(path, "it has to be true, false or a table", value)
+            return None
+        return value and shape.of()
 
     def _one(self, kind: Kind, value: Any, path: KeyPath) -> Any:
         try:

@@ -162,12 +162,19 @@ class Reloader:
         for name, new, old in (
             ("workers", config.workers, present.workers),
             ("admin", config.admin, present.admin),
+            ("cache.disk", config.cache.place_on_disk, present.cache.place_on_disk),
+            ("cache.redis", config.cache.redis, present.cache.redis),
         ):
             if new != old:
                 _log.warn(
                     "{name} is not changed by a reload; restart the proxy for that", name=name
                 )
-        return attrs.evolve(config, workers=present.workers, admin=present.admin)
+        return attrs.evolve(
+            config,
+            workers=present.workers,
+            admin=present.admin,
+            cache=config.cache.kept(present.cache),
+        )
 
 
 def _sentence(error: CannotListenError) -> str:

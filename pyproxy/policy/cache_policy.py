@@ -1,4 +1,4 @@
-"""What an operator lets the cache do on a route, beyond what RFC 9111 lets every shared cache do."""
+"""What an operator lets the cache do on a route, beyond what every shared cache may do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 import attrs
 
 Pace = Literal["at-once", "as-recorded"]
-"""How stored event streams are sent: as fast as they are read, or with the pauses they came with."""
+"""How stored event streams are sent: as fast as they are read, or with their pauses."""
 
 PACES: tuple[Pace, ...] = ("at-once", "as-recorded")
 

@@ -174,7 +174,7 @@ class Worker:
         here = {bound.number for bound in taking.places}
         gone = [place for number, place in self._places.items() if number not in here]
         self._places = {number: self._places[number] for number in here}
-        if not taking.config.secrets:
+        if not taking.config.injects:
             accept_waiting(gone)
         self._proxy.leave(gone, self._places.values())
         await gatherResults(leave(gone))

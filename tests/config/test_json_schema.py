@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.config.json_schema import json_schema
-from pyproxy.config.kinds import Kind, Named, Several, Shape, Sources, Table, keys_of, shape_of
+from pyproxy.config.kinds import (
+    Kind,
+    Named,
+    Several,
+    Shape,
+    Sources,
+    Switch,
+    Table,
+    keys_of,
+    shape_of,
+)
 from pyproxy.config.tables import Root
 from pyproxy.config.walker import Walker
 
@@ -44,6 +54,15 @@ GOOD: dict[str, list[Any]] = {
     "text": ["closed"],
     "trust_proxy": [["10.0.0.0/8", "unix"]],
     "workers": [1, 256, "auto"],
+    "memory": [1, "512m"],
+    "entry": ["8m"],
+    "disk": ["/var/cache/pyproxy"],
+    "disk_size": ["10g"],
+    "redis": ["redis://127.0.0.1:6379/0", "rediss://a:b@h", "unix:///run/redis.sock"],
+    "max_variants": [1, 10_000, 2.0],
+    "whole": [1, "1m"],
+    "ignore": [["/user", "/a/b~1c"], []],
+    "pace": ["at-once", "as-recorded"],
 }
 """Values that are right, by key; any other key takes those of its kind."""
 
@@ -58,12 +77,19 @@ def good_values(name: str, kind: Kind) -> list[Any]:
     return [True, False] if kind.schema["type"] == "boolean" else [1, 0.5, 300]
 
 
+def several(name: str) -> list[Any]:
+    """Return lists that are right under a key."""
+    return [["Accept"], []] if name == "fields" else GOOD[name]
+
+
 def values_of(name: str, shape: Shape) -> st.SearchStrategy[Any]:
     """Return what may stand under a key, right or wrong."""
     if isinstance(shape, Kind):
         right: st.SearchStrategy[Any] = st.sampled_from(good_values(name, shape))
     elif isinstance(shape, Several):
-        right = st.sampled_from(GOOD[name])
+        right = st.sampled_from(several(name))
+    elif isinstance(shape, Switch):
+        right = st.one_of(st.booleans(), tables(shape.of))
     elif isinstance(shape, Table):
         right = tables(shape.of)
     elif isinstance(shape, Named):

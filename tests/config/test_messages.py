@@ -13,7 +13,7 @@ import tomli_w
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.config.file import load_file
-from pyproxy.config.kinds import Table, is_required, keys_of, shape_of
+from pyproxy.config.kinds import Switch, Table, is_required, keys_of, shape_of
 from pyproxy.config.loader import ConfigError
 from pyproxy.config.tables import Root, Route
 
@@ -27,7 +27,10 @@ WHOLE: dict[str, Any] = {
 WRONG: tuple[Any, ...] = (True, -1, 1e12, "", "\x01", [1], [[]], {"": 1}, {"strange": {}})
 """Values of which every key refuses at least one."""
 
-REQUIRED: dict[str, dict[str, Any]] = {"redirect": {"to": "https://a.example/"}}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "redirect": {"to": "https://a.example/"},
+    "post": {"ttl": 1},
+}
 """What the tables within tables have to have besides."""
 
 _message = re.compile(r"(?P<line>\d+): (?P<path>[^:=]+?)(?: = .*?)?: (?P<why>.{12,})", re.DOTALL)
@@ -65,19 +68,24 @@ def places() -> Iterator[Place]:
     def under(put: Put, name: str) -> Put:
         return lambda keys: put({name: {**REQUIRED.get(name, {}), **keys}})
 
+    def within(place: Place) -> Iterator[Place]:
+        yield place
+        for name, field in keys_of(place.of).items():
+            shape = shape_of(field)
+            if isinstance(shape, Table | Switch):
+                inner = Place(shape.of, f"{place.path}{name}.", under(place.put, name))
+                yield from within(inner)
+
     yield Place(Root, "", lambda keys: {**WHOLE, **keys})
     for name, number, path in (
         ("listeners", 0, "listeners[0]."),
         ("upstreams", "a", "upstreams.a."),
         ("routes", 0, "routes[0]."),
         ("defaults", "", "defaults."),
+        ("cache", "", "cache."),
     ):
         of: Any = shape_of(keys_of(Root)[name])
-        yield Place(of.of, path, into(name, number))
-        for inner, field in keys_of(of.of).items():
-            shape = shape_of(field)
-            if isinstance(shape, Table):
-                yield Place(shape.of, f"{path}{inner}.", under(into(name, number), inner))
+        yield from within(Place(of.of, path, into(name, number)))
 
 
 class MessageTests(SynchronousTestCase):

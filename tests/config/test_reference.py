@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.config import reference
 from pyproxy.config.beside import Key, key_of
-from pyproxy.config.kinds import Named, Table, Tables, doc_of, keys_of, shape_of
+from pyproxy.config.kinds import Named, Switch, Table, Tables, doc_of, keys_of, shape_of
 from pyproxy.config.printing import document_of
 from pyproxy.config.tables import Listener, Root, Route, Upstream
 from pyproxy.tap import Options
@@ -44,10 +44,10 @@ class ReferenceTests(SynchronousTestCase):
         tables: list[type] = [Root]
         while tables:
             for name, field in keys_of(tables.pop()).items():
-                self.assertRegex(text, rf"\.\. confval:: (?:[a-z]+\.)?{name}\n")
+                self.assertRegex(text, rf"\.\. confval:: (?:[a-z]+\.)*{name}\n")
                 self.assertTrue(doc_of(field).endswith("."), name)
                 shape = shape_of(field)
-                if isinstance(shape, Table | Tables | Named):
+                if isinstance(shape, Table | Tables | Named | Switch):
                     tables.append(shape.of)
 
     def test_every_option(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from pyproxy.config.schema import Listen
+from pyproxy.config.schema import CacheConfig, Listen
 from tests.configs import one_route
 
 
@@ -24,6 +24,17 @@ class SchemaTests(SynchronousTestCase):
             (Listen("tcp:1"), False),
         ):
             self.assertEqual(expected, listen.loopback, listen)
+
+    def test_secrets(self) -> None:
+        """A store's password is not to be shown; clients can spend what routes add alone."""
+        for secrets, cache, injects in (
+            ((), CacheConfig(), False),
+            ((), CacheConfig(secrets=(b"of-redis",)), False),
+            ((b"sk-key",), CacheConfig(secrets=(b"of-redis",)), True),
+        ):
+            config = one_route(secrets=secrets, cache=cache)
+            self.assertEqual((*secrets, *cache.secrets), config.secrets)
+            self.assertEqual(injects, config.injects)
 
     def test_frozen(self) -> None:
         """A configuration is a fact: a running exchange never sees it change."""

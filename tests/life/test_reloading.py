@@ -13,7 +13,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.config.loader import ConfigError
-from pyproxy.config.schema import Config, Listen
+from pyproxy.config.schema import CacheConfig, Config, Listen
 from pyproxy.life.condition import Condition, Phase, Serving
 from pyproxy.life.reloading import Load, Loaded, Observer, Reloader
 from pyproxy.semantics.urls import parse_target
@@ -178,6 +178,21 @@ class TakenTests(ReloaderTestCase):
             self.assertTrue(line.startswith(f"{name} is not changed by a reload; restart"), line)
         self.reloader.reload()
         self.assertEqual(4, len(self.logged(LogLevel.warn)))
+
+    def test_store(self) -> None:
+        """Of the cache the bounds of memory change, and where it is kept stays, with its secret."""
+        present = CacheConfig(redis="redis://:old@h", redis_shown="@file", secrets=(b"old",))
+        self.condition.config = attrs.evolve(FIRST, cache=present)
+        new = CacheConfig(memory=1024, entry=64, redis="redis://:new@h", secrets=(b"new",))
+        for cache, names in ((new, ["cache.redis"]), (CacheConfig(disk="/a"), ["cache.disk"])):
+            self.found = attrs.evolve(SECOND, cache=cache)
+            self.reloader.reload()
+            taken = self.serving.taken[-1].cache
+            self.assertEqual((cache.memory, cache.entry), (taken.memory, taken.entry))
+            self.assertEqual((present.redis, (b"old",)), (taken.redis, taken.secrets))
+            said = [line.partition(" ")[0] for line in self.logged(LogLevel.warn)]
+            self.assertEqual(names, [name for name in said if name in names])
+            self.assertNotIn("new", "".join(self.logged(LogLevel.warn)))
 
     def test_nothing_fixed(self) -> None:
         """Nothing is said where nothing of that has changed."""
