@@ -32,8 +32,9 @@ _NOT_UPDATED = frozenset(
     {
         b"content-encoding",
         b"content-length",
+        b"content-md5",
         b"content-range",
-        b"content-type",
+        b"etag",
         b"transfer-encoding",
     }
 )
@@ -112,9 +113,11 @@ def matches_validated(
 ) -> StoredResponse | None:
     """Return the response that a 304 is about, None when it is about none.
 
-    A 304 without a validator is about the only response that was asked for.
+    Where one response was asked for, a 304 is about that, whatever validator it has.
     Spec: RFC 9111 4.3.4.
     """
+    if len(stored) == 1:
+        return stored[0]
     etags, dates = values(head.fields, b"etag"), values(head.fields, b"last-modified")
     if etags:
         strong = not etags[0].startswith(b"W/")
@@ -122,7 +125,7 @@ def matches_validated(
     elif dates:
         same = [one for one in stored if one.modified == dates[0]]
     else:
-        same = list(stored) if len(stored) == 1 else []
+        same = []
     return max(same, key=lambda one: one.date) if same else None
 
 

@@ -5,11 +5,12 @@ A shared cache's view.  Spec: RFC 9111 3, 4.2, 5.2.2; RFC 9213; RFC 5861.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import attrs
 
-from pyproxy.semantics.directives import Directives, read_directives, read_targeted
+from pyproxy.semantics.directives import MAX_SECONDS, Directives, read_directives, read_targeted
 from pyproxy.semantics.fields import Field, Fields, list_members, tokens, values
 from pyproxy.semantics.forwarding import HOP_BY_HOP
 from pyproxy.semantics.http_dates import read_date, write_date
@@ -50,6 +51,8 @@ _NEVER = frozenset({206, 304})
 _NOT_KEPT = HOP_BY_HOP | {b"age", b"proxy-authentication-info", b"trailer"}
 _ALLOW_AUTHORIZED = (b"must-revalidate", b"public", b"s-maxage")
 _STRICT = (b"must-revalidate", b"proxy-revalidate", b"s-maxage")
+
+_is_age = re.compile(rb"(\d{1,18})(?:,\d+)*").fullmatch
 
 MAX_TAGS = 64
 """Tags of one response; others are not known."""
@@ -181,11 +184,16 @@ def _date_of(fields: Fields, names: Sequence[bytes], now: float) -> float:
 
 
 def _age_value(fields: Fields, names: Sequence[bytes]) -> float:
-    """Return what caches before this one say; 0 for what cannot be read.  Spec: RFC 9111 5.1."""
+    """Return what caches before this one say of a response's age.
+
+    Of several members in one line the first counts; what cannot be read, or is told by several
+    lines, may be any age and counts as too old for every lifetime.
+    Spec: RFC 9111 5.1, which lets it be ignored: stale is the safer side.
+    """
     if b"age" not in names:
         return 0.0
-    first = list_members(values(fields, b"age"))[:1]
-    return float(first[0]) if first and first[0].isdigit() and len(first[0]) < 16 else 0.0
+    match = _is_age(b", ".join(values(fields, b"age")))
+    return float(min(int(match[1]), MAX_SECONDS)) if match else float(MAX_SECONDS)
 
 
 def _lifetime(
