@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pyproxy.cache.delivery import Delivery
+from pyproxy.cache.replay import Recording
 from pyproxy.cache.seams import Filling
 from pyproxy.errors import ClientTimeout, ResponseIncomplete
 from pyproxy.relay.content import RESPONSE_DONE
@@ -36,6 +37,7 @@ class Fill:
     Attributes:
         head: as it will be stored.
         length: octets that were declared, None when none were.
+        recording: when its events come, if that is to be stored too.
         count: octets that have come.
         readers: who gets them.
         over: it has ended, or was given up.
@@ -47,7 +49,9 @@ class Fill:
     _filling: Filling
     _closed: Callable[[], None]
     _unread: Callable[[], None]
+    _now: Callable[[], float]
     length: int | None = None
+    recording: Recording | None = None
     count: int = 0
     readers: list[Delivery] = attrs.Factory(list)
     over: bool = False
@@ -80,6 +84,9 @@ class Fill:
     def dataReceived(self, data: Octets) -> None:
         """Store octets, and give them to who has read all before them."""
         start = self.count
+        recording = self.recording
+        if recording is not None:
+            recording.take(data, self._now())
         if not self.overflowed:
             if self._filling.write(data):
                 self._kept += len(data)
@@ -108,8 +115,11 @@ class Fill:
         self.over = True
         self._flow = None
         whole = reason is RESPONSE_DONE
-        if whole and not self.overflowed and not self._spoiled:
-            self._filling.keep(attrs.evolve(self.head, length=self.count))
+        recording = self.recording
+        events = () if recording is None else tuple(recording.events)
+        forgets = recording is not None and recording.full
+        if whole and not (self.overflowed or self._spoiled or forgets):
+            self._filling.keep(attrs.evolve(self.head, length=self.count, events=events))
         else:
             self._filling.drop()
         self._closed()
