@@ -14,6 +14,7 @@ from pyproxy.config.schema import Config
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
+from pyproxy.life.desk import CacheDesk
 from pyproxy.listeners import Place
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.masking import Mask
@@ -44,7 +45,8 @@ class Proxy:
 
     Args: the service's name in ``Via``: a request that comes back to another worker is in a loop
         too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes.
-    Attributes: site, the factory of clients' connections.
+    Attributes: site, the factory of clients' connections; cache, who answers for what is stored,
+        None where nothing is.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Proxy:
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
         self._injects = False
+        self.cache: CacheDesk | None = None
         first = self.prepare(config)
         self._sweeper = Sweeper.for_limits(reactor, first.waits)
         self._agent = ForwardingAgent(reactor, self._sweeper)
