@@ -12,9 +12,11 @@ from twisted.internet.defer import Deferred
 
 from pyproxy.cache.cache import Cache
 from pyproxy.config.schema import CacheConfig, Config
+from pyproxy.desk import Desk
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
+from pyproxy.life.desk import CacheDesk
 from pyproxy.listeners import Place
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.masking import Mask
@@ -48,7 +50,8 @@ class Proxy:
 
     Args: the service's name in ``Via``: a request that comes back to another worker is in a loop
         too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes.
-    Attributes: site, the factory of clients' connections.
+    Attributes: site, the factory of clients' connections; cache, who answers for what is stored,
+        None where nothing is.
     """
 
     def __init__(
@@ -63,8 +66,9 @@ class Proxy:
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
         self._injects = False
-        self._cache: Cache | None = None
+        self._shared: Cache | None = None
         self._sweeper = Sweeper.for_limits(reactor, config.waits)
+        self.cache: CacheDesk | None = None
         self._agent = ForwardingAgent(reactor, self._sweeper)
         self._client = ForwardingClient(self._agent)
         first = self.prepare(config)
@@ -79,7 +83,7 @@ class Proxy:
 
     def prepare(self, config: Config) -> Prepared:
         """Make what a configuration brings; nothing of it is used yet, and nothing changes."""
-        cache = self._cache
+        cache = self._shared
         if cache is None and config.caches:
             store = store_of(config.cache, self._reactor)
             cache = Cache(store, self._client, self._reactor, self._sweeper)
@@ -102,12 +106,20 @@ class Proxy:
         self.site.take(prepared.terms)
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
-        cache = self._cache or prepared.cache
+        cache = self._shared or prepared.cache
         if cache is not None:
-            if self._cache is None:
-                self._cache = cache
-                cache.store.open()
-            cache.store.resize(prepared.bounds.memory, prepared.bounds.entry)
+            self._take_cache(cache, prepared)
+
+    def _take_cache(self, cache: Cache, prepared: Prepared) -> None:
+        """Have a cache from now on, or go on with it; a reload keeps what is stored."""
+        if self._shared is None:
+            self._shared = cache
+            cache.store.open()
+        bounds = prepared.bounds
+        cache.store.resize(bounds.memory, bounds.entry)
+        routes = prepared.plan.table.routes
+        caches = any(route.step is not None for route in routes)
+        self.cache = Desk(cache, routes) if caches else None
 
     def leave(self, gone: Iterable[Place], staying: Iterable[Place]) -> None:
         """Let the connections of places that are gone end behind their present response.
@@ -142,8 +154,8 @@ class Proxy:
         return self.site.shut_down().addBoth(self._stopped)
 
     def _stopped(self, result: object) -> object:
-        if self._cache is not None:
-            self._cache.close()
+        if self._shared is not None:
+            self._shared.close()
         self._sweeper.stop()
         self._agent.close()
         return result

@@ -33,3 +33,17 @@ class Counts:
         served = self.hits + self.stale + self.validated + self.collapsed
         lookups = served + self.misses
         return served / lookups if lookups else 0.0
+
+    def shown(self) -> dict[str, int | float]:
+        """Return all of it by name."""
+        return {
+            "requests": self.hits + self.stale + self.misses + self.collapsed + self.passed,
+            "hits": self.hits,
+            "stale": self.stale,
+            "validated": self.validated,
+            "collapsed": self.collapsed,
+            "misses": self.misses,
+            "stored": self.stored,
+            "passed": self.passed,
+            "hit_rate": round(self.hit_rate, 4),
+        }
