@@ -11,7 +11,7 @@ import os
 import pwd
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -83,8 +83,8 @@ target = "http://127.0.0.1:{origin}"
 [[routes]]
 path = "/"
 upstream = "origin"
-cache = true
 access_log = false
+{route}
 """
 
 
@@ -97,7 +97,8 @@ class Cache:
         program: what runs it, by name or path.
         command: makes its configuration in an empty directory of its own, for the port of the
             upstream and its own, both on loopback, and returns how to run it.
-        version: the words behind the program that make it tell its version.
+        version: the words behind the program that make it tell its version; none for the proxy,
+            which is this checkout.
         environment: variables that it needs.
     """
 
@@ -115,10 +116,17 @@ class Cache:
 _SBIN = "/usr/sbin:/usr/local/sbin"
 
 
-def _pyproxy(program: str, directory: Path, origin: int, port: int) -> Words:
-    configuration = directory / "pyproxy.toml"
-    configuration.write_text(_PYPROXY.format(origin=origin, port=port))
-    return [sys.executable, program, "-n", "--pidfile=", "pyproxy", "--config", configuration]
+def caching_route(lines: Sequence[str] = ("cache = true",)) -> Cache:
+    """Return the proxy of this checkout with a route that says this, too, in TOML."""
+
+    def command(program: str, directory: Path, origin: int, port: int) -> Words:
+        configuration = directory / "pyproxy.toml"
+        route = "\n".join(lines)
+        configuration.write_text(_PYPROXY.format(origin=origin, port=port, route=route))
+        return [sys.executable, program, "-n", "--pidfile=", "pyproxy", "--config", configuration]
+
+    twistd = Path(sys.executable).with_name("twistd")
+    return Cache(SUBJECT, str(twistd), command, (), {"PYTHONPATH": str(CHECKOUT)})
 
 
 def _nginx(program: str, directory: Path, origin: int, port: int) -> Words:
@@ -153,13 +161,7 @@ def _squid(program: str, directory: Path, origin: int, port: int) -> Words:
 
 
 CACHES = (
-    Cache(
-        SUBJECT,
-        str(Path(sys.executable).with_name("twistd")),
-        _pyproxy,
-        ("--version",),
-        {"PYTHONPATH": str(CHECKOUT)},
-    ),
+    caching_route(),
     Cache("nginx", "nginx", _nginx, ("-v",)),
     Cache("varnish", "varnishd", _varnish, ("-V",)),
     Cache("squid", "squid", _squid, ("-v",)),
