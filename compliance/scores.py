@@ -85,7 +85,7 @@ KNOWN: Mapping[str, str] = {
 def read_suite(groups: Iterable[Mapping[str, Any]]) -> Suite:
     """Return the tests in the package's definitions, less those for browsers alone."""
     return {
-        str(test["id"]: Definition(
+        str(test["id"]): Definition(
             id=str(test["id"]),
             title=str(test["name"]),
             group=str(group["name"]),
