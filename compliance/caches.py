@@ -83,7 +83,6 @@ target = "http://127.0.0.1:{origin}"
 [[routes]]
 path = "/"
 upstream = "origin"
-access_log = false
 {route}
 """
 

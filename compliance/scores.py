@@ -152,7 +152,8 @@ class Scores:
         match self.results[cache].get(test):
             case [_, message]:
                 return f"{found.value}: {message}"
-        return found.value
+            case _:
+                return str(found.value)
 
     def _culprits(self, cache: str, test: str) -> list[str]:
         return [
