@@ -88,7 +88,7 @@ def read_suite(groups: Iterable[Mapping[str, Any]]) -> Suite:
         str(test["id"]): Definition(
             id=str(test["id"]),
             title=str(test["name"]),
-            group=str(group["name"]),
+            group=str(group["name"]).replace("Respones", "Responses"),
             group_id=str(group["id"]),
             kind=Kind(test.get("kind", Kind.REQUIRED.value)),
             depends_on=tuple(map(str, test.get("depends_on", ()))),
