@@ -214,5 +214,5 @@ class CacheTests(SynchronousTestCase):
             files = (each.read_text() for each in directory.iterdir())
             settings = " ".join([*map(str, command), *files])
             self.assertRegex(settings, r"127\.0\.0\.1(:| parent )30001\b")
-            self.assertRegex(settings, r"127\.0\.0\.1:30002\b")
+            self.assertRegex(settings, r"(127\.0\.0\.1|tcp):30002\b")
             self.assertNotIn("0.0.0.0", settings)
