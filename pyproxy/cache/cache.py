@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Protocol
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from pyproxy.cache.counts import Counts
-from pyproxy.cache.fetch import Fetch
+from pyproxy.cache.fill import Fill
+from pyproxy.cache.lookup import Lookup
 from pyproxy.cache.seams import Chosen, Store
 from pyproxy.relay.limits import Sweeper
 from pyproxy.sides import UpstreamSide
 
 MAX_UNSHARED = 8192
 """Keys that are known to have answers which nobody else may have."""
+
+
+class Fetching(Protocol):
+    """A question to the upstream that is under way; ``Fetch`` is one.
+
+    Attributes:
+        shared: others may join.
+        fill: the content on its way, once it is known that it may be kept.
+    """
+
+    key: bytes
+    shared: bool
+    fill: Fill | None
+
+    def start(self) -> None:
+        """Send the request."""
+
+    def join(self, lookup: Lookup) -> bool:
+        """Serve another request, if that can be; tell whether it can."""
+
+    def spoil(self) -> None:
+        """Keep nothing of it."""
+
+    def abandon(self) -> None:
+        """End it at once."""
+
+    def check(self, now: float) -> float:
+        """Keep the time limits of one that has no client."""
 
 
 @attrs.define
@@ -55,8 +85,8 @@ class Cache:
     upstream: UpstreamSide
     reactor: IReactorTime
     _sweeper: Sweeper
-    fetches: dict[bytes, Fetch] = attrs.Factory(dict)
-    alone: set[Fetch] = attrs.Factory(set)
+    fetches: dict[bytes, Fetching] = attrs.Factory(dict)
+    alone: set[Fetching] = attrs.Factory(set)
     unshared: Unshared = attrs.Factory(Unshared)
     counts: dict[str, Counts] = attrs.Factory(dict)
 
@@ -68,7 +98,7 @@ class Cache:
         """Return the time of day, in seconds."""
         return self.reactor.seconds()
 
-    def begin(self, fetch: Fetch) -> None:
+    def begin(self, fetch: Fetching) -> None:
         """Have a fetch under way."""
         if fetch.shared:
             self.fetches[fetch.key] = fetch
@@ -76,14 +106,14 @@ class Cache:
             self.alone.add(fetch)
         fetch.start()
 
-    def forget(self, fetch: Fetch) -> None:
+    def forget(self, fetch: Fetching) -> None:
         """Let nobody join a fetch any more."""
         self._sweeper.unwatch(fetch)
         self.alone.discard(fetch)
         if self.fetches.get(fetch.key) is fetch:
             del self.fetches[fetch.key]
 
-    def watch(self, fetch: Fetch) -> None:
+    def watch(self, fetch: Fetching) -> None:
         """Keep the time limits of a fetch that has no client."""
         self._sweeper.watch(fetch)
 
@@ -93,7 +123,7 @@ class Cache:
         for fetch in self._of(key):
             fetch.spoil()
 
-    def _of(self, key: bytes) -> list[Fetch]:
+    def _of(self, key: bytes) -> list[Fetching]:
         fetches = [fetch for fetch in self.alone if fetch.key == key]
         if key in self.fetches:
             fetches.append(self.fetches[key])

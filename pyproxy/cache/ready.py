@@ -5,7 +5,7 @@ Most hits are such; without it one costs as much as to forward the request.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import attrs
 
@@ -18,12 +18,16 @@ from pyproxy.semantics.forwarding import HOP_BY_HOP, WRITTEN_BY_US
 from pyproxy.semantics.framing import STATUS_WITHOUT_CONTENT
 from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.semantics.stored import StoredResponse
-
-if TYPE_CHECKING:
-    from pyproxy.cache.caching import CachingRoute
-
+from pyproxy.semantics.to_client import ResponseForwarding
 
 _REWRITTEN = HOP_BY_HOP | WRITTEN_BY_US | {b"host", b"via"}
+
+
+class AnsweringRoute(Protocol):
+    """What an answer needs of its route; ``CachingRoute`` is one."""
+
+    replaced: frozenset[bytes]
+    to_client: ResponseForwarding
 
 
 @attrs.frozen(eq=False)
@@ -34,7 +38,7 @@ class Ready:
         fields: as they go to the client; those at ``age`` and ``status`` are written anew each time.
     """
 
-    route: CachingRoute
+    route: AnsweringRoute
     head: StoredResponse
     reason: bytes
     fields: Fields
@@ -61,7 +65,7 @@ class Ready:
         return Reply(head.status, self.reason, fields, self.content)
 
 
-def ready_for(route: CachingRoute, entry: Entry, host: bytes) -> Ready | None:
+def ready_for(route: AnsweringRoute, entry: Entry, host: bytes) -> Ready | None:
     """Return the answer that an entry is for a route; None when it has to go the long way."""
     head = entry.head
     if any(name in _REWRITTEN or name in route.replaced for name, _ in head.varies):
