@@ -197,6 +197,7 @@ class Fetch:
             terms.shared,
             terms.events,
             options,
+            response.framing.kind is Kind.UNTIL_CLOSE,
         )
 
     def _make_room(self, kept: StoredResponse) -> None:
