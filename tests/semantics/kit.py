@@ -13,3 +13,7 @@ TRUSTED = Hop(b"10.0.0.1", b"http", b"8000", True)
 def head_of(*fields: Field) -> RequestHead:
     """Return the head of a request with some fields."""
     return RequestHead(b"GET", b"/", 1, list(fields))
+
+
+# A date in the middle of 2026, in seconds of the epoch.
+NOW = 1782000000.0
