@@ -15,5 +15,12 @@ def head_of(*fields: Field) -> RequestHead:
     return RequestHead(b"GET", b"/", 1, list(fields))
 
 
-# A date in the middle of 2026, in seconds of the epoch.
+CONTROLS = (
+    *(b"no-store", b"private", b"no-cache", b"public", b"max-age=60", b"s-maxage=600"),
+    *(b"must-revalidate", b"must-understand", b"stale-if-error=60", b'private="set-cookie"'),
+    *(b"max-age", b"max-age=0", b"ext", b"=", b",", b", ", b";", b" ", b'"', b"\\", b"60"),
+)
+"""Pieces of Cache-Control in and out of order."""
+
 NOW = 1782000000.0
+"""A time in the middle of 2026, in seconds of the epoch."""
