@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import cast
 
 import attrs
 import http_sf
@@ -126,11 +127,10 @@ def read_targeted(lines: Iterable[bytes]) -> Directives | None:
     Spec: RFC 9213 2.1, RFC 9651 3.2.
     """
     try:
-        members = http_sf.parse(b", ".join(lines), tltype="dictionary")
+        parsed = http_sf.parse(b", ".join(lines), tltype="dictionary")
     except ValueError:
         return None
-    if not isinstance(members, dict):
-        raise TypeError("a dictionary was asked for")
+    members = cast("dict[str, object]", parsed)
     found: dict[bytes, list[bytes | None]] = {}
     for key, member in members.items():
         value = member[0] if isinstance(member, tuple) else member

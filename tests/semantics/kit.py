@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyproxy.semantics.fields import Field
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.messages import RequestHead
@@ -24,3 +26,8 @@ CONTROLS = (
 
 NOW = 1782000000.0
 """A time in the middle of 2026, in seconds of the epoch."""
+
+
+def names_of(fields: Sequence[Field]) -> list[bytes]:
+    """Return the names of fields in lower case."""
+    return [name.lower() for name, _ in fields]
