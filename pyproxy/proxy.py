@@ -88,7 +88,13 @@ class Proxy:
         plan = make_plan(config, self._pseudonym, self._peers, cache)
         terms = self._terms(config)
         return Prepared(
-            plan, terms, config.waits, config.secrets, config.injects, cache, config.cache
+            plan,
+            terms,
+            config.waits,
+            config.secrets,
+            config.injects,
+            cache,
+            config.cache.share_of(config.workers),
         )
 
     def take(self, prepared: Prepared) -> None:
@@ -116,7 +122,7 @@ class Proxy:
         from pyproxy.cache.cache import Cache
         from pyproxy.stores import store_of
 
-        store = store_of(config.cache, self._reactor)
+        store = store_of(config.cache.share_of(config.workers), self._reactor)
         return Cache(store, self._client, self._reactor, self._sweeper)
 
     def _take_cache(self, cache: Cache, prepared: Prepared) -> None:
