@@ -1,4 +1,4 @@
-"""What a request passes on a route that caches: it is answered, waits for another's fetch, or is sent.
+"""What a request passes on a route that caches: it is answered, sent, or waits for another's.
 
 The exchange sees a step before the upstream, and then a response; it does not know where that came
 from.  Spec: RFC 9111.
@@ -32,8 +32,8 @@ from pyproxy.semantics.invalidation import SAFE, invalidated
 from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.semantics.storing import Asked
 from pyproxy.semantics.to_client import ResponseForwarding
-from pyproxy.semantics.wishes import SPECIAL, wishes_of
 from pyproxy.semantics.urls import DEFAULT_PORTS
+from pyproxy.semantics.wishes import SPECIAL, wishes_of
 from pyproxy.sides import UpstreamRequest, UpstreamResponse
 
 _NOT_AT_ONCE = SPECIAL | {b"authorization", b"expect", b"upgrade"}
