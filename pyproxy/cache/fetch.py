@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
-from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet import protocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
@@ -45,24 +45,24 @@ from pyproxy.sides import Bond, UpstreamRequest, UpstreamResponse
 
 
 class FetchingRoute(Protocol):
-    """What a fetch needs of its route; ``CachingRoute`` is one."""
+    """The route that a fetch is for; ``caching.CachingRoute`` is one."""
 
     cache: Cache
     policy: CachePolicy
     limits: Limits
     counts: Counts
 
-    def serve(self, lookup: Lookup, entry: Entry, status: bytes) -> None:
-        """Answer a request by a stored response."""
-
     def found(self, lookup: Lookup, entries: Sequence[Entry]) -> None:
         """Serve a request by what is stored, or ask the upstream."""
+
+    def serve(self, lookup: Lookup, entry: Entry, status: bytes) -> None:
+        """Answer a request by a stored response.  Args: what Cache-Status says of it."""
 
     def ask_alone(self, lookup: Lookup) -> None:
         """Ask the upstream for one request that waited in vain."""
 
 
-class _Unread(TwistedProtocol):
+class _Unread(protocol.Protocol):
     """Takes the content of a response that nobody gets."""
 
     takes_views = True
@@ -200,7 +200,7 @@ class Fetch:
         )
 
     def _make_room(self, kept: StoredResponse) -> None:
-        """Let the oldest variants go where there are too many: clients choose how many there are."""
+        """Let the oldest variants go where there are too many: clients choose their number."""
         others = [entry for entry in self.variants if entry.head.varies != kept.varies]
         most = self.route.policy.max_variants - 1
         if len(others) > most:
