@@ -151,11 +151,6 @@ def _varnish(program: str, directory: Path, origin: int, port: int) -> Words:
 def _squid(program: str, directory: Path, origin: int, port: int) -> Words:
     configuration = directory / "squid.conf"
     configuration.write_text(_SQUID.format(directory=directory, origin=origin, port=port))
-    log = directory / "cache.log"
-    log.touch()
-    if os.geteuid() == 0:
-        # Started as root it becomes another user, who has to write its log.
-        log.chmod(0o666)
     return [program, "-N", "-f", configuration]
 
 

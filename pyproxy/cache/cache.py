@@ -3,18 +3,43 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Protocol
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from pyproxy.cache.counts import Counts
-from pyproxy.cache.fetch import Fetch
+from pyproxy.cache.fill import Fill
+from pyproxy.cache.lookup import Lookup
 from pyproxy.cache.seams import Chosen, Store
 from pyproxy.relay.limits import Sweeper
 from pyproxy.sides import UpstreamSide
 
 MAX_UNSHARED = 8192
 """Keys that are known to have answers which nobody else may have."""
+
+
+class Fetch(Protocol):
+    """A question to the upstream; ``fetch.Fetch`` is one."""
+
+    key: bytes
+    shared: bool
+    fill: Fill | None
+
+    def start(self) -> None:
+        """Send the request."""
+
+    def join(self, lookup: Lookup) -> bool:
+        """Serve another request, if that can be; tell whether it can."""
+
+    def spoil(self) -> None:
+        """Keep nothing of it."""
+
+    def abandon(self) -> None:
+        """End it at once."""
+
+    def check(self, now: float) -> float:
+        """Keep its time limits."""
 
 
 @attrs.define

@@ -1,4 +1,4 @@
-"""What a request passes on a route that caches: it is answered, waits for another's fetch, or is sent.
+"""What a request passes on a route that caches: it is answered, sent, or waits for another's.
 
 The exchange sees a step before the upstream, and then a response; it does not know where that came
 from.  Spec: RFC 9111.

@@ -7,12 +7,15 @@ goes to who asked first, and the others are sent on at once, each for itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import attrs
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet import protocol
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from pyproxy.cache.cache import Cache
+from pyproxy.cache.counts import Counts
 from pyproxy.cache.delivery import Delivery
 from pyproxy.cache.fill import Fill
 from pyproxy.cache.lookup import Lookup
@@ -20,6 +23,8 @@ from pyproxy.cache.posting import Posting
 from pyproxy.cache.replay import Recording
 from pyproxy.cache.seams import Entry
 from pyproxy.errors import ProxyError, ResponseIncomplete
+from pyproxy.policy.cache_policy import CachePolicy
+from pyproxy.policy.routing import Limits
 from pyproxy.semantics import cache_status
 from pyproxy.semantics.cache_status import Why
 from pyproxy.semantics.caching import (
@@ -38,11 +43,26 @@ from pyproxy.semantics.stored import StoredResponse
 from pyproxy.semantics.storing import Asked, is_event_stream, stored_of
 from pyproxy.sides import Bond, UpstreamRequest, UpstreamResponse
 
-if TYPE_CHECKING:
-    from pyproxy.cache.caching import CachingRoute
+
+class FetchingRoute(Protocol):
+    """The route that a fetch is for; ``caching.CachingRoute`` is one."""
+
+    cache: Cache
+    policy: CachePolicy
+    limits: Limits
+    counts: Counts
+
+    def found(self, lookup: Lookup, entries: Sequence[Entry]) -> None:
+        """Serve a request by what is stored, or ask the upstream."""
+
+    def serve(self, lookup: Lookup, entry: Entry, status: bytes) -> None:
+        """Answer a request by a stored response.  Args: what Cache-Status says of it."""
+
+    def ask_alone(self, lookup: Lookup) -> None:
+        """Ask the upstream for one request that waited in vain."""
 
 
-class _Unread(Protocol):
+class _Unread(protocol.Protocol):
     """Takes the content of a response that nobody gets."""
 
     takes_views = True
@@ -71,7 +91,7 @@ class Fetch:
         fill: the content on its way, once the head has said that it may be kept.
     """
 
-    route: CachingRoute
+    route: FetchingRoute
     key: bytes
     asked: Asked
     request: UpstreamRequest
@@ -180,7 +200,7 @@ class Fetch:
         )
 
     def _make_room(self, kept: StoredResponse) -> None:
-        """Let the oldest variants go where there are too many: clients choose how many there are."""
+        """Let the oldest variants go where there are too many: clients choose their number."""
         others = [entry for entry in self.variants if entry.head.varies != kept.varies]
         most = self.route.policy.max_variants - 1
         if len(others) > most:

@@ -1,4 +1,4 @@
-"""A client's request at the cache: from its lookup until a response, or somebody else, serves it."""
+"""A client's request at the cache, from its lookup until it is served or sent on."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ Most hits are such; without it one costs as much as to forward the request.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import attrs
 
@@ -18,12 +18,16 @@ from pyproxy.semantics.forwarding import HOP_BY_HOP, WRITTEN_BY_US
 from pyproxy.semantics.framing import STATUS_WITHOUT_CONTENT
 from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.semantics.stored import StoredResponse
-
-if TYPE_CHECKING:
-    from pyproxy.cache.caching import CachingRoute
-
+from pyproxy.semantics.to_client import ResponseForwarding
 
 _REWRITTEN = HOP_BY_HOP | WRITTEN_BY_US | {b"host", b"via"}
+
+
+class RoutedOut(Protocol):
+    """The route that an answer leaves by; ``caching.CachingRoute`` is one."""
+
+    to_client: ResponseForwarding
+    replaced: frozenset[bytes]
 
 
 @attrs.frozen(eq=False)
@@ -31,10 +35,12 @@ class Ready:
     """The answer of one route.
 
     Attributes:
-        fields: as they go to the client; those at ``age`` and ``status`` are written anew each time.
+        route: whose answer it is.
+        fields: as they go to the client.
+        age, status: where among them are those that are written anew each time.
     """
 
-    route: CachingRoute
+    route: RoutedOut
     head: StoredResponse
     reason: bytes
     fields: Fields
@@ -43,7 +49,7 @@ class Ready:
     status: int
 
     def suits(self, head: RequestHead) -> bool:
-        """Tell whether it may answer a request that has no field of SPECIAL.  Spec: RFC 9111 4.1."""
+        """Tell whether it may answer a request without fields of SPECIAL.  Spec: RFC 9111 4.1."""
         stored = self.head
         return not stored.varies or select([stored], head.fields, head.names) is not None
 
@@ -61,7 +67,7 @@ class Ready:
         return Reply(head.status, self.reason, fields, self.content)
 
 
-def ready_for(route: CachingRoute, entry: Entry, host: bytes) -> Ready | None:
+def ready_for(route: RoutedOut, entry: Entry, host: bytes) -> Ready | None:
     """Return the answer that an entry is for a route; None when it has to go the long way."""
     head = entry.head
     if any(name in _REWRITTEN or name in route.replaced for name, _ in head.varies):
