@@ -5,14 +5,16 @@ A preamble, two slots for the head, the content, and a digest of each of its blo
     magic 8 | mark 16 | octets of a slot 4 | slot | slot | content | 16 for each 64 KiB of content
     slot:  digest 16 | sequence 8 | octets of content 8 | octets of the packed head 4 | packed head
 
-The mark is random: all digests are keyed with it, so nothing of another file, of an older one in the
-same blocks of the disk, or of another place in this file is taken for what was written here.  The slot
-with the higher sequence counts.  Another head goes into the other slot in one write: if that is cut
-short the old head counts still.  Everything here may wait for the disk and runs in a store's threads.
+The mark is random: all digests are keyed with it, so nothing of another file, of an older one in
+the same blocks of the disk, or of another place in this file is taken for what was written here.
+The slot with the higher sequence counts.  Another head goes into the other slot in one write: if
+that is cut short the old head counts still.  Everything here may wait for the disk and runs in a
+store's threads.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import time
@@ -108,11 +110,6 @@ def start_of(slot: int) -> int:
     return _PREAMBLE.size + 2 * slot
 
 
-def size_of(head: StoredResponse, key: bytes, count: int) -> int:
-    """Return the octets of a file."""
-    return start_of(_room(pack(head, key))) + count + DIGEST_BYTES * -(-count // BLOCK_BYTES)
-
-
 def _write(number: int, octets: bytes | memoryview, place: int) -> None:
     view = memoryview(octets)
     while view:
@@ -171,12 +168,26 @@ class Aside:
             self.discard()
             raise
 
+    def read(self, handle: Handle | None, number: int) -> bytes:
+        """Read a block that is written.  Args: handle, as it is known to who reads.
+
+        Raises: Torn, OSError.
+        """
+        if handle is None:
+            raise Torn("the file is gone")
+        place = number * BLOCK_BYTES
+        length = min(BLOCK_BYTES, self.count - place)
+        block = os.pread(handle.number, length, self.start + place)
+        if block_digest(self.mark, number, block) != self._digests[number]:
+            raise Torn("a block is another")
+        return block
+
     def finish(self, key: bytes, head: StoredResponse) -> None:
         """Write what stands around the content.  Raises: OSError."""
         self.append(())
         packed = pack(head, key)
-        if _SLOT.size + len(packed) > self.slot or self.handle is None:
-            raise OSError(0, "the head has outgrown its place")
+        if _SLOT.size + len(packed) > self.slot or len(packed) > MAX_PACKED or self.handle is None:
+            raise OSError(errno.E2BIG, "the head has outgrown its place")
         slot = _slot(self.mark, self.slot, 1, self.count, packed)
         number = self.handle.number
         _write(number, b"".join(self._digests), self.start + self.count)

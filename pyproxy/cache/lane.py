@@ -1,7 +1,7 @@
 """Threads of a store's own, which do what may wait for a disk.
 
-The reactor's threads look up names, and the reactor waits for them when it ends: a disk that hangs must
-keep neither.
+The reactor's threads look up names, and the reactor waits for them when it ends: a disk that hangs
+must keep neither.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from threading import Thread
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 
 T = TypeVar("T")
+
+
+class IStoreReactor(IReactorTime, IReactorFromThreads):
+    """What a store needs of the reactor."""
+
 
 Done = Callable[[T | Exception], object]
 """Takes what came out, in the reactor's thread."""
@@ -35,12 +40,12 @@ class Lane:
     """A line of jobs; with one thread they are done in their order.
 
     Attributes:
-        threads: how many there are; they begin with the first job, and end with the process at last.
+        threads: how many there are; they begin with the first job, and never outlive the process.
         most: jobs that may wait or be under way.
         waiting: jobs that do.
     """
 
-    _reactor: IReactorFromThreads
+    _reactor: IStoreReactor
     threads: int
     most: int
     waiting: int = 0
