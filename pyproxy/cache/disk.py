@@ -9,6 +9,7 @@ since what was not written then has another digest.  What leaves a full store is
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -50,6 +51,9 @@ MAX_CHANGES = 100_000
 RECOUNT_SECONDS = 600.0
 """In this time every sub-folder is counted again."""
 
+MAX_IDLE = 64
+"""Files that stay open for a while after a lookup, for who holds their content only later."""
+
 SLICE = 100
 """Files that a purge reads before others have their turn."""
 
@@ -79,6 +83,7 @@ class DiskStore:
     _changes: Changes = attrs.Factory(Changes)
     _keeping: dict[bytes, list[DiskFilling]] = attrs.Factory(dict)
     _filling: set[DiskFilling] = attrs.Factory(set)
+    _idle: deque[DiskContent] = attrs.Factory(deque)
     _waits: set[Deferred[Any]] = attrs.Factory(set)
     _failures: set[str] = attrs.Factory(set)
     _unwritten: int = 0
@@ -157,7 +162,10 @@ class DiskStore:
                 entries[head.varies] = Entry(find.key, head, content)
         find.found(list(entries.values()))
         for content in contents:
-            content.settle()
+            if content.is_open:
+                self._idle.append(content)
+        while len(self._idle) > MAX_IDLE:
+            self._idle.popleft().settle()
 
     # filling
 
@@ -377,6 +385,7 @@ class DiskStore:
             self._recount = None
         for filling in list(self._filling):
             filling.drop()
+        self._settle()
         self._off = True
         for find in list(self._changes.finds):
             self._found(find, [], Looked())
@@ -384,6 +393,10 @@ class DiskStore:
             waiting.errback(Failure(Away("the store is closed")))
         self._writer.close()
         self._readers.close()
+
+    def _settle(self) -> None:
+        while self._idle:
+            self._idle.popleft().settle()
 
     # the disk
 
@@ -407,6 +420,7 @@ class DiskStore:
 
     def _again(self, number: int) -> None:
         self._recount = None
+        self._settle()
         self._count(number, first=False)
 
     def _change(

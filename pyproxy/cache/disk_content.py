@@ -21,7 +21,7 @@ class DiskContent:
     """The content of a file.
 
     A short one was read together with the head.  A longer one has the file open while somebody
-    holds it; it is opened again by its name for who reads without.
+    holds it, and for a while before; it is opened again by its name for who reads without.
 
     Attributes:
         count: octets.
@@ -73,6 +73,11 @@ class DiskContent:
         """Have it open for one reader less."""
         self._holds -= 1
         self.settle()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has the file open."""
+        return self._handle is not None
 
     def settle(self) -> None:
         """Let go of the file when nobody holds it."""
