@@ -10,21 +10,22 @@ since what was not written then has another digest.  What leaves a full store is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pyproxy.cache.disk_access import Access, Away
 from pyproxy.cache.disk_content import DiskContent, DiskFilling
-from pyproxy.cache.disk_file import Handle, Read, Torn, write_head
-from pyproxy.cache.disk_find import Changes, Find, Looked, look, look_at
+from pyproxy.cache.disk_file import Aside, Handle, Torn, write_head
+from pyproxy.cache.disk_find import Changes, Find, Looked, look
 from pyproxy.cache.disk_folder import Folder
 from pyproxy.cache.disk_names import FOLDERS, Names, room_of
-from pyproxy.cache.lane import IStoreReactor, Lane, nobody
+from pyproxy.cache.disk_walk import walk
+from pyproxy.cache.lane import IStoreReactor, nobody
 from pyproxy.cache.seams import Chosen, ContentLost, Entry, Found
 from pyproxy.semantics.stored import StoredResponse
 
@@ -33,35 +34,14 @@ T = TypeVar("T")
 FIND_SECONDS = 0.04
 """How long a lookup waits for the disk."""
 
-READ_SECONDS = 10.0
-"""How long a block is waited for, and a slice of a purge."""
-
 UNWRITTEN_BYTES = 32 * 1024 * 1024
 """Octets that wait in memory to be written, of all contents together."""
-
-READERS = 4
-"""Threads that read."""
-
-MAX_READS = 1024
-"""Reads that wait; who comes then is told at once that nothing is known."""
-
-MAX_CHANGES = 100_000
-"""Changes that wait; when there are more the store is off, since it must not lose a removal."""
 
 RECOUNT_SECONDS = 600.0
 """In this time every sub-folder is counted again."""
 
 MAX_IDLE = 64
 """Files that stay open for a while after a lookup, for who holds their content only later."""
-
-SLICE = 100
-"""Files that a purge reads before others have their turn."""
-
-_log = Logger()
-
-
-class Away(Exception):
-    """The disk does not answer, or the store is closed."""
 
 
 @attrs.define(eq=False)
@@ -70,26 +50,22 @@ class DiskStore:
 
     Attributes:
         folder: the files, which only the threads touch.
+        access: the threads.
         entry: octets that one content may have.
         hot: nothing: another process may have removed what this one remembers.
     """
 
     folder: Folder
     entry: int
-    _reactor: IStoreReactor
-    _writer: Lane
-    _readers: Lane
+    access: Access
     hot: Mapping[bytes, Entry] = attrs.Factory(dict)
     _changes: Changes = attrs.Factory(Changes)
     _keeping: dict[bytes, list[DiskFilling]] = attrs.Factory(dict)
     _filling: set[DiskFilling] = attrs.Factory(set)
     _idle: deque[DiskContent] = attrs.Factory(deque)
-    _waits: set[Deferred[Any]] = attrs.Factory(set)
-    _failures: set[str] = attrs.Factory(set)
     _unwritten: int = 0
     _torn: int = 0
     _slow: int = 0
-    _off: bool = False
     _recount: IDelayedCall | None = None
 
     @classmethod
@@ -98,16 +74,9 @@ class DiskStore:
 
         Raises: Unfit.
         """
-        writer = Lane(reactor, 1, MAX_CHANGES)
-        readers = Lane(reactor, READERS, MAX_READS)
-        store = cls(Folder.at(path, size), entry, reactor, writer, readers)
+        store = cls(Folder.at(path, size), entry, Access(reactor))
         store._count(0, first=True)
         return store
-
-    @property
-    def busy(self) -> bool:
-        """Whether the disk still has to do something that was asked for."""
-        return bool(self._writer.waiting or self._readers.waiting)
 
     # asking
 
@@ -119,10 +88,10 @@ class DiskStore:
         def looked(result: Looked | Exception) -> None:
             self._found(find, kept, self._seen(result))
 
-        if self._off or not self._readers.call(looked, look, self.folder, find):
+        if not self.access.look(looked, look, self.folder, find):
             self._found(find, kept, Looked())
         else:
-            find.timer = self._reactor.callLater(FIND_SECONDS, self._late, find, kept)
+            find.timer = self.access.reactor.callLater(FIND_SECONDS, self._late, find, kept)
 
     def _late(self, find: Find, kept: list[DiskFilling]) -> None:
         self._slow += 1
@@ -132,11 +101,11 @@ class DiskStore:
     def _seen(self, result: Looked | Exception) -> Looked:
         """Return what was found, without what is no entry; that is removed."""
         if isinstance(result, Exception):
-            self._failed(result)
+            self.access.failed(result)
             return Looked()
         for name, inode in result.torn:
             self._torn += 1
-            self._change(nobody, self.folder.remove, name, None, inode)
+            self.access.change(nobody, self.folder.remove, name, None, inode)
         return result
 
     def _found(self, find: Find, kept: list[DiskFilling], looked: Looked) -> None:
@@ -173,7 +142,7 @@ class DiskStore:
         """Begin to write a content."""
         aside = self.folder.aside(head, key)
         least = room_of("", aside.start + (length or 0))
-        if self._off or (length or 0) > self.entry or least > self.folder.bound:
+        if self.access.off or (length or 0) > self.entry or least > self.folder.bound:
             return None
         if self._unwritten >= UNWRITTEN_BYTES:
             return None
@@ -183,7 +152,7 @@ class DiskStore:
 
     def reserve(self, octets: int) -> bool:
         """Make room in memory for octets that will be written; tell whether there is."""
-        if self._off or self._unwritten + octets > UNWRITTEN_BYTES:
+        if self.access.off or self._unwritten + octets > UNWRITTEN_BYTES:
             return False
         self._unwritten += octets
         return True
@@ -198,7 +167,7 @@ class DiskStore:
         def written(result: object) -> None:
             filling.written(isinstance(result, Exception))
 
-        return self._change(written, filling.aside.append, blocks)
+        return self.access.change(written, filling.aside.append, blocks)
 
     def keep(self, filling: DiskFilling, blocks: Sequence[bytes]) -> None:
         """Make an entry of a content, once its last blocks are written."""
@@ -212,7 +181,7 @@ class DiskStore:
             self._unkeep(filling)
             filling.kept(isinstance(result, Exception))
 
-        if not self._change(kept, _keep, self.folder, aside, blocks, key, head):
+        if not self.access.change(kept, _keep, self.folder, aside, blocks, key, head):
             kept(Away())
 
     def _unkeep(self, filling: DiskFilling) -> None:
@@ -225,14 +194,14 @@ class DiskStore:
     def discard(self, filling: DiskFilling) -> None:
         """Store nothing of a content."""
         self._filling.discard(filling)
-        self._change(lambda _: filling.discarded(), filling.aside.discard)
+        self.access.change(lambda _: filling.discarded(), filling.aside.discard)
 
     # reading
 
     def read(
         self, content: DiskContent, function: Callable[..., T], *arguments: Any
     ) -> Deferred[T]:
-        """Read of a content, or fail with ContentLost; a file that is not what it was is removed."""
+        """Read of a content, or fail with ContentLost; a file that is torn is removed."""
 
         def lost(failure: Failure) -> None:
             error = failure.value
@@ -240,16 +209,16 @@ class DiskStore:
                 self._torn += 1
                 self._remove([(content.name, content.mark)])
             elif isinstance(error, OSError):
-                self._failed(error)
+                self.access.failed(error)
             raise ContentLost(f"the stored response cannot be read: {error}") from error
 
-        reading = self._ask(self._readers, function, *arguments)
+        reading = self.access.ask(function, *arguments)
         reading.addErrback(lost)
         return reading
 
     def let_go(self, handle: Handle) -> None:
         """Close a file, in a thread: the last who has a removed file open waits for the disk."""
-        self._readers.call(nobody, _drop, handle)
+        self.access.look(nobody, _drop, handle)
 
     # changing
 
@@ -270,7 +239,7 @@ class DiskStore:
             if result is not True:
                 self._remove([(name, mark)])
 
-        self._change(refreshed, write_head, self.folder.place(name), mark, entry.key, head)
+        self.access.change(refreshed, write_head, self.folder.place(name), mark, entry.key, head)
 
     def remove(self, entry: Entry) -> None:
         """Have one entry no more."""
@@ -284,13 +253,13 @@ class DiskStore:
     def _remove(self, files: Sequence[tuple[str, bytes]]) -> None:
         marks = [mark for _, mark in files]
         self._changes.remove(marks)
-        self._change(lambda _: self._changes.gone(marks), self.folder.remove_all, files)
+        self.access.change(lambda _: self._changes.gone(marks), self.folder.remove_all, files)
 
     def invalidate(self, key: bytes) -> None:
         """Have no entry of a key any more."""
         self._keeping.pop(key, None)
         self._changes.forget(key)
-        self._change(lambda _: self._changes.forgot(key), self.folder.remove_key, key)
+        self.access.change(lambda _: self._changes.forgot(key), self.folder.remove_key, key)
 
     # for people
 
@@ -305,7 +274,7 @@ class DiskStore:
             if (one.name, one.mark) in files:
                 self._unkeep(one)
         count = await self._removed(files)
-        async for some in self._walk(chosen):
+        async for some in walk(self.access, self.folder, self._changes, self._seen, chosen):
             count += await self._removed([(name, known.mark) for name, known, _ in some])
         return count
 
@@ -315,7 +284,7 @@ class DiskStore:
         marks = [mark for _, mark in files]
         self._changes.remove(marks)
         try:
-            return await self._ask(self._writer, self.folder.remove_all, files)
+            return await self.access.ask_writer(self.folder.remove_all, files)
         finally:
             self._changes.gone(marks)
 
@@ -329,35 +298,13 @@ class DiskStore:
             for one in here:
                 if chosen(one.key, one.head):
                     some[one.mark] = Entry(one.key, one.head, one)
-        async for entries in self._walk(chosen):
+        async for entries in walk(self.access, self.folder, self._changes, self._seen, chosen):
             for name, known, head in entries:
                 if known.mark not in some:
                     some[known.mark] = Entry(known.key, head, DiskContent(self, name, known))
             if len(some) >= limit:
                 break
         return list(some.values())[:limit]
-
-    async def _walk(
-        self, chosen: Chosen
-    ) -> AsyncIterator[Sequence[tuple[str, Read, StoredResponse]]]:
-        """Look at every entry that is here now, a slice at a time."""
-        for number in range(FOLDERS):
-            names = await self._ask(self._readers, self.folder.listed, number)
-            for start in range(0, len(names), SLICE):
-                find = self._changes.begin(Find(None))
-                some = names[start : start + SLICE]
-                try:
-                    looked = await self._ask(self._readers, look_at, self.folder, some)
-                finally:
-                    self._changes.finds.discard(find)
-                heads = [
-                    (name, known, find.head(known)) for name, known in self._seen(looked).entries
-                ]
-                yield [
-                    (name, known, head)
-                    for name, known, head in heads
-                    if head is not None and chosen(known.key, head)
-                ]
 
     def figures(self) -> Mapping[str, int | str]:
         """Return sizes and counts: of all processes, but for what this one alone has done.
@@ -375,7 +322,7 @@ class DiskStore:
             "unwritten": self._unwritten,
             "torn": self._torn,
             "slow": self._slow,
-            "off": int(self._off),
+            "off": int(self.access.off),
         }
 
     def close(self) -> None:
@@ -386,13 +333,9 @@ class DiskStore:
         for filling in list(self._filling):
             filling.drop()
         self._settle()
-        self._off = True
         for find in list(self._changes.finds):
             self._found(find, [], Looked())
-        for waiting in list(self._waits):
-            waiting.errback(Failure(Away("the store is closed")))
-        self._writer.close()
-        self._readers.close()
+        self.access.close()
 
     def _settle(self) -> None:
         while self._idle:
@@ -406,81 +349,26 @@ class DiskStore:
         def counted(_: object) -> None:
             following = (number + 1) % FOLDERS
             more = first and following > 0
-            if self._off:
+            if self.access.off:
                 return
             if more:
                 self._count(following, first)
             else:
                 pause = RECOUNT_SECONDS / FOLDERS
-                self._recount = self._reactor.callLater(pause, self._again, following)
+                self._recount = self.access.reactor.callLater(pause, self._again, following)
 
         if number == 0:
-            self._change(nobody, self.folder.sweep)
-        self._change(counted, self.folder.count, number)
+            self.access.change(nobody, self.folder.sweep)
+        self.access.change(counted, self.folder.count, number)
 
     def _again(self, number: int) -> None:
         self._recount = None
         self._settle()
         self._count(number, first=False)
 
-    def _change(
-        self, done: Callable[[Any], object], function: Callable[..., object], *arguments: Any
-    ) -> bool:
-        """Have the writer do something, in order; tell whether it will."""
-
-        def told(result: object) -> None:
-            if isinstance(result, Exception):
-                self._failed(result)
-            done(result)
-
-        if self._off:
-            return False
-        if self._writer.call(told, function, *arguments):
-            return True
-        self._off = True
-        _log.error("the cache's disk does not answer: it is not used any more until a restart")
-        return False
-
-    def _ask(self, lane: Lane, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        """Have something done within READ_SECONDS.  It fails with Away, or as the function does."""
-        waiting: Deferred[T] = Deferred()
-        timer = self._reactor.callLater(
-            READ_SECONDS, lambda: waiting.errback(Failure(Away("the disk does not answer")))
-        )
-
-        def over(result: Any) -> Any:
-            self._waits.discard(waiting)
-            if timer.active():
-                timer.cancel()
-            return result
-
-        def done(result: T | Exception) -> None:
-            if waiting.called:
-                return
-            if isinstance(result, Exception):
-                waiting.errback(Failure(result))
-            else:
-                waiting.callback(result)
-
-        self._waits.add(waiting)
-        waiting.addBoth(over)
-        if self._off or not lane.call(done, function, *arguments):
-            waiting.errback(Failure(Away("the disk does not answer")))
-        return waiting
-
-    def _failed(self, error: Exception) -> None:
-        """Say once of each kind of failure that it happens."""
-        kind = error.strerror or "" if isinstance(error, OSError) else repr(error)
-        if kind not in self._failures:
-            self._failures.add(kind)
-            _log.error(
-                "the cache's disk fails ({kind}): what it cannot do is left out; said once",
-                kind=kind,
-            )
-
 
 def _keep(
-    folder: Folder, aside: Any, blocks: Sequence[bytes], key: bytes, head: StoredResponse
+    folder: Folder, aside: Aside, blocks: Sequence[bytes], key: bytes, head: StoredResponse
 ) -> None:
     aside.append(blocks)
     folder.keep(aside, key, head)

@@ -29,7 +29,7 @@ Node = TypeVar("Node", bound=Queued)
 
 
 class Sieve(Generic[Node]):
-    """A queue with a hand.  Every call but ``victim`` takes constant time; ``victim`` on average."""
+    """A queue with a hand.  Every call takes constant time, ``victim`` on average."""
 
     __slots__ = ("_hand", "_newest", "_oldest")
 

@@ -281,7 +281,7 @@ class MemoryStore:
         chosen: Chosen,
         take: Callable[[_Node], None],
         enough: Callable[[], bool] = lambda: False,
-    ) -> Deferred[object]:
+    ) -> Deferred[None]:
         """Look at every entry that is here now."""
 
         def steps(keys: Iterable[bytes]) -> Iterator[None]:
@@ -295,8 +295,7 @@ class MemoryStore:
                     yield
 
         task = cooperate(steps(list(self._index)))
-        done: Deferred[object] = task.whenDone()
-        return done
+        return task.whenDone().addCallback(lambda _: None)
 
     def figures(self) -> Mapping[str, int | str]:
         """Return sizes and counts."""
