@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from pyproxy.cache.disk_file import INLINE_BYTES, Aside, Handle, Read, mark_in, opened
 from pyproxy.cache.disk_file import read_block as read_one
+from pyproxy.cache.disk_folder import Folder
 from pyproxy.cache.seams import BLOCK_BYTES, ContentLost
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.stored import StoredResponse
 
-if TYPE_CHECKING:
-    from pyproxy.cache.disk import DiskStore
+T = TypeVar("T")
+
+
+class Keeper(Protocol):
+    """What contents ask of their store.
+
+    Attributes:
+        entry: octets that one content may have.
+    """
+
+    folder: Folder
+    entry: int
+
+    def reserve(self, octets: int) -> bool:
+        """Make room in memory for octets that will be written; tell whether there is."""
+
+    def give_back(self, octets: int) -> None:
+        """Count octets no more that were reserved."""
+
+    def append(self, filling: DiskFilling, blocks: Sequence[bytes]) -> bool:
+        """Have blocks written; tell whether they will be."""
+
+    def keep(self, filling: DiskFilling, blocks: Sequence[bytes]) -> None:
+        """Make an entry, once the last blocks are written."""
+
+    def discard(self, filling: DiskFilling) -> None:
+        """Store nothing."""
+
+    def read(
+        self, content: DiskContent, function: Callable[..., T], *arguments: Any
+    ) -> Deferred[T]:
+        """Read of a content, or fail with ContentLost."""
+
+    def let_go(self, handle: Handle) -> None:
+        """Close a file."""
 
 
 class DiskContent:
@@ -31,7 +66,7 @@ class DiskContent:
 
     __slots__ = ("_all", "_handle", "_holds", "_start", "_store", "count", "mark", "name")
 
-    def __init__(self, store: DiskStore, name: str, known: Read) -> None:
+    def __init__(self, store: Keeper, name: str, known: Read) -> None:
         self._store = store
         self._all = known.content
         self._handle = known.handle
@@ -132,7 +167,7 @@ class DiskFilling(DiskContent):
         "unwritten",
     )
 
-    def __init__(self, store: DiskStore, key: bytes, head: StoredResponse, aside: Aside) -> None:
+    def __init__(self, store: Keeper, key: bytes, head: StoredResponse, aside: Aside) -> None:
         super().__init__(store, "", Read(aside.mark, key, head, aside.start, 0, 0))
         self.key = key
         self.head = head

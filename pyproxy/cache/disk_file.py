@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 import time
 from collections.abc import Sequence
@@ -44,6 +45,9 @@ HEAD_BYTES = 4 * 1024
 """Octets that are read first where the head alone is wanted."""
 
 _FIRST_BYTES = INLINE_BYTES + HEAD_BYTES
+
+_NONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+"""What it means that there is no such file; a link is never followed."""
 
 _COMMON = os.O_CLOEXEC | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
 
@@ -207,11 +211,14 @@ class Aside:
 
 
 def opened(path: str, write: bool = False) -> Handle | None:
-    """Open a file; None when there is none."""
+    """Open a file; None when there is none, or something else."""
     try:
-        return Handle(os.open(path, (os.O_RDWR if write else os.O_RDONLY) | _COMMON))
-    except FileNotFoundError:
-        return None
+        handle = Handle(os.open(path, (os.O_RDWR if write else os.O_RDONLY) | _COMMON))
+    except OSError as error:
+        if error.errno in _NONE:
+            return None
+        raise
+    return handle if stat.S_ISREG(os.fstat(handle.number).st_mode) else None
 
 
 def read(handle: Handle, whole: bool = True) -> Read:

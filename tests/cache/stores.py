@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -348,7 +349,7 @@ class StoreTests(StoreCase):
             store.find(b"a", found.append)
             before = bool(found)
             store.invalidate(b"a")
-            self.turn_until(lambda found=found: found)
+            self.turn_until(partial(len, found))
             if not before:
                 self.assertEqual(found, [[]])
             self.store(store, b"a", b"1")
