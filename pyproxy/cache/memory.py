@@ -237,6 +237,8 @@ class MemoryStore:
             self._remove(node)
 
     def _remove(self, node: _Node) -> None:
+        if node.entry is not None:
+            self._cool(node)
         here = self._index[node.key]
         if isinstance(here, list):
             here.remove(node)
@@ -247,8 +249,6 @@ class MemoryStore:
         else:
             del self._index[node.key]
         self._queue.remove(node)
-        if node.entry is not None:
-            self._cool(node)
         self._used -= node.size
         self._count -= 1
 
