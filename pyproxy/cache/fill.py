@@ -13,6 +13,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -28,6 +29,9 @@ TAIL_BYTES = 1024 * 1024
 """Octets behind a bound that wait for the slowest reader of a response that many share."""
 
 
+_log = Logger()
+
+
 @implementer(IProtocol)
 @attrs.define(eq=False)
 class Fill:
@@ -40,6 +44,7 @@ class Fill:
         readers: who gets them.
         over: it has ended, or was given up.
         overflowed: a bound was reached, nothing will be stored.
+        stored: it was given to the store.
     """
 
     head: StoredResponse
@@ -52,6 +57,7 @@ class Fill:
     readers: list[Delivery] = attrs.Factory(list)
     over: bool = False
     overflowed: bool = False
+    stored: bool = False
     _kept: int = 0
     _spent: bool = False
     _spoiled: bool = False
@@ -81,7 +87,7 @@ class Fill:
         """Store octets, and give them to who has read all before them."""
         start = self.count
         if not self.overflowed:
-            if self._filling.write(data):
+            if self._takes(data):
                 self._kept += len(data)
             else:
                 self.overflowed = True
@@ -101,6 +107,23 @@ class Fill:
             else:
                 self._unread()
 
+    def _takes(self, data: Octets) -> bool:
+        """Store octets; tell whether that could be done."""
+        try:
+            return self._filling.write(data)
+        except Exception:  # noqa: BLE001 - the clients get their response all the same
+            _log.failure("a response could not be stored")
+            return False
+
+    def _keep(self) -> None:
+        """Make an entry of what has come."""
+        try:
+            self._filling.keep(attrs.evolve(self.head, length=self.count))
+        except Exception:  # noqa: BLE001 - the clients get their response all the same
+            _log.failure("a response could not be kept")
+        else:
+            self.stored = True
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Store what has come, if it is all."""
         if self.over:
@@ -109,7 +132,7 @@ class Fill:
         self._flow = None
         whole = reason is RESPONSE_DONE
         if whole and not self.overflowed and not self._spoiled:
-            self._filling.keep(attrs.evolve(self.head, length=self.count))
+            self._keep()
         else:
             self._filling.drop()
         self._closed()
