@@ -44,9 +44,9 @@ def caching(port: int = UPSTREAM_PORT, path: str = "", **settings: Any) -> Confi
     return one_route(**{"target": target, "cache": CachePolicy(), **settings})
 
 
-def bounded(config: Config, **bounds: int) -> Config:
-    """Return a configuration whose cache has other bounds: ``memory``, ``entry``."""
-    return attrs.evolve(config, cache=attrs.evolve(config.cache, **bounds))
+def bounded(config: Config, memory: int, entry: int) -> Config:
+    """Return a configuration whose cache has other bounds."""
+    return attrs.evolve(config, cache=attrs.evolve(config.cache, memory=memory, entry=entry))
 
 
 def together(*configs: Config) -> Config:
