@@ -270,9 +270,9 @@ class OneForManyTests(CacheTestCase):
         """Each waits as long as its route says, and says what it waited for."""
         self.start(limits=Limits(first_byte=2.0))
         leader = self.client(asked())
-        self.wait(1.0)
+        self.wait(1.5)
         other = self.client(asked())
-        self.wait(1.8)
+        self.wait(1.5)
         told = read(leader.take())
         self.assertEqual((504, b"fwd=uri-miss"), (told.status, told.cache))
         self.assertEqual(b"", other.value())
