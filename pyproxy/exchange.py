@@ -312,6 +312,8 @@ class Exchange:
     def _tell(self, cause: BaseException) -> None:
         """Say to the client what ended the exchange early."""
         error = self._failure or self._as_error(cause)
+        if self._request is not None:
+            error.fields = self._request.marks
         if self._client.begun:
             self._client.abort(error)
         else:

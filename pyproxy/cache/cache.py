@@ -9,7 +9,6 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from pyproxy.cache.counts import Counts
-from pyproxy.cache.fill import Fill
 from pyproxy.cache.lookup import Lookup
 from pyproxy.cache.seams import Chosen, Store
 from pyproxy.relay.limits import Sweeper
@@ -24,7 +23,6 @@ class Fetch(Protocol):
 
     key: bytes
     shared: bool
-    fill: Fill | None
 
     def start(self) -> None:
         """Send the request."""
@@ -34,6 +32,9 @@ class Fetch(Protocol):
 
     def spoil(self) -> None:
         """Keep nothing of it."""
+
+    def purge(self, chosen: Chosen) -> None:
+        """Keep nothing of it if it is among those that are chosen."""
 
     def abandon(self) -> None:
         """End it at once."""
@@ -127,9 +128,7 @@ class Cache:
     def spoil(self, chosen: Chosen) -> None:
         """Keep nothing of the fetches that are chosen: a purge is under way."""
         for fetch in [*self.alone, *self.fetches.values()]:
-            fill = fetch.fill
-            if fill is not None and chosen(fetch.key, fill.head):
-                fetch.spoil()
+            fetch.purge(chosen)
 
     def close(self) -> None:
         """End every fetch, and let go of the store."""

@@ -14,7 +14,7 @@ from pyproxy.policy.instead import Reply
 from pyproxy.semantics import cache_status
 from pyproxy.semantics.caching import select
 from pyproxy.semantics.fields import Fields
-from pyproxy.semantics.forwarding import HOP_BY_HOP, WRITTEN_BY_US
+from pyproxy.semantics.forwarding import HOP_BY_HOP, WRITTEN_BY_US, connection_options
 from pyproxy.semantics.framing import STATUS_WITHOUT_CONTENT
 from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.semantics.stored import StoredResponse
@@ -51,7 +51,14 @@ class Ready:
     def suits(self, head: RequestHead) -> bool:
         """Tell whether it may answer a request without fields of SPECIAL.  Spec: RFC 9111 4.1."""
         stored = self.head
-        return not stored.varies or select([stored], head.fields, head.names) is not None
+        if not stored.varies:
+            return True
+        if b"connection" in head.noted:
+            # What it nominates does not reach the upstream.
+            nominated = connection_options(head)
+            if any(name in nominated for name, _ in stored.varies):
+                return False
+        return select([stored], head.fields, head.names) is not None
 
     def reply(self, now: float) -> Reply | None:
         """Return the answer, None when it is stale."""
@@ -60,10 +67,8 @@ class Ready:
         if left <= 0:
             return None
         fields = self.fields.copy()
-        if self.age >= 0:
-            fields[self.age] = (b"Age", b"%d" % head.age(now))
-        if self.status >= 0:
-            fields[self.status] = (b"Cache-Status", cache_status.hit(left))
+        fields[self.age] = (b"Age", b"%d" % head.age(now))
+        fields[self.status] = (b"Cache-Status", cache_status.hit(left))
         return Reply(head.status, self.reason, fields, self.content)
 
 
@@ -82,7 +87,8 @@ def ready_for(route: RoutedOut, entry: Entry, host: bytes) -> Ready | None:
         return None
     fields = [field for field in head.fields if field[0].lower() != b"content-length"]
     fields.append((b"Content-Length", b"%d" % head.length))
-    marks = [(b"Age", b"0"), (b"Cache-Status", b"")]
+    # No field's value has a NUL.
+    marks = [(b"Age", b"\0"), (b"Cache-Status", b"\0")]
     sent = route.to_client.fields(
         ResponseHead(head.status, head.reason, 1, [*fields, *marks]), [], host
     )
