@@ -170,8 +170,14 @@ def posted_of(
         return "no-store"
     if shared and b"private" in said:
         return "private"
-    if is_event_stream(fields, names) and (until_close or not events):
-        return "until-close" if events else "event-stream"
+    if is_event_stream(fields, names):
+        if not events:
+            return "event-stream"
+        if until_close:
+            return "until-close"
+        if b"content-encoding" in names:
+            # Nobody sees where its events end, or whether one is an error.
+            return "content-encoding"
     varies = varies_of(fields, names, asked)
     if varies is None:
         return "vary"

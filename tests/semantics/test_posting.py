@@ -304,6 +304,7 @@ class PostedTests(SynchronousTestCase):
             ("event-stream", (stream,), {}),
             ("event-stream", (stream,), {"until_close": True}),
             ("until-close", (stream,), {"until_close": True, "events": True}),
+            ("content-encoding", (stream, (b"Content-Encoding", b"gzip")), {"events": True}),
         ):
             self.assertEqual(why, self.posted(*fields, **settings), (fields, settings))
 
