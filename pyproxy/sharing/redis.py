@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -38,8 +38,8 @@ LONGEST_PAUSE = 0.9
 The longest, and an attempt that began just too soon, are together below two seconds.
 """
 
-STEADY = 5.0
-"""Seconds after which a connection counts as a good one, and the pauses begin anew."""
+STEADY = 1.0
+"""Seconds after which a connection is a good one: the log tells of it, the pauses begin anew."""
 
 _log = Logger()
 
@@ -78,6 +78,7 @@ class RedisClient:
     _running: Deferred[None] | None = None
     _reasons: set[str] = attrs.Factory(set)
     """Why it is away, as far as the log knows."""
+    _saying: IDelayedCall | None = None
     _closed: bool = False
 
     # being there
@@ -122,16 +123,25 @@ class RedisClient:
     def _back(self, connection: RedisConnection) -> None:
         self._connection = connection
         if self._reasons:
-            self._reasons.clear()
-            _log.info("Redis at {place} is back", place=self.place.name)
+            self._saying = self._reactor.callLater(STEADY, self._say_back)
         for watcher in self._watchers.copy():
             try:
                 watcher()
             except Exception:  # noqa: BLE001 - one defect must not hide Redis from the others
                 _log.failure("somebody could not be told that Redis is back")
 
+    def _say_back(self) -> None:
+        self._reasons.clear()
+        _log.info("Redis at {place} is back", place=self.place.name)
+
+    def _hush(self) -> None:
+        """Do not say that it is back."""
+        if self._saying is not None and self._saying.active():
+            self._saying.cancel()
+
     def _away(self, why: str) -> None:
         """Say in the log that it is away, once for each reason."""
+        self._hush()
         if why not in self._reasons:
             self._reasons.add(why)
             _log.warn("Redis at {place} is away: {why}", place=self.place.name, why=why)
@@ -212,6 +222,7 @@ class RedisClient:
     def close(self) -> None:
         """End the connection, and connect no more; commands that wait fail with RedisAway."""
         self._closed = True
+        self._hush()
         self._watchers.clear()
         self._connection = None
         if self._running is not None:

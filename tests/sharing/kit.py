@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,6 +90,33 @@ class Server:
         self.directory.cleanup()
 
 
+def the_reactor() -> Any:
+    """Return the reactor that the tests run on."""
+    from twisted.internet import reactor
+
+    return reactor
+
+
+class Speaker(Protocol):
+    """Something in a Redis' place."""
+
+    def send(self, octets: bytes) -> None:
+        """Send octets, if there still is somebody."""
+        if self.transport is not None:
+            self.transport.write(octets)
+
+
+def story(test: Any) -> Any:
+    """Make a test of a coroutine."""
+
+    def run(case: TestCase) -> Deferred[None]:
+        told: Coroutine[Any, Any, None] = test(case)
+        return Deferred.fromCoroutine(told)
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
 class RedisTestCase(TestCase):
     """A case with clients that are closed at its end."""
 
@@ -97,19 +124,15 @@ class RedisTestCase(TestCase):
 
     def client(self, place: RedisPlace, **options: Any) -> RedisClient:
         """Return a client that is started."""
-        from twisted.internet import reactor
-
-        client = RedisClient(reactor, place, **options)
+        client = RedisClient(the_reactor(), place, **options)
         client.start()
         self.addCleanup(self._close, client)
         return client
 
     def _close(self, client: RedisClient) -> Deferred[None]:
-        from twisted.internet import reactor
-
         client.close()
         # A connection that is aborted is lost in the reactor's next turn.
-        return deferLater(reactor, 0.01, lambda: None)
+        return deferLater(the_reactor(), 0.01, lambda: None)
 
     def server(self, *options: str) -> Server:
         """Return a Redis that runs."""
@@ -120,9 +143,7 @@ class RedisTestCase(TestCase):
 
     async def pause(self, seconds: float) -> None:
         """Let others have their turn."""
-        from twisted.internet import reactor
-
-        await deferLater(reactor, seconds, lambda: None)
+        await deferLater(the_reactor(), seconds, lambda: None)
 
     async def until(self, look: Callable[[], T], limit: float = PATIENCE) -> T:
         """Wait until ``look`` returns something true."""
@@ -133,10 +154,8 @@ class RedisTestCase(TestCase):
             await self.pause(0.005)
         return seen
 
-    def impostor(self, protocol: type[Protocol]) -> RedisPlace:
+    def impostor(self, protocol: type[Speaker]) -> RedisPlace:
         """Let something else listen in a Redis' place."""
-        from twisted.internet import reactor
-
-        port = reactor.listenTCP(0, Factory.forProtocol(protocol), interface="127.0.0.1")
+        port = the_reactor().listenTCP(0, Factory.forProtocol(protocol), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         return RedisPlace("127.0.0.1", port.getHost().port)
