@@ -60,7 +60,7 @@ class LogTestCase(RedisTestCase):
         ]
 
     async def said_back(self, times: int) -> None:
-        """Wait until the log has told so many times that it is back; check that no more are told."""
+        """Wait until the log has told so many times, and no more, that it is back."""
         await self.until(lambda: len(self.said(LogLevel.info)) >= times)
         self.assertEqual(["back"] * times, self.said(LogLevel.info))
 
