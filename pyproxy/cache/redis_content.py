@@ -7,7 +7,7 @@ has not confirmed yet.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -17,36 +17,20 @@ from twisted.python.failure import Failure
 from pyproxy.cache.packing import Unreadable
 from pyproxy.cache.redis_record import INLINE_BYTES, Record, field_of, new_token, read_record
 from pyproxy.cache.redis_scripts import READ
+from pyproxy.cache.redis_shelf import LINGER, WRITE_LIMIT, Shelf, ms
 from pyproxy.cache.seams import BLOCK_BYTES, ContentLost
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.stored import StoredResponse
 from pyproxy.sharing.redis_errors import RedisTrouble
 from pyproxy.sharing.resp import Reply
 
-if TYPE_CHECKING:
-    from pyproxy.cache.redis import RedisStore
-
 CONTENT_LIMIT = 2.0
 """Seconds that a client who has the head already waits for the next piece of its content."""
-
-WRITE_LIMIT = 5.0
-"""Seconds for Redis to confirm what it was to keep."""
-
-LINGER = 60.0
-"""Seconds that a content stays after its entry has gone, and after each time somebody reads it.
-
-Other machines may be reading it, and nobody knows that of another.
-"""
 
 FILL_LIFE = 3600.0
 """Seconds after which a content goes that nobody has finished to write, as its machine was lost."""
 
 _log = Logger()
-
-
-def ms(seconds: float) -> int:
-    """Return milliseconds."""
-    return int(seconds * 1000)
 
 
 @attrs.define(eq=False)
@@ -57,7 +41,7 @@ class RedisContent:
         count: how many octets there are.
     """
 
-    _store: RedisStore
+    _shelf: Shelf
     _record: Record
     count: int = 0
 
@@ -66,25 +50,25 @@ class RedisContent:
 
     @property
     def _name(self) -> bytes:
-        return self._store.names.contents(self._record.key) + self._record.token
+        return self._shelf.names.contents(self._record.key) + self._record.token
 
     def read(self, start: int) -> bytes | Deferred[bytes]:
         """Return a piece."""
         size = min(BLOCK_BYTES, self.count - start)
         if size <= 0:
             return b""
-        record, store = self._record, self._store
+        record, shelf = self._record, self._shelf
         if record.content is not None:
             return record.content[start : start + size]
         if record.inline:
-            answer = store.client.call(
+            answer = shelf.client.call(
                 b"HGET",
-                store.names.heads(record.key),
+                shelf.names.heads(record.key),
                 field_of(record.head.varies),
                 limit=CONTENT_LIMIT,
             ).addCallback(self._inside, start)
         else:
-            answer = read_piece(store, self._name, start, size)
+            answer = read_piece(shelf, self._name, start, size)
         return answer.addCallbacks(self._checked, _lost, callbackArgs=(size,))
 
     def _inside(self, reply: Reply, start: int) -> Reply:
@@ -99,25 +83,25 @@ class RedisContent:
 
     def _checked(self, reply: Reply, size: int) -> bytes:
         if not isinstance(reply, bytes) or len(reply) != size:
-            self._store.forget(self._record)
+            self._shelf.forget(field_of(self._record.head.varies), self._record)
             raise ContentLost("Redis has a part of the content no more")
         return reply
 
     def hold(self) -> None:
         """Have it stay, as long as this machine can say so."""
         if not self._record.inline:
-            self._store.hold(self._name)
+            self._shelf.hold(self._name)
 
     def release(self) -> None:
         """Have one reader less."""
         if not self._record.inline:
-            self._store.release(self._name)
+            self._shelf.release(self._name)
 
 
-def read_piece(store: RedisStore, name: bytes, start: int, size: int) -> Deferred[Reply]:
+def read_piece(shelf: Shelf, name: bytes, start: int, size: int) -> Deferred[Reply]:
     """Read a piece of a content."""
     span = (start, start + size - 1, ms(LINGER))
-    return store.client.run(READ, [name], span, CONTENT_LIMIT)
+    return shelf.client.run(READ, [name], span, CONTENT_LIMIT)
 
 
 def _lost(failure: Failure) -> bytes:
@@ -132,16 +116,20 @@ class RedisFilling:
 
     Attributes:
         count: how many octets were taken.
-        since: when it began.
     """
 
-    def __init__(self, store: RedisStore, key: bytes, since: float) -> None:
+    def __init__(
+        self, shelf: Shelf, key: bytes, bound: int, ended: Callable[[RedisFilling], None]
+    ) -> None:
+        """Begin.  Args: octets that it may have; what is told that it is over."""
         self.count = 0
-        self.since = since
-        self._store = store
+        self._since = shelf.clock.seconds()
+        self._bound = bound
+        self._ended = ended
+        self._shelf = shelf
         self._key = key
         self._token = new_token()
-        self._name = store.names.contents(key) + self._token
+        self._name = shelf.names.contents(key) + self._token
         self._pieces: deque[tuple[int, bytes]] = deque()
         self._tail = bytearray()
         self._sent = False
@@ -155,10 +143,10 @@ class RedisFilling:
 
     def write(self, octets: Octets) -> bool:
         """Take octets, as long as Redis is there and neither bound is reached."""
-        store = self._store
-        if self._over or self._failed or not store.client.connected:
+        shelf = self._shelf
+        if self._over or self._failed or not shelf.client.connected:
             return False
-        if self.count + len(octets) > store.entry or not store.reserve(len(octets)):
+        if self.count + len(octets) > self._bound or not shelf.reserve(len(octets)):
             return False
         self._tail += octets
         self.count += len(octets)
@@ -175,7 +163,7 @@ class RedisFilling:
         if self._failed:
             return
         self._sent = True
-        client = self._store.client
+        client = self._shelf.client
         if start:
             answer = client.call(b"APPEND", self._name, piece, limit=WRITE_LIMIT)
             expected: Reply = start + len(piece)
@@ -194,14 +182,13 @@ class RedisFilling:
             self._failed = True
         elif not self._failed and self._pieces and self._pieces[0][0] == start:
             _, piece = self._pieces.popleft()
-            self._store.give_back(len(piece))
+            self._shelf.give_back(len(piece))
         self._settle()
 
     def _refused(self, failure: Failure) -> None:
-        failure.trap(RedisTrouble)
         self._unconfirmed -= 1
         self._failed = True
-        self._store.complain(failure)
+        self._shelf.complain(failure)
         self._settle()
 
     def keep(self, head: StoredResponse) -> None:
@@ -216,12 +203,12 @@ class RedisFilling:
             self._send(len(self._tail))
         if self._failed:
             self._unwanted = True
-            self._store.not_kept("lost")
+            self._shelf.not_kept("lost")
             self._settle()
             return
         self._unconfirmed += 1
         # It goes out behind the last piece: what invalidates it now comes after it.
-        self._store.put(record, self.since).addCallback(self._kept)
+        self._shelf.put(record, self._since).addCallback(self._kept)
 
     def _kept(self, kept: bool) -> None:
         self._unconfirmed -= 1
@@ -241,11 +228,11 @@ class RedisFilling:
         left = len(self._tail) + sum(len(piece) for _, piece in self._pieces)
         self._tail.clear()
         self._pieces.clear()
-        self._store.give_back(left)
-        self._store.fillings.discard(self)
+        self._shelf.give_back(left)
+        self._ended(self)
         if self._unwanted and self._sent:
             self._unwanted = False
-            self._store.unlink(self._name)
+            self._shelf.unlink(self._name)
 
     # reading
 
@@ -261,7 +248,7 @@ class RedisFilling:
                 return piece[start - first :]
         until = self._pieces[0][0] if self._pieces else place
         size = min(BLOCK_BYTES - start % BLOCK_BYTES, until - start)
-        answer = read_piece(self._store, self._name, start, size)
+        answer = read_piece(self._shelf, self._name, start, size)
         return answer.addCallbacks(self._checked, _lost, callbackArgs=(size,))
 
     def _checked(self, reply: Reply, size: int) -> bytes:
@@ -272,10 +259,10 @@ class RedisFilling:
     def hold(self) -> None:
         """Have it stay."""
         self._holders += 1
-        self._store.hold(self._name)
+        self._shelf.hold(self._name)
 
     def release(self) -> None:
         """Have one reader less."""
         self._holders -= 1
-        self._store.release(self._name)
+        self._shelf.release(self._name)
         self._settle()
