@@ -1,11 +1,11 @@
 """A store that several machines share: a Redis.
 
 Every lookup asks it: what one machine stores, invalidates or purges is so for all at once.  While
-it is away there are no entries and nothing is stored; what was invalidated meanwhile is told to it on
-its return, before anything is looked up again.  A machine that ends before that has told nobody.
+it is away there are no entries and nothing is stored; what was invalidated meanwhile is told to it
+on its return, before anything is looked up again.  A machine that ends before that has told nobody.
 
-What somebody is still fetching is not stored when its key was invalidated, or a purge began, since:
-Redis' own clock tells, and no other.
+A content that was being written when its key was invalidated, or a purge began, does not become an
+entry, whichever machine did it.  One whose head had not come then does.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from pyproxy.cache.redis_missed import Invalidations
 from pyproxy.cache.redis_record import Names, Record, field_of, life_of, read_record
 from pyproxy.cache.redis_scripts import FIND, REFRESH, STAMP
 from pyproxy.cache.redis_shelf import (
+    FILL_LIFE,
     LINGER,
     MAX_UNCONFIRMED_BYTES,
-    PURGE_LIFE,
     WRITE_LIMIT,
     Shelf,
     ms,
@@ -43,6 +43,9 @@ from pyproxy.sharing.resp import Reply
 
 PREFIX = b"pyproxy:1:"
 """What the names of all keys begin with; the number is that of their layout."""
+
+PURGE_LIFE = 2 * FILL_LIFE
+"""Seconds for which the number of a purge is known."""
 
 AT_ONCE = 100
 """Entries that a purge removes at the same time."""
@@ -100,7 +103,7 @@ class RedisStore:
 
     def find(self, key: bytes, found: Found) -> None:
         """Look a key up."""
-        if not self.client.connected or key in self._invalid:
+        if self._closed or not self.client.connected or self._invalid.missed(key):
             found([])
             return
         names = self.names
@@ -122,7 +125,7 @@ class RedisStore:
             except Unreadable:
                 # Another version's, or another program's.
                 continue
-            if record.key == key and key not in self._invalid:
+            if record.key == key and not self._invalid.outdates(key):
                 entries.append(self._entry(record))
         return entries
 
@@ -194,8 +197,7 @@ class RedisStore:
         return self._walk(self._purge(chosen, gone)).addCallback(lambda _: gone.count(1))
 
     async def _purge(self, chosen: Chosen, gone: list[Reply]) -> None:
-        arguments = (b"", ms(LINGER), ms(PURGE_LIFE))
-        await self.client.run(STAMP, [self.names.purged], arguments, SWEEP_LIMIT)
+        await self.client.run(STAMP, [self.names.purged], [ms(PURGE_LIFE)], SWEEP_LIMIT)
         removing: list[Deferred[Reply]] = []
         async for field, record in sweep(self.client, self.names):
             if chosen(record.key, record.head):

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from pyproxy.cache.packing import Unreadable
 from pyproxy.cache.redis_record import INLINE_BYTES, Record, field_of, new_token, read_record
 from pyproxy.cache.redis_scripts import READ
-from pyproxy.cache.redis_shelf import LINGER, WRITE_LIMIT, Shelf, ms
+from pyproxy.cache.redis_shelf import FILL_LIFE, LINGER, WRITE_LIMIT, Shelf, ms
 from pyproxy.cache.seams import BLOCK_BYTES, ContentLost
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.stored import StoredResponse
@@ -26,9 +26,6 @@ from pyproxy.sharing.resp import Reply
 
 CONTENT_LIMIT = 2.0
 """Seconds that a client who has the head already waits for the next piece of its content."""
-
-FILL_LIFE = 3600.0
-"""Seconds after which a content goes that nobody has finished to write, as its machine was lost."""
 
 _log = Logger()
 
@@ -123,7 +120,6 @@ class RedisFilling:
     ) -> None:
         """Begin.  Args: octets that it may have; what is told that it is over."""
         self.count = 0
-        self._since = shelf.clock.seconds()
         self._bound = bound
         self._ended = ended
         self._shelf = shelf
@@ -137,9 +133,16 @@ class RedisFilling:
         self._over = False
         self._unwanted = False
         self._holders = 0
-        self._unconfirmed = 0
+        self._unconfirmed = 1
+        begun = shelf.begin(key, self._token)
+        begun.addCallbacks(self._begun, self._refused)
+        begun.addErrback(lambda failure: _log.failure("a content was lost", failure))
 
     # writing
+
+    def _begun(self, _: Reply) -> None:
+        self._unconfirmed -= 1
+        self._settle()
 
     def write(self, octets: Octets) -> bool:
         """Take octets, as long as Redis is there and neither bound is reached."""
@@ -208,7 +211,7 @@ class RedisFilling:
             return
         self._unconfirmed += 1
         # It goes out behind the last piece: what invalidates it now comes after it.
-        self._shelf.put(record, self._since).addCallback(self._kept)
+        self._shelf.put(record).addCallback(self._kept)
 
     def _kept(self, kept: bool) -> None:
         self._unconfirmed -= 1
@@ -230,9 +233,9 @@ class RedisFilling:
         self._pieces.clear()
         self._shelf.give_back(left)
         self._ended(self)
-        if self._unwanted and self._sent:
+        if self._unwanted:
             self._unwanted = False
-            self._shelf.unlink(self._name)
+            self._shelf.discard(self._key, self._token)
 
     # reading
 

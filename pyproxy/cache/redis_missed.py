@@ -11,8 +11,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pyproxy.cache.redis_scripts import INVALIDATE
-from pyproxy.cache.redis_shelf import LINGER, STONE_LIFE, WRITE_LIMIT, Shelf, ms
+from pyproxy.cache.redis_shelf import LINGER, WRITE_LIMIT, Shelf, ms
 from pyproxy.sharing.redis_errors import RedisRefused, RedisTrouble
+from pyproxy.sharing.resp import Reply
 
 MAX_MISSED = 4096
 """Keys that were invalidated while Redis was away; after more everything goes on its return."""
@@ -33,35 +34,48 @@ class Invalidations:
     _shelf: Shelf
     _clear: Callable[[], Deferred[None]]
     _missed: dict[bytes, None] = attrs.Factory(dict)
+    _told: dict[bytes, int] = attrs.Factory(dict)
+    """Keys that Redis was told of, and how often, and has not confirmed yet."""
     _overflows: int = 0
     """How often more was missed than is remembered, and not everything is gone since."""
     _clearing: bool = False
     _retrying: IDelayedCall | None = None
     _closed: bool = False
 
-    def __contains__(self, key: bytes) -> bool:
-        """Whether entries of a key that Redis has may be invalid."""
+    def missed(self, key: bytes) -> bool:
+        """Tell whether entries of a key that Redis has may be invalid."""
         return self._overflows > 0 or key in self._missed
+
+    def outdates(self, key: bytes) -> bool:
+        """Tell whether what Redis has just told of a key may be invalid by now."""
+        return key in self._told or self.missed(key)
 
     def tell(self, key: bytes) -> None:
         """Have no entry of a key any more, whether Redis is there now or later."""
         if self._closed:
             return
         shelf, names = self._shelf, self._shelf.names
-        arguments = (names.contents(key), ms(LINGER), ms(STONE_LIFE))
-        keys = (names.heads(key), names.stone(key))
+        self._told[key] = self._told.get(key, 0) + 1
+        keys = (names.heads(key), names.writing(key))
+        arguments = (names.contents(key), ms(LINGER))
         answer = shelf.client.run(INVALIDATE, keys, arguments, WRITE_LIMIT)
-
-        def missed(failure: Failure) -> None:
-            if failure.check(RedisRefused):
-                # To say it again would be of no use.
-                shelf.complain(failure)
-                return
-            failure.trap(RedisTrouble)
-            self._miss(key)
-
-        answer.addErrback(missed)
+        answer.addBoth(self._answered, key)
         answer.addErrback(lambda failure: _log.failure("an invalidation was lost", failure))
+
+    def _answered(self, outcome: Reply | Failure, key: bytes) -> None:
+        left = self._told[key] - 1
+        if left:
+            self._told[key] = left
+        else:
+            del self._told[key]
+        if not isinstance(outcome, Failure):
+            return
+        if outcome.check(RedisRefused):
+            # To say it again would be of no use.
+            self._shelf.complain(outcome)
+            return
+        outcome.trap(RedisTrouble)
+        self._miss(key)
 
     def _miss(self, key: bytes) -> None:
         if self._closed:

@@ -7,10 +7,11 @@ No name has a client's octets in it, only digests.  Under a prefix there are
     named by a digest of what ``Vary`` tells apart;
 ``c:{D}:T``
     the content of one entry, when it is too long for the record; T is the entry's token;
-``t:{D}``
-    when the key was invalidated last;
+``w:{D}``
+    a hash of those that are being written for a key, by their tokens, with the number of the purge
+    that was the last one when they began: an invalidation removes it;
 ``purged``
-    when a purge began last.
+    the number of the last purge.
 """
 
 from __future__ import annotations
@@ -69,13 +70,13 @@ class Names:
         """Return what the names of a key's contents begin with; a token follows."""
         return self.prefix + b"c:" + self.digest(key) + b":"
 
-    def stone(self, key: bytes) -> bytes:
-        """Return the name of the time when a key was invalidated."""
-        return self.prefix + b"t:" + self.digest(key)
+    def writing(self, key: bytes) -> bytes:
+        """Return the name of what is being written for a key."""
+        return self.prefix + b"w:" + self.digest(key)
 
     @property
     def purged(self) -> bytes:
-        """The name of the time when a purge began."""
+        """The name of the number of the last purge."""
         return self.prefix + b"purged"
 
     @property

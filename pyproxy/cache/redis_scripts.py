@@ -38,10 +38,6 @@ local function last_at_least(key, life)
     redis.call('PEXPIRE', key, life)
   end
 end
-local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
 """
 )
 
@@ -62,16 +58,26 @@ return found
 )
 """Records whose contents are all there; others go.  KEYS: records.  ARGV: contents' names begin."""
 
+BEGIN = Script(
+    b"""
+redis.call('HSET', KEYS[1], ARGV[1], redis.call('GET', KEYS[2]) or '0')
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+)
+"""Know that a content is being written.
+
+KEYS: what is being written for its key, the number of the last purge.  ARGV: token, life.
+"""
+
 KEEP = Script(
     _LINGER
     + b"""
 local record = ARGV[4]
-local function later(key, age)
-  local time = redis.call('GET', key)
-  return time and tonumber(time) >= now() - tonumber(age)
-end
-if later(KEYS[2], ARGV[7]) or later(KEYS[3], ARGV[8]) then
-  linger(record)
+local token = string.sub(record, 1, 32)
+local purges = redis.call('HGET', KEYS[2], token)
+redis.call('HDEL', KEYS[2], token)
+if not purges or purges ~= (redis.call('GET', KEYS[3]) or purges) then
   return 'outdated'
 end
 if not whole(record) then
@@ -99,9 +105,10 @@ return 'kept'
 )
 """Make an entry visible, once its content is whole, in the place of another.
 
-KEYS: records, the time of an invalidation, that of a purge.  ARGV: contents' names begin, how long
-a content stays that is not used any more, field, record, life, how many entries a key may have,
-how long ago it was produced, and since when it is being written; times in ms.
+Not when its key was invalidated, or a purge began, since it is being written.
+KEYS: records, what is being written for the key, the number of the last purge.  ARGV: contents'
+names begin, how long a content stays that is not used any more, field, record, life, how many
+entries a key may have; times in ms.
 """
 
 REFRESH = Script(
@@ -155,24 +162,26 @@ INVALIDATE = Script(
 for _, old in ipairs(redis.call('HVALS', KEYS[1])) do
   linger(old)
 end
-redis.call('UNLINK', KEYS[1])
-redis.pcall('SET', KEYS[2], string.format('%.0f', now()), 'PX', ARGV[3])
+redis.call('UNLINK', KEYS[1], KEYS[2])
 return 1
 """
 )
-"""Remove all entries of a key, and those that are being written.
+"""Remove all entries of a key, and have what is being written for it not become one.
 
-KEYS: records, the time of the invalidation.  ARGV: as KEEP's first two, how long that is known.
+KEYS: records, what is being written.  ARGV: as KEEP's first two.
 """
 
 STAMP = Script(
-    _LINGER
-    + b"""
-redis.pcall('SET', KEYS[1], string.format('%.0f', now()), 'PX', ARGV[3])
+    b"""
+redis.pcall('INCR', KEYS[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1
 """
 )
-"""Keep nothing that is being written now.  KEYS: the time of a purge.  ARGV: as INVALIDATE's."""
+"""Have nothing become an entry that is being written now.
+
+KEYS: the number of the last purge.  ARGV: how long it is known.
+"""
 
 HEADS = Script(
     b"""

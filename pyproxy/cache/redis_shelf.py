@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pyproxy.cache.redis_record import MAX_VARIANTS, Names, Record, field_of, life_of
-from pyproxy.cache.redis_scripts import HOLD, KEEP, REMOVE
+from pyproxy.cache.redis_scripts import BEGIN, HOLD, KEEP, REMOVE
 from pyproxy.sharing.redis import RedisClient
 from pyproxy.sharing.redis_errors import RedisRefused, RedisTrouble
 from pyproxy.sharing.resp import Reply
@@ -32,9 +32,8 @@ Other machines may be reading it, and nobody knows that of another.
 HELD_AT_ONCE = 500
 """Contents that one command holds on to."""
 
-STONE_LIFE = 60.0
-PURGE_LIFE = 3600.0
-"""Seconds for which it is known that a key was invalidated, and that a purge began."""
+FILL_LIFE = 3600.0
+"""Seconds after which a content goes that nobody has finished to write, as its machine was lost."""
 
 FULL_PAUSE = 1.0
 """Seconds after which a Redis that had no room is asked again."""
@@ -85,23 +84,23 @@ class Shelf:
 
     # entries
 
-    def put(self, record: Record, since: float) -> Deferred[bool]:
-        """Make an entry of what was written; tell whether it is one.  Args: since when it was."""
+    def begin(self, key: bytes, token: bytes) -> Deferred[Reply]:
+        """Have Redis know that a content is being written."""
+        keys = (self.names.writing(key), self.names.purged)
+        return self.client.run(BEGIN, keys, (token, ms(FILL_LIFE)), WRITE_LIMIT)
+
+    def put(self, record: Record) -> Deferred[bool]:
+        """Make an entry of what was written; tell whether it is one."""
         names, key, head = self.names, record.key, record.head
-        now = self.clock.seconds()
         try:
             octets = record.written()
         except ValueError:
             self.not_kept("head")
             return succeed(False)
-        began = now - since
-        produced = min(max(began, now - head.born), STONE_LIFE)
-        arguments = (
-            *(names.contents(key), ms(LINGER), field_of(head.varies), octets),
-            *(ms(life_of(head, now)), MAX_VARIANTS, ms(produced), ms(began)),
-        )
-        keys = (names.heads(key), names.stone(key), names.purged)
-        answer = self.client.run(KEEP, keys, arguments, WRITE_LIMIT)
+        life = life_of(head, self.clock.seconds())
+        rest = (field_of(head.varies), octets, ms(life), MAX_VARIANTS)
+        keys = (names.heads(key), names.writing(key), names.purged)
+        answer = self.client.run(KEEP, keys, (names.contents(key), ms(LINGER), *rest), WRITE_LIMIT)
         return answer.addCallbacks(self._put, self._not_put)
 
     def _put(self, reply: Reply) -> bool:
@@ -126,9 +125,13 @@ class Shelf:
         """Have an entry no more, if that can be said to Redis now."""
         self.remove(field, record).addErrback(unconfirmed)
 
-    def unlink(self, name: bytes) -> None:
+    def discard(self, key: bytes, token: bytes) -> None:
         """Have a content no more that belongs to no entry."""
-        self.client.call(b"UNLINK", name, limit=WRITE_LIMIT).addErrback(unconfirmed)
+        for words in (
+            (b"HDEL", self.names.writing(key), token),
+            (b"UNLINK", self.names.contents(key) + token),
+        ):
+            self.client.call(*words, limit=WRITE_LIMIT).addErrback(unconfirmed)
 
     # the log
 
