@@ -102,8 +102,9 @@ def life_of(head: StoredResponse, now: float) -> float:
     """
     life = head.fresh_until - now + max(head.stale_behind, head.stale_on_error)
     if head.has_validator:
-        life = max(life, 0.0) + DAY
-    return min(max(life, MIN_LIFE), YEAR)
+        life = max(0.0, life) + DAY
+    # In this order what is no number is the least.
+    return min(max(MIN_LIFE, life), YEAR)
 
 
 @attrs.frozen
