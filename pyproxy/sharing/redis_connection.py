@@ -29,7 +29,11 @@ MAX_UNSENT_BYTES = 4 * 1024 * 1024
 """Octets of commands that may wait to be sent; 32 ms of a line with 1 Gbit/s."""
 
 MAX_UNANSWERED = 3
-"""Commands whose time may pass while nothing at all comes; then the connection is given up."""
+SILENCE = 0.1
+"""Commands whose time may pass, and seconds, while nothing at all comes.
+
+After both the connection is given up.
+"""
 
 CLIENT_NAME = b"pyproxy"
 
@@ -79,6 +83,7 @@ class RedisConnection(Protocol):
         self._paused = False
         self._over = False
         self._unanswered = 0
+        self._silent_since = 0.0
 
     # beginning
 
@@ -126,7 +131,10 @@ class RedisConnection(Protocol):
         if len(self._pending) >= MAX_PENDING or self.unsent + len(octets) > MAX_UNSENT_BYTES:
             return fail(RedisBusy("too much waits for Redis"))
         self._tally.commands += 1
-        pending = _Pending(None, self._clock.seconds() + limit)
+        now = self._clock.seconds()
+        if not self._pending:
+            self._silent_since = now
+        pending = _Pending(None, now + limit)
 
         def cancel(_: Deferred[Reply]) -> None:
             pending.answer = None
@@ -170,6 +178,7 @@ class RedisConnection(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Give each reply to who waits for it."""
         self._unanswered = 0
+        self._silent_since = self._clock.seconds()
         try:
             for reply in self._replies.feed(data):
                 if self._over:
@@ -196,25 +205,32 @@ class RedisConnection(Protocol):
             if timer.getTime() <= deadline:
                 return
             timer.cancel()
-        self._timer = self._clock.callLater(max(0.0, delay), self._check)
+        self._timer = self._clock.callLater(max(0.0, delay), self._look)
+
+    def _look(self) -> None:
+        """Read first what is there already: it may be this process that was late."""
+        self._timer = self._clock.callLater(0, self._check)
 
     def _check(self) -> None:
         """Let everybody go whose time is over."""
-        now, late, soonest = self._clock.seconds(), [], None
+        now, late, again = self._clock.seconds(), [], []
         for pending in self._pending:
             if pending.answer is None:
                 continue
             if pending.deadline <= now:
                 late.append(pending.answer)
                 pending.answer = None
-            elif soonest is None or pending.deadline < soonest:
-                soonest = pending.deadline
-        if soonest is not None:
-            self._wake(soonest)
+            else:
+                again.append(pending.deadline)
         self._tally.timeouts += len(late)
         self._unanswered += len(late)
         if self._unanswered >= MAX_UNANSWERED:
-            self.end("it does not answer")
+            if now - self._silent_since >= SILENCE:
+                self.end("it does not answer")
+            else:
+                again.append(self._silent_since + SILENCE)
+        if again and not self._over:
+            self._wake(min(again))
         for answer in late:
             if not answer.called:
                 answer.errback(RedisSlow("Redis did not answer in time"))

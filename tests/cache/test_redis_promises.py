@@ -79,7 +79,8 @@ class RecordTests(TurningTestCase):
         for end in range(len(octets)):
             with self.assertRaises(Unreadable):
                 read_record(octets[:end], with_content=True)
-        for odd in (None, 1, [], "text", octets + b"x", b"x" * 100):
+        oddities: list[object] = [None, 1, [], "text", octets + b"x", b"x" * 100]
+        for odd in oddities:
             with self.assertRaises(Unreadable):
                 read_record(odd, with_content=True)
 

@@ -597,6 +597,7 @@ class AwayTests(StoreTestCase):
         await self.until(lambda: all(found.times for found in looks))
         self.assertLess(time.monotonic() - began, LOOKUP_LIMIT + 1.0)
         self.assertEqual([[]] * 10, [found.entries for found in looks])
+        await self.until(lambda: not store.client.connected)
         await self.assert_nothing(store)
         self.redis.signal(signal.SIGCONT)
         await self.until(lambda: store.client.connected)

@@ -250,6 +250,11 @@ class LoginTests(LogTestCase):
         self.assertIn("database", self.said()[1])
 
 
+def be_busy() -> None:
+    """Let the reactor have no turn for longer than any limit of a lookup."""
+    time.sleep(4 * redis_connection.SILENCE)
+
+
 class AwayTests(LogTestCase):
     """A Redis that is not there."""
 
@@ -309,7 +314,7 @@ class AwayTests(LogTestCase):
             for _ in range(redis_connection.MAX_UNANSWERED):
                 with self.assertRaises(RedisTrouble):
                     await client.call(b"PING")
-            self.assertFalse(client.connected)
+            await self.until(lambda: not client.connected)
             await self.assert_away(client)
             # Attempts meanwhile are accepted by the kernel, and answered by nobody.
             await self.pause(1.5)
@@ -319,6 +324,34 @@ class AwayTests(LogTestCase):
             self.assertEqual(b"PONG", await client.call(b"PING", limit=LONG))
         self.assertEqual(2 * redis_connection.MAX_UNANSWERED, client.tally.timeouts)
         self.assertEqual({"it does not answer"}, set(self.said()))
+
+    @story
+    async def test_late_itself(self) -> None:
+        """A process that was busy for longer than the limit reads first what has come meanwhile."""
+        client = self.client(self.server().place)
+        await self.until(lambda: client.connected)
+        answers = [client.call(b"ECHO", number) for number in range(100)]
+        # In the first turn they are sent; after the second nothing is read while it is busy.
+        await self.pause(0)
+        await self.pause(0)
+        be_busy()
+        replies = await gatherResults(answers)
+        self.assertEqual([b"%d" % number for number in range(100)], replies)
+
+    @story
+    async def test_one_pause(self) -> None:
+        """One pause that is too long for all who wait costs no connection."""
+        client = self.client(self.impostor(Slow))
+        await self.until(lambda: client.connected)
+        Slow.delay, before = 0.07, Slow.delay
+        self.addCleanup(setattr, Slow, "delay", before)
+        answers = [client.call(b"GET", number) for number in range(50)]
+        ended: list[Any] = []
+        for answer in answers:
+            answer.addBoth(ended.append)
+        await self.until(lambda: len(ended) == len(answers))
+        await self.pause(0.2)
+        self.assertEqual([], self.said())
 
     @story
     async def test_limits_are_kept(self) -> None:
