@@ -49,16 +49,16 @@ class Recording:
 
 @attrs.define(eq=False)
 class _Window:
-    """Gives parts of what a store has given, so that it is not asked again for every event."""
+    """Gives parts of what a store has given, so that it is not asked again for every event.
+
+    Attributes:
+        count: how many octets are there.
+    """
 
     _content: Readable
+    count: int
     _start: int = 0
     _piece: bytes = b""
-
-    @property
-    def count(self) -> int:
-        """How many octets are there."""
-        return self._content.count
 
     def read(self, start: int) -> Octets | Deferred[bytes]:
         """Return some octets from a place on."""
@@ -108,7 +108,7 @@ class Replay(Delivery):
     ) -> Replay:
         """Deliver a stored stream.  Args: head, as the client gets it, and what is stored."""
         end, events = stored.length or 0, EventTimes.unpack(stored.events)
-        window = _Window(content)
+        window = _Window(content, content.count)
         replay = cls(head, UNTIL_CLOSE, window, reactor, end=end, events=events, paced=paced)
         replay._began = reactor.seconds()
         replay.hold()

@@ -1,8 +1,8 @@
 """Errors in a stream of events: a model's answer has begun with 200, and then it fails.
 
-Spec: Anthropic's Messages API ("Error events": ``event: error``); OpenAI's Responses API (``error``,
-``response.failed``), and in the way of its Chat Completions, which many serve, ``{"error": …}`` as
-an event's data, as Google's Gemini API has it too.
+Spec: the Messages API of Anthropic (``event: error``); OpenAI's Responses API (``error``,
+``response.failed``), and as many serve its Chat Completions, ``{"error": …}`` as an event's data,
+which the Gemini API of Google has too.
 """
 
 from __future__ import annotations

@@ -86,4 +86,6 @@ class PostTestCase(CacheTestCase):
             self.deliver(upstream, chunk(event))
         self.deliver(upstream, b"0\r\n\r\n")
         told = read(self.rest_of(client))
-        self.assertEqual([*events, b""], chunks_of(told.content))
+        chunks = chunks_of(told.content)
+        # Where the client was full for a while, several have come as one.
+        self.assertTrue(b"".join(events) == b"".join(chunks) and chunks[-1] == b"")
