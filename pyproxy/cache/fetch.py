@@ -36,7 +36,7 @@ from pyproxy.semantics.caching import (
     usable_on_error,
 )
 from pyproxy.semantics.fields import Octets
-from pyproxy.semantics.framing import UNTIL_CLOSE, Kind
+from pyproxy.semantics.framing import Kind
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.posting import posted_of
 from pyproxy.semantics.stored import StoredResponse
@@ -270,9 +270,6 @@ class Fetch:
         if leader is None:
             self.request.withdraw()
         else:
-            if response.framing.kind is Kind.CHUNKED:
-                # Its content comes out of its chunks, since it might have been stored.
-                response.framing = UNTIL_CLOSE
             status = cache_status.forwarded(
                 self.why, response.head.status, stored=False, detail=why
             )
