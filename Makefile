@@ -105,17 +105,18 @@ micro: $(VENV)/.installed-test
 profile: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.profiling
 
-# Programs of others through the proxy, all cases: an hour and a half.
+# Programs and tests of others through the proxy, all cases: an hour and a half.
 compliance: $(VENV)/.installed-test
 	$(BIN)/python -m compliance.jupyter
 	$(BIN)/python -m compliance.socketio
+	$(BIN)/python -m compliance.cache
 	$(BIN)/python -m compliance.autobahn
 
 # Everything that the lowest versions can run, once, under pytest.
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest tests --ignore tests/live/test_install.py \
 	  --ignore tests/live/test_openai.py --ignore tests/live/test_openai_realtime.py \
-	  --ignore tests/live/test_compliance.py
+	  --ignore tests/live/test_compliance.py --ignore tests/live/test_cache_suite.py
 
 # The tests once more, on what is newest today: an environment of its own, brought up to date each time.
 test-newest: | $(NEWEST)/pyvenv.cfg

@@ -36,6 +36,7 @@ VIRTUALENV = "virtualenv<20.22"
 """The last one that makes environments of Python 2.7."""
 
 WS = "ws@8.23.0"
+CACHE_TESTS = "http-cache-tests@0.4.5"
 SOCKET_IO = ("socket.io@4.8.4", "socket.io-client@4.8.4")
 
 

@@ -1,4 +1,7 @@
-"""``python -m pyproxy``: the same as ``twistd --nodaemon --pidfile= pyproxy``, in one word."""
+"""``python -m pyproxy``: the same as ``twistd --nodaemon --pidfile= pyproxy``, in one word.
+
+``python -m pyproxy cache`` starts nothing: it asks a proxy that runs.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,14 @@ from twisted.scripts import twistd
 
 
 def main() -> None:
-    """Run the proxy in the foreground, without a pid file.
+    """Run the proxy in the foreground, without a pid file; or ask another about its cache.
 
     Raises: SystemExit with the text of what is wrong with the options.
     """
+    if sys.argv[1:2] == ["cache"]:
+        from pyproxy.admin import command
+
+        sys.exit(command.main(sys.argv[2:]))
     # It would end the process until somebody heeds it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     options: Any = twistd.ServerOptions()  # type: ignore[attr-defined, no-untyped-call]

@@ -6,15 +6,16 @@ Knows no listening port; who opens those gives them ``site``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 from twisted.internet.defer import Deferred
 
-from pyproxy.cache.cache import Cache
 from pyproxy.config.schema import CacheConfig, Config
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
+from pyproxy.life.desk import CacheDesk
 from pyproxy.listeners import Place
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.masking import Mask
@@ -23,9 +24,11 @@ from pyproxy.plan import Plan, make_plan
 from pyproxy.policy.routing import Peer
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
-from pyproxy.stores import store_of
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
+
+if TYPE_CHECKING:
+    from pyproxy.cache.cache import Cache
 
 
 @attrs.frozen
@@ -48,7 +51,8 @@ class Proxy:
 
     Args: the service's name in ``Via``: a request that comes back to another worker is in a loop
         too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes.
-    Attributes: site, the factory of clients' connections.
+    Attributes: site, the factory of clients' connections; cache, who answers for what is stored,
+        None where nothing is.
     """
 
     def __init__(
@@ -63,8 +67,9 @@ class Proxy:
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
         self._injects = False
-        self._cache: Cache | None = None
+        self._shared: Cache | None = None
         self._sweeper = Sweeper.for_limits(reactor, config.waits)
+        self.cache: CacheDesk | None = None
         self._agent = ForwardingAgent(reactor, self._sweeper)
         self._client = ForwardingClient(self._agent)
         first = self.prepare(config)
@@ -79,14 +84,17 @@ class Proxy:
 
     def prepare(self, config: Config) -> Prepared:
         """Make what a configuration brings; nothing of it is used yet, and nothing changes."""
-        cache = self._cache
-        if cache is None and config.caches:
-            store = store_of(config.cache, self._reactor)
-            cache = Cache(store, self._client, self._reactor, self._sweeper)
+        cache = self._cache_of(config)
         plan = make_plan(config, self._pseudonym, self._peers, cache)
         terms = self._terms(config)
         return Prepared(
-            plan, terms, config.waits, config.secrets, config.injects, cache, config.cache
+            plan,
+            terms,
+            config.waits,
+            config.secrets,
+            config.injects,
+            cache,
+            config.cache.share_of(config.workers),
         )
 
     def take(self, prepared: Prepared) -> None:
@@ -102,12 +110,33 @@ class Proxy:
         self.site.take(prepared.terms)
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
-        cache = self._cache or prepared.cache
+        cache = self._shared or prepared.cache
         if cache is not None:
-            if self._cache is None:
-                self._cache = cache
-                cache.store.open()
-            cache.store.resize(prepared.bounds.memory, prepared.bounds.entry)
+            self._take_cache(cache, prepared)
+
+    def _cache_of(self, config: Config) -> Cache | None:
+        """Return the cache, made if a route has come to need it; it is not open yet then."""
+        if self._shared is not None or not config.caches:
+            return self._shared
+        # Who caches nothing does not wait for these at the start: 30 ms.
+        from pyproxy.cache.cache import Cache
+        from pyproxy.stores import store_of
+
+        store = store_of(config.cache.share_of(config.workers), self._reactor)
+        return Cache(store, self._client, self._reactor, self._sweeper)
+
+    def _take_cache(self, cache: Cache, prepared: Prepared) -> None:
+        """Have a cache from now on, or go on with it; a reload keeps what is stored."""
+        if self._shared is None:
+            self._shared = cache
+            cache.store.open()
+        from pyproxy.desk import Desk
+
+        bounds = prepared.bounds
+        cache.store.resize(bounds.memory, bounds.entry)
+        routes = prepared.plan.table.routes
+        caches = any(route.step is not None for route in routes)
+        self.cache = Desk(cache, routes) if caches else None
 
     def leave(self, gone: Iterable[Place], staying: Iterable[Place]) -> None:
         """Let the connections of places that are gone end behind their present response.
@@ -142,8 +171,8 @@ class Proxy:
         return self.site.shut_down().addBoth(self._stopped)
 
     def _stopped(self, result: object) -> object:
-        if self._cache is not None:
-            self._cache.close()
+        if self._shared is not None:
+            self._shared.close()
         self._sweeper.stop()
         self._agent.close()
         return result

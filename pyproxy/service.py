@@ -8,6 +8,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from pyproxy.config.schema import Config
+from pyproxy.life.desk import Asked, Document, ask
 from pyproxy.listeners import (
     DemoUpstream,
     GiveUp,
@@ -103,6 +104,10 @@ class ProxyService(Service):
     def streams(self) -> int:
         """Return how many requests and WebSockets are open."""
         return 0 if self._proxy is None else self._proxy.site.streams
+
+    def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
+        """Ask the cache."""
+        return ask(None if self._proxy is None else self._proxy.cache, asked)
 
     def stopService(self) -> Deferred[list[object]]:
         """Stop listening and end every connection."""

@@ -146,7 +146,10 @@ class TreeTests(SynchronousTestCase):
             self.assertTrue(each.remedy.isascii() and each.remedy.endswith("."), each.__name__)
 
     def test_blame(self) -> None:
-        """4xx is the client's fault, 502 and 504 the upstream's, the rest the proxy's."""
+        """4xx is the client's fault, 502 and 504 the upstream's, the rest the proxy's.
+
+        But for the 504 of a client who forbids to ask the upstream.  RFC 9111 5.2.1.7.
+        """
         for each in below(ProxyError):
             if issubclass(each, ClientError):
                 expected = Blame.CLIENT
@@ -157,7 +160,7 @@ class TreeTests(SynchronousTestCase):
             self.assertEqual(expected, each.blame, each.__name__)
             if 400 <= each.status < 500:
                 self.assertEqual(Blame.CLIENT, each.blame, each.__name__)
-            if each.status in (502, 504):
+            if each.status in (502, 504) and each is not errors.NotCached:
                 self.assertEqual(Blame.UPSTREAM, each.blame, each.__name__)
 
     def test_what_may_be_sent_again(self) -> None:

@@ -27,6 +27,7 @@ RINGS = (
             "collector",
             "config",
             "descriptors",
+            "desk",
             "ending",
             "life",
             "listeners",

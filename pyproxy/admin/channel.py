@@ -18,6 +18,10 @@ LAST_OCTETS_LIMIT = 5.0
 """Seconds for the last octets to leave when a connection is ended."""
 
 
+MAX_CONTENT = 32 * 1024
+"""Octets of a request's content that are kept; of more nothing is."""
+
+
 class Keeper(Protocol):
     """Whoever knows which connections are open; ``AdminSite`` is one."""
 
@@ -29,14 +33,35 @@ class Keeper(Protocol):
 
 
 class AdminRequest(Request):
-    """A request whose content, if it has any, is dropped as it comes."""
+    """A request whose content is kept if it is JSON and short, and dropped as it comes if not.
+
+    So twisted.web never reads a form.
+
+    Attributes:
+        is_json: it says that its content is JSON.
+        too_long: its JSON was longer than MAX_CONTENT.
+    """
+
+    is_json = False
+    too_long = False
 
     def gotLength(self, length: int | None) -> None:
-        """Take the end of the head; nothing is kept, whatever the length."""
+        """Take the end of the head; what is kept is kept in memory, whatever the length."""
         super().gotLength(0)  # type: ignore[no-untyped-call]
+        (media_type, *_) = self.requestHeaders.getRawHeaders(b"Content-Type", [b""])
+        self.is_json = media_type.partition(b";")[0].strip().lower() == b"application/json"
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Drop octets of the content."""
+        """Keep octets of the content, or drop all of them."""
+        if not self.is_json:
+            return
+        assert self.content is not None
+        if self.too_long or self.content.tell() + len(data) > MAX_CONTENT:
+            self.too_long = True
+            self.content.seek(0)
+            self.content.truncate()
+        else:
+            self.content.write(data)
 
 
 class AdminChannel(HTTPChannel):

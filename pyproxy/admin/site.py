@@ -1,4 +1,4 @@
-"""The admin site: whether the proxy lives, whether it is ready, and by what it serves."""
+"""The admin site: whether the proxy lives, whether it is ready, by what it serves, its cache."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request
 
 from pyproxy.admin.access import admit
+from pyproxy.admin.cache import cache_pages
 from pyproxy.admin.channel import REQUEST_LIMIT, AdminChannel, AdminRequest
 from pyproxy.admin.pages import Branch, Content, Page, Refusal, in_json, paths, problem
 from pyproxy.admin.routes import routes_of
@@ -55,6 +56,10 @@ class AdminSite(server.Site):
         self.root.putChild(b"api", self.api)
         self.api.putChild(b"config", Page(lambda: in_toml(condition.printed)))
         self.api.putChild(b"routes", Page(lambda: self._routes_of(condition.config)))
+        figures, entries, purge = cache_pages(condition, serving, reactor)
+        self.api.putChild(b"cache", figures)
+        figures.putChild(b"entries", entries)
+        figures.putChild(b"purge", purge)
         super().__init__(  # type: ignore[no-untyped-call]
             self.root, requestFactory=AdminRequest, reactor=reactor, timeout=REQUEST_LIMIT
         )

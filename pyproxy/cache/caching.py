@@ -16,7 +16,9 @@ from pyproxy.cache.counts import Counts
 from pyproxy.cache.delivery import Delivery
 from pyproxy.cache.fetch import Fetch, mark
 from pyproxy.cache.lookup import Lookup, Passing
+from pyproxy.cache.posting import Held, Posting, Reading, may_be_kept
 from pyproxy.cache.ready import Ready, ready_for
+from pyproxy.cache.replay import Replay
 from pyproxy.cache.seams import Entry
 from pyproxy.errors import InternalError, NotCached
 from pyproxy.policy.cache_policy import CachePolicy
@@ -31,6 +33,7 @@ from pyproxy.semantics.fields import Fields
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.invalidation import SAFE, invalidated
 from pyproxy.semantics.messages import RequestHead, ResponseHead
+from pyproxy.semantics.posting import post_key, post_wishes
 from pyproxy.semantics.storing import Asked
 from pyproxy.semantics.to_client import ResponseForwarding
 from pyproxy.semantics.urls import DEFAULT_PORTS
@@ -94,6 +97,8 @@ class CachingRoute:
         method = head.method
         if request.websocket_key is not None or request.bond is not None:
             self._pass(request, Why.BYPASS)
+        elif method == b"POST" and self._looks_up(request, head, host, hop):
+            return
         elif method not in SAFE:
             asking = request.asking
             self._send(request, _Unsafe(asking, Why.METHOD, self, request.target, head, host, hop))
@@ -116,6 +121,33 @@ class CachingRoute:
             lookup = Lookup(request, request.asking, asked, key, host)
             lookup.wait_for(_NOBODY)
             self.cache.store.find(key, lambda entries: self.found(lookup, entries))
+
+    def _looks_up(self, request: UpstreamRequest, head: RequestHead, host: bytes, hop: Hop) -> bool:
+        """Look a POST up, where the route says so; tell whether it does."""
+        policy = self.policy.post
+        if policy is None or not may_be_kept(head, request, policy):
+            return False
+        target = request.target
+
+        def look(octets: bytes) -> None:
+            if content is not None:
+                request.content = Held(octets)
+            plain = self._key(head, host, target, hop)
+            key = post_key(plain, octets, head.fields, policy.fields, policy.ignore, policy.shared)
+            names = [name.lower() for name, _ in request.fields]
+            wishes = post_wishes(wishes_of(head.fields, head.names))
+            asked = Asked(b"POST", request.fields, names, False, wishes)
+            lookup = Lookup(request, request.asking, asked, key, host, post)
+            lookup.wait_for(_NOBODY)
+            self.cache.store.find(key, lambda entries: self.found(lookup, entries))
+
+        post = Posting(policy, lambda response: self.invalidate(target, head, host, hop, response))
+        content = request.content
+        if content is None:
+            look(b"")
+        else:
+            Reading(request, look).start(content)
+        return True
 
     def _pass(self, request: UpstreamRequest, why: Why) -> None:
         """Have nothing to do with a request but to say so."""
@@ -153,7 +185,8 @@ class CachingRoute:
                 self.counts.hits += 1
             else:
                 self.counts.stale += 1
-            self.serve(lookup, entry, cache_status.hit(head.fresh_until - now))
+            detail = b"" if lookup.post is None else b"post"
+            self.serve(lookup, entry, cache_status.hit(head.fresh_until - now, detail))
             if use is Use.BEHIND:
                 self._validate_behind(lookup, entry, entries)
         else:
@@ -170,8 +203,24 @@ class CachingRoute:
             return
         fields = [*said.fields, (b"Cache-Status", status)]
         head = ResponseHead(said.status, said.reason, 1, fields)
-        delivery = Delivery.whole(head, entry.content, said.span, self.cache.reactor)
-        if entry.ready is not self and getattr(entry.ready, "route", None) is not self:
+        post, reactor = lookup.post, self.cache.reactor
+        if post is not None and entry.head.events:
+            head = ResponseHead(
+                said.status,
+                said.reason,
+                1,
+                [field for field in fields if field[0].lower() != b"content-length"],
+            )
+            paced = post.policy.paced
+            replay = Replay.of(head, entry.content, entry.head, paced, reactor)
+            lookup.respond(replay, replay)
+            return
+        delivery = Delivery.whole(head, entry.content, said.span, reactor)
+        if (
+            post is None
+            and entry.ready is not self
+            and getattr(entry.ready, "route", None) is not self
+        ):
             entry.ready = ready_for(self, entry, lookup.host) or self
         entry.visited = True
         lookup.respond(delivery, delivery)
@@ -226,6 +275,7 @@ class CachingRoute:
         fetch = Fetch(
             self, lookup.key, lookup.asked, request, why, lookup, candidates, variants, shared
         )
+        fetch.post = lookup.post
         self.cache.begin(fetch)
 
     def _validate_behind(self, lookup: Lookup, entry: Entry, entries: Sequence[Entry]) -> None:
@@ -258,7 +308,12 @@ class CachingRoute:
             fields = [field for field in fields if field[0].lower() not in CONDITIONAL]
             fields += conditions([entry.head for entry in candidates])
         return UpstreamRequest(
-            request.asking, request.peer, b"GET", request.target, fields.copy(), request.content
+            request.asking,
+            request.peer,
+            request.method,
+            request.target,
+            fields.copy(),
+            request.content,
         )
 
     def invalidate(

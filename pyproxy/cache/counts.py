@@ -11,7 +11,7 @@ class Counts:
 
     Attributes:
         hits: served from the store without a question to the upstream.
-        misses: the upstream was asked, since nothing that was stored would do.
+        misses: the upstream was asked, since nothing that was stored would do; to validate it too.
         stale: served although stale.
         validated: the upstream said that what is stored may be used.
         collapsed: served by what somebody else's question brought.
@@ -29,7 +29,21 @@ class Counts:
 
     @property
     def hit_rate(self) -> float:
-        """The share of lookups that did not need a response from the upstream, 0 without any."""
+        """The share of lookups that needed no content from the upstream; 0 without any."""
         served = self.hits + self.stale + self.validated + self.collapsed
-        lookups = served + self.misses
+        lookups = self.hits + self.stale + self.misses + self.collapsed
         return served / lookups if lookups else 0.0
+
+    def shown(self) -> dict[str, int | float]:
+        """Return all of it by name."""
+        return {
+            "requests": self.hits + self.stale + self.misses + self.collapsed + self.passed,
+            "hits": self.hits,
+            "stale": self.stale,
+            "validated": self.validated,
+            "collapsed": self.collapsed,
+            "misses": self.misses,
+            "stored": self.stored,
+            "passed": self.passed,
+            "hit_rate": round(self.hit_rate, 4),
+        }

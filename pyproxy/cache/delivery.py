@@ -101,6 +101,7 @@ class Delivery:
     _paused: bool = False
     _reading: bool = False
     _turn: int = 0
+    _until: int | None = None
     _held: bool = False
     _over: bool = False
 
@@ -181,7 +182,7 @@ class Delivery:
                 self._reading = True
                 self._reactor.callLater(0, self._again)
                 return
-            if self.position >= self._content.count:
+            if self.position >= self._content.count or not self._may_go_on():
                 return
             try:
                 piece = self._content.read(self.position)
@@ -196,6 +197,10 @@ class Delivery:
             self._give(piece)
         if self.end is not None and self.position >= self.end and self._receiver is not None:
             self._finish(self.failure)
+
+    def _may_go_on(self) -> bool:
+        """Tell whether more may be given now; who says no calls ``_again`` later."""
+        return True
 
     def _again(self) -> None:
         self._reading = False
@@ -214,8 +219,9 @@ class Delivery:
         self._finish(ResponseIncomplete("the stored response could not be read to its end"))
 
     def _give(self, piece: bytes) -> None:
-        if self.end is not None and self.position + len(piece) > self.end:
-            piece = piece[: self.end - self.position]
+        until = self.end if self._until is None else self._until
+        if until is not None and self.position + len(piece) > until:
+            piece = piece[: until - self.position]
         if not piece:
             self._finish(ResponseIncomplete("the stored response is shorter than it was"))
             return

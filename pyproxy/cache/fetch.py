@@ -20,6 +20,8 @@ from pyproxy.cache.counts import Counts
 from pyproxy.cache.delivery import Delivery
 from pyproxy.cache.fill import Fill
 from pyproxy.cache.lookup import Lookup
+from pyproxy.cache.posting import Posting
+from pyproxy.cache.replay import Recording
 from pyproxy.cache.seams import Chosen, Entry
 from pyproxy.errors import InternalError, ProxyError, ResponseIncomplete
 from pyproxy.policy.cache_policy import CachePolicy
@@ -38,8 +40,9 @@ from pyproxy.semantics.caching import (
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.framing import UNTIL_CLOSE, Kind
 from pyproxy.semantics.messages import ResponseHead
+from pyproxy.semantics.posting import posted_of
 from pyproxy.semantics.stored import StoredResponse
-from pyproxy.semantics.storing import Asked, stored_of
+from pyproxy.semantics.storing import Asked, is_event_stream, stored_of
 from pyproxy.semantics.wishes import NO_WISHES
 from pyproxy.sides import Bond, UpstreamRequest, UpstreamResponse
 
@@ -97,6 +100,7 @@ class Fetch:
         variants: what was stored under the key.
         shared: others may join.
         behind: it validates while the stale response is served.
+        post: what is peculiar to a POST.
         fill: the content on its way, once the head has said that it may be kept.
     """
 
@@ -112,6 +116,7 @@ class Fetch:
     behind: bool = False
     waiting: list[Lookup] = attrs.Factory(list)
     fill: Fill | None = None
+    post: Posting | None = None
     _kept: StoredResponse | None = None
     _spoiled: bool = False
     _over: bool = False
@@ -178,9 +183,9 @@ class Fetch:
             return
         route = self.route
         now = route.cache.now()
-        kept = stored_of(
-            self.asked, head, self._sent_at, now, route.policy.heuristic, response.options
-        )
+        if self.post is not None:
+            self.post.answered(head)
+        kept = self._stored_of(response, now)
         if isinstance(kept, str):
             self._pass(response, kept)
             return
@@ -197,7 +202,11 @@ class Fetch:
         self._make_room(kept)
         self._kept = kept
         self._learn(kept)
-        self.fill = Fill(kept, response, filling, self._filled, self._unattended, length)
+        self.fill = Fill(
+            kept, response, filling, self._filled, self._unattended, route.cache.now, length
+        )
+        if self.post is not None and is_event_stream(head.fields, head.names):
+            self.fill.recording = Recording(now)
         self._serve(response, length)
 
     def _learn(self, kept: StoredResponse) -> None:
@@ -207,6 +216,24 @@ class Fetch:
             cache.unshared.add(self.key)
         else:
             cache.unshared.discard(self.key)
+
+    def _stored_of(self, response: UpstreamResponse, now: float) -> StoredResponse | str:
+        """Return what is to be stored of a response, or why nothing is."""
+        head, options, asked, post = response.head, response.options, self.asked, self.post
+        if post is None:
+            heuristic = self.route.policy.heuristic
+            return stored_of(asked, head, self._sent_at, now, heuristic, options)
+        terms = post.policy
+        return posted_of(
+            head,
+            asked.fields,
+            asked.wishes,
+            now,
+            terms.ttl,
+            terms.shared,
+            terms.events,
+            options,
+        )
 
     def _make_room(self, kept: StoredResponse) -> None:
         """Let the oldest variants go where there are too many: clients choose their number."""
@@ -223,7 +250,9 @@ class Fetch:
         if fill is None:
             return
         if leader is not None:
-            status = cache_status.forwarded(self.why, response.head.status, stored=True)
+            status = cache_status.forwarded(
+                self.why, response.head.status, stored=True, detail="post" if self.post else ""
+            )
             fields = [*response.head.fields, (b"Cache-Status", status)]
             head = ResponseHead(response.head.status, response.head.reason, 1, fields)
             delivery = Delivery.growing(head, fill, length, self.route.cache.reactor)

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from pyproxy.cache.delivery import Delivery
+from pyproxy.cache.replay import Recording
 from pyproxy.cache.seams import Filling
 from pyproxy.errors import ClientTimeout, ResponseIncomplete
 from pyproxy.relay.content import RESPONSE_DONE
@@ -40,6 +41,7 @@ class Fill:
     Attributes:
         head: as it will be stored.
         length: octets that were declared, None when none were.
+        recording: when its events come, if that is to be stored too.
         count: octets that have come.
         readers: who gets them.
         over: it has ended, or was given up.
@@ -52,7 +54,9 @@ class Fill:
     _filling: Filling
     _closed: Callable[[], None]
     _unread: Callable[[], None]
+    _now: Callable[[], float]
     length: int | None = None
+    recording: Recording | None = None
     count: int = 0
     readers: list[Delivery] = attrs.Factory(list)
     over: bool = False
@@ -86,6 +90,9 @@ class Fill:
     def dataReceived(self, data: Octets) -> None:
         """Store octets, and give them to who has read all before them."""
         start = self.count
+        recording = self.recording
+        if recording is not None:
+            recording.take(data, self._now())
         if not self.overflowed:
             if self._takes(data):
                 self._kept += len(data)
@@ -115,10 +122,10 @@ class Fill:
             _log.failure("a response could not be stored")
             return False
 
-    def _keep(self) -> None:
+    def _keep(self, head: StoredResponse) -> None:
         """Make an entry of what has come."""
         try:
-            self._filling.keep(attrs.evolve(self.head, length=self.count))
+            self._filling.keep(head)
         except Exception:  # noqa: BLE001 - the clients get their response all the same
             _log.failure("a response could not be kept")
         else:
@@ -131,8 +138,11 @@ class Fill:
         self.over = True
         self._flow = None
         whole = reason is RESPONSE_DONE
-        if whole and not self.overflowed and not self._spoiled:
-            self._keep()
+        recording = self.recording
+        events = () if recording is None else tuple(recording.events)
+        forgets = recording is not None and recording.full
+        if whole and not (self.overflowed or self._spoiled or forgets):
+            self._keep(attrs.evolve(self.head, length=self.count, events=events))
         else:
             self._filling.drop()
         self._closed()

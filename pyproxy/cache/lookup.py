@@ -7,6 +7,7 @@ from typing import Protocol
 import attrs
 from twisted.logger import Logger
 
+from pyproxy.cache.posting import Posting
 from pyproxy.errors import ProxyError
 from pyproxy.semantics.cache_status import Why
 from pyproxy.semantics.messages import ResponseHead
@@ -32,6 +33,7 @@ class Lookup:
         asking: the exchange, which is told what becomes of it.
         asked: what the rules have to know of it.
         host: as the client asked for it.
+        post: what is peculiar to a POST.
         waits: for what, None when it is for nothing any more.
         gone: the client has left.
     """
@@ -41,6 +43,7 @@ class Lookup:
     asked: Asked
     key: bytes
     host: bytes
+    post: Posting | None = None
     waits: Waits | None = None
     gone: bool = False
 

@@ -44,7 +44,7 @@ def _packed(head: StoredResponse) -> bytes:
 
 
 def _unpacked(packed: bytes) -> StoredResponse:
-    return StoredResponse(*marshal.loads(packed))  # noqa: S302 - written by _packed
+    return StoredResponse(*marshal.loads(packed))
 
 
 class _Node:

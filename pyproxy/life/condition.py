@@ -10,6 +10,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from pyproxy.config.schema import Config
+from pyproxy.life.desk import Asked, Document
 
 
 class Phase(Enum):
@@ -67,3 +68,10 @@ class Serving(Protocol):
 
     def streams(self) -> int:
         """Return how many requests and WebSockets are open."""
+
+    def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
+        """Ask the cache of every process.
+
+        Returns: what ``desk.ask`` returns, of all together; None where nothing is cached.  It fails
+            with NobodyAnswers.
+        """

@@ -163,12 +163,13 @@ def _why_not(asked: Asked, head: ResponseHead, said: Directives) -> str:
         return "private"
     if asked.authorized and not any(name in said for name in _ALLOW_AUTHORIZED):
         return "authorization"
-    if _is_event_stream(head.fields, head.names):
+    if is_event_stream(head.fields, head.names):
         return "event-stream"
     return ""
 
 
-def _is_event_stream(fields: Fields, names: Sequence[bytes]) -> bool:
+def is_event_stream(fields: Fields, names: Sequence[bytes]) -> bool:
+    """Tell whether a response is a stream of events.  Spec: WHATWG HTML 9.2.1."""
     value = _first(fields, names, b"content-type") or b""
     return value.partition(b";")[0].strip().lower() == b"text/event-stream"
 

@@ -18,6 +18,7 @@ import attrs
 
 from pyproxy.config.endpoints import FILE_ARGUMENT, unquoted
 from pyproxy.config.schema import Config, Listen
+from pyproxy.life.desk import Asked
 
 LOG = 3
 """The descriptor on which a worker writes its log."""
@@ -102,7 +103,15 @@ class Draining:
     timeout: float
 
 
-Order = Taking | Draining
+@attrs.frozen
+class Asking:
+    """Answer a question about the cache.  Args: number, by which the answer names it."""
+
+    number: int
+    asked: Asked
+
+
+Order = Taking | Draining | Asking
 """What a parent says to a worker that runs."""
 
 

@@ -72,7 +72,7 @@ class LogPipe:
         self.tell(READY)
 
     def tell(self, what: int, text: str = "") -> None:
-        """Tell the parent what is no line of a log: READY, TAKEN, STREAMS."""
+        """Tell the parent what is no line of a log: READY, TAKEN, STREAMS, ANSWER."""
         self._add(Record(time.time(), what, text=text).octets(), True, is_line=False)
 
     def _add(self, octets: bytes, urgent: bool, is_line: bool = True) -> None:

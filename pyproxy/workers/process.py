@@ -20,7 +20,15 @@ from pyproxy.observe.twistd_log import ACCESS, READY_TEXT, publish_line
 from pyproxy.workers import child
 from pyproxy.workers.handover import FIRST_SOCKET, LOG, TALLY
 from pyproxy.workers.orders import OrderLine
-from pyproxy.workers.records import LEVELS, READY, STREAMS, TAKEN, Record, RecordReader
+from pyproxy.workers.records import (
+    ANSWER,
+    LEVELS,
+    READY,
+    STREAMS,
+    TAKEN,
+    Record,
+    RecordReader,
+)
 
 MAX_OUTPUT = 64 * 1024
 """Octets of a worker's standard output and error that wait for the rest of what it says."""
@@ -33,12 +41,16 @@ _log = Logger("pyproxy")
 
 @attrs.frozen
 class Told:
-    """Whom to tell what a worker says: that it is ready, what it has taken, how many streams."""
+    """Whom to tell what a worker says: that it is ready, what it has taken, how many streams.
+
+    Attributes: answered gets what it answers to a question.
+    """
 
     ready: Callable[[], None]
     taken: Callable[[int], None]
     streams: Callable[[int], None]
     ended: Callable[[str], None]
+    answered: Callable[[str], None] = lambda text: None
 
 
 class WorkerProtocol(ProcessProtocol):
@@ -64,6 +76,8 @@ class WorkerProtocol(ProcessProtocol):
                 self._told.taken(int(record.text))
             elif record.level == STREAMS:
                 self._told.streams(int(record.text))
+            elif record.level == ANSWER:
+                self._told.answered(record.text)
             else:
                 relay(record, self._number)
 

@@ -24,6 +24,9 @@ TAKEN = 254
 STREAMS = 253
 """So many requests and WebSockets, the text, are open."""
 
+ANSWER = 252
+"""The text answers a question of the parent: JSON of ``questions.answer_of``."""
+
 _NUMBERS = {level: number for number, level in enumerate(LEVELS)}
 
 _head = struct.Struct("!dBHI")
@@ -33,7 +36,8 @@ _head = struct.Struct("!dBHI")
 class Record:
     """One event of a worker's log.
 
-    Attributes: as in twisted.logger; level is a number from LEVELS, READY, TAKEN or STREAMS.
+    Attributes: as in twisted.logger; level is a number from LEVELS, READY, TAKEN, STREAMS
+        or ANSWER.
     """
 
     time: float

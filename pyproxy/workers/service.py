@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from pyproxy.config.schema import Config
+from pyproxy.life.desk import Asked, Document
 from pyproxy.listeners import (
     DemoUpstream,
     GiveUp,
@@ -28,6 +29,7 @@ from pyproxy.observe.twistd_log import take_lines_everywhere
 from pyproxy.workers.handover import Bound, Draining, Handover, Taking
 from pyproxy.workers.orders import OrderLine, octets_of
 from pyproxy.workers.process import Running, Told, WorkerProtocol, spawn
+from pyproxy.workers.questions import Questions
 from pyproxy.workers.supervisor import STOP_LIMIT, Supervisor
 from pyproxy.workers.tally import make_board, vacate
 
@@ -89,6 +91,7 @@ class WorkersService(Service):
         self._lines: dict[int, Line] = {}
         self._changes: list[_Change] = []
         self._waiting: list[Deferred[None]] = []
+        self._questions = Questions(reactor)
         self._generation = 1
         self._board = -1
         self._supervisor = Supervisor(reactor, self._spawn, config.workers)
@@ -133,6 +136,7 @@ class WorkersService(Service):
             line.orders.close()
             if self._lines.get(number) is line:
                 del self._lines[number]
+            self._questions.gone(number)
             self._look_for_taken()
             ended(how)
 
@@ -147,6 +151,7 @@ class WorkersService(Service):
             taken=lambda generation: self._taken(line, generation),
             streams=lambda count: setattr(line, "streams", count),
             ended=end,
+            answered=lambda text: self._questions.answered(number, text),
         )
         protocol = WorkerProtocol(self._reactor, number, told)
         sockets = [place.port.fileno() for place in self._listeners.places]
@@ -253,6 +258,10 @@ class WorkersService(Service):
         """Return how many requests and WebSockets are open."""
         return sum(line.streams for line in self._lines.values())
 
+    def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
+        """Ask the cache of every worker."""
+        return self._questions.ask(asked, {n: line.orders for n, line in self._lines.items()})
+
     # the end
 
     def drain(self, timeout: float) -> Deferred[None]:
@@ -266,6 +275,7 @@ class WorkersService(Service):
     def stopService(self) -> Deferred[object]:
         """Stop listening, and end the workers."""
         super().stopService()  # type: ignore[no-untyped-call]
+        self._questions.close()
         ended = self._supervisor.stop()
         stopped: list[Deferred[Any]] = [ended, *self._listeners.stop(), *self._demo.stop()]
         return gatherResults(stopped, consumeErrors=True).addBoth(self._stopped)

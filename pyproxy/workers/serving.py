@@ -19,12 +19,14 @@ from twisted.python.failure import Failure
 from pyproxy.adopting import AdoptingReactor
 from pyproxy.collector import importing
 from pyproxy.ending import End
+from pyproxy.life.desk import Document, ask
 from pyproxy.listeners import Place, accept_waiting, endpoint_of, leave, open_now
 from pyproxy.threads import in_own_thread
 from pyproxy.workers.handover import (
     FIRST_SOCKET,
     LOG,
     TALLY,
+    Asking,
     Bound,
     Draining,
     Handover,
@@ -33,7 +35,8 @@ from pyproxy.workers.handover import (
 )
 from pyproxy.workers.logpipe import LogPipe
 from pyproxy.workers.orders import OrderReader
-from pyproxy.workers.records import STREAMS, TAKEN
+from pyproxy.workers.questions import answer_of, failure_of
+from pyproxy.workers.records import ANSWER, STREAMS, TAKEN
 from pyproxy.workers.tally import Tally, take_turns
 
 ORDERS = 0
@@ -137,6 +140,10 @@ class Worker:
 
     def obey(self, order: Order, descriptors: list[int]) -> None:
         """Do what the parent says.  Args: sockets, of which an order takes the first."""
+        if isinstance(order, Asking):
+            # Out of turn: a configuration that is being taken changes nothing of what is stored.
+            self._answer(order)
+            return
         sockets: dict[int, int] = {}
         if isinstance(order, Taking):
             numbers = [bound.number for bound in order.places]
@@ -153,7 +160,22 @@ class Worker:
         _log.failure("an order of the parent could not be obeyed", failure)
         self._drain(Draining(LAST_STREAMS))
 
-    def _obey(self, order: Order, sockets: dict[int, int]) -> Deferred[None] | None:
+    def _answer(self, asking: Asking) -> None:
+        """Answer a question about the cache."""
+
+        def known(found: Document | None) -> str:
+            return answer_of(asking.number, found)
+
+        def failed(failure: Failure) -> str:
+            _log.failure("a question about the cache has no answer", failure)
+            return failure_of(asking.number)
+
+        answered = ask(self._proxy.cache, asking.asked)
+        answered.addTimeout(asking.asked.limit, self._reactor)
+        told = answered.addCallback(known).addErrback(failed)
+        told.addCallback(lambda text: self._pipe.tell(ANSWER, text))
+
+    def _obey(self, order: Taking | Draining, sockets: dict[int, int]) -> Deferred[None] | None:
         if isinstance(order, Taking):
             return Deferred.fromCoroutine(self._take(order, sockets))
         self._drain(order)

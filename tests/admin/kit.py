@@ -18,6 +18,7 @@ from pyproxy.admin.channel import AdminChannel
 from pyproxy.admin.site import AdminSite
 from pyproxy.config.schema import Config
 from pyproxy.life.condition import Condition, Phase
+from pyproxy.life.desk import Asked, CacheDesk, Document, ask
 from tests.configs import one_route
 from tests.demo.kit import Answer, read_answer
 
@@ -26,9 +27,10 @@ HERE = IPv4Address("TCP", "127.0.0.1", 9000)
 
 @attrs.define
 class Served:
-    """A service of which only the number of open streams is asked."""
+    """A service of which only the number of open streams, and its cache, are asked."""
 
     open: int = 0
+    desk: CacheDesk | None = None
 
     def serves(self) -> Deferred[None]:
         """Serve already."""
@@ -45,6 +47,10 @@ class Served:
     def streams(self) -> int:
         """Return how many there are."""
         return self.open
+
+    def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
+        """Ask the desk, if there is one."""
+        return ask(self.desk, asked)
 
 
 class Connection:

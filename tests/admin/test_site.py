@@ -12,6 +12,8 @@ from tests.admin.kit import AdminTestCase
 
 PATHS = ("/", "/healthz", "/readyz", "/api/config", "/api/routes")
 
+CACHE_PATHS = ("/api/cache", "/api/cache/entries", "/api/cache/purge")
+
 
 class HealthTests(AdminTestCase):
     """``/healthz``."""
@@ -108,7 +110,7 @@ class MapTests(AdminTestCase):
 
     def test_index(self) -> None:
         """``/`` lists what there is."""
-        self.assertEqual(sorted(PATHS), self.ask("GET", "/").json)
+        self.assertEqual(sorted((*PATHS, *CACHE_PATHS)), self.ask("GET", "/").json)
 
     def test_mounted(self) -> None:
         """What is mounted later is found, listed, and kept from foreign pages."""

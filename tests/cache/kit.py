@@ -232,7 +232,7 @@ class CacheTestCase(SynchronousTestCase):
     @property
     def cache(self) -> Cache:
         """The proxy's cache."""
-        cache = self.proxy._cache
+        cache = self.proxy._shared
         assert cache is not None
         return cache
 

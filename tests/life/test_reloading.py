@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import CacheConfig, Config, Listen
 from pyproxy.life.condition import Condition, Phase, Serving
+from pyproxy.life.desk import Asked, Document
 from pyproxy.life.reloading import Load, Loaded, Observer, Reloader
 from pyproxy.semantics.urls import parse_target
 from tests.configs import one_route
@@ -55,6 +56,10 @@ class FakeServing:
     def streams(self) -> int:
         """Have nothing open."""
         return 0
+
+    def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
+        """Have no cache."""
+        return succeed(None)
 
 
 @attrs.define(eq=False)

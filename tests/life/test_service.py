@@ -28,6 +28,7 @@ from pyproxy.admin.site import AdminSite
 from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import Config, Listen
 from pyproxy.life.condition import Phase, Serving
+from pyproxy.life.desk import Asked, Document
 from pyproxy.life.reloading import Loaded
 from pyproxy.life.service import STATUS_INTERVAL, LifeService
 from pyproxy.life.watching import INTERVAL
@@ -135,6 +136,10 @@ class FakeServing:
     def streams(self) -> int:
         """Have so many open."""
         return self.open
+
+    def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
+        """Have no cache."""
+        return succeed(None)
 
 
 class LifeTestCase(SynchronousTestCase):

@@ -112,7 +112,7 @@ class FakeProcess:
             self.sockets.append(os.fstat(descriptors[0]).st_ino)
             os.close(descriptors.pop(0))
 
-    def tell(self, what: int, value: int = 0) -> None:
+    def tell(self, what: int, value: int | str = 0) -> None:
         """Tell the parent something."""
         record = Record(0.0, what, text=str(value)).octets()
         self.protocol.childDataReceived(LOG, record)

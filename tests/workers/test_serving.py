@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -11,13 +12,16 @@ import attrs
 
 from pyproxy.config.schema import Config, Listen
 from pyproxy.ending import End
+from pyproxy.life.desk import Asked, CacheQuestion, Counting, Looking, Purging
 from pyproxy.policy.instead import FixedAnswer
 from pyproxy.semantics.urls import parse_target
-from pyproxy.workers.handover import Bound, Draining, Handover, Taking
+from pyproxy.workers.handover import Asking, Bound, Draining, Handover, Taking
 from pyproxy.workers.logpipe import LogPipe
-from pyproxy.workers.records import READY, STREAMS, TAKEN, RecordReader
+from pyproxy.workers.questions import answer_of
+from pyproxy.workers.records import ANSWER, READY, STREAMS, TAKEN, RecordReader
 from pyproxy.workers.serving import Worker
 from pyproxy.workers.tally import ABSENT, Tally, make_board
+from tests.cache_desk import desk_of
 from tests.configs import one_route
 from tests.memory import request
 from tests.turning import PATIENCE, TurningTestCase, descriptors
@@ -116,7 +120,8 @@ class WorkerTestCase(TurningTestCase):
             records = list(self.records.feed(os.read(self.read_end, 65536)))
         except BlockingIOError:
             return []
-        return [(one.level, one.text) for one in records if one.level in (READY, TAKEN, STREAMS)]
+        told = (READY, TAKEN, STREAMS, ANSWER)
+        return [(one.level, one.text) for one in records if one.level in told]
 
     def seat(self) -> bytes:
         """Return what the worker writes of itself where all see it."""
@@ -213,6 +218,43 @@ class TakeTests(WorkerTestCase):
             self.turn_until(lambda: (STREAMS, "0") in self.hears())
             self.turn(5)
             self.assertEqual([], self.hears())
+
+
+class AskingTests(WorkerTestCase):
+    """A worker answers questions about its cache."""
+
+    def answer(self, number: int, asked: Asked) -> Any:
+        """Return what the parent is told."""
+        self.hears()
+        self.worker.obey(Asking(number, asked), [])
+        ((level, text),) = self.turn_until(self.hears)
+        self.assertEqual(ANSWER, level)
+        return json.loads(text)
+
+    def test_no_cache(self) -> None:
+        """Without a cache it says so."""
+        self.assertEqual({"number": 7, "answer": None}, self.answer(7, Counting()))
+
+    def test_answer(self) -> None:
+        """It answers what its desk does, also while it takes a configuration."""
+        desk = desk_of("http://h/a", "http://h/b")
+        self.worker._proxy.cache = desk
+        self.assertEqual({"number": 1, "answer": desk.counts()}, self.answer(1, Counting()))
+        found = self.answer(2, Looking(CacheQuestion(tag=b"a")))["answer"]
+        self.assertEqual(["http://h/a"], [entry["url"] for entry in found["entries"]])
+        self.worker.obey(self.taking(b"second", 1, generation=2), [])
+        asked = Purging(CacheQuestion(prefix=b"http://h/"))
+        self.worker.obey(Asking(3, asked), [])
+        told: list[tuple[int, str]] = []
+        while (TAKEN, "2") not in told:
+            told += self.turn_until(self.hears)
+        self.assertIn((ANSWER, answer_of(3, {"purged": 2})), told)
+
+    def test_failure(self) -> None:
+        """A question that has no answer is told too, and why stands in the log."""
+        self.worker._proxy.cache = desk_of(error=KeyError("a"))
+        self.assertEqual({"number": 4}, self.answer(4, Purging(CacheQuestion(tag=b"a"))))
+        self.assertEqual(1, len(self.flushLoggedErrors(KeyError)))
 
 
 class DrainTests(WorkerTestCase):
