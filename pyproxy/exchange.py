@@ -23,8 +23,8 @@ from pyproxy.errors import (
     ReadTimeout,
     WriteTimeout,
 )
-from pyproxy.policy.instead import Instead, Reply
-from pyproxy.policy.routing import Route, RoutingTable
+from pyproxy.policy.instead import Instead
+from pyproxy.policy.routing import Route, RoutingTable, Step
 from pyproxy.relay.content import Download, Upload
 from pyproxy.relay.limits import LOOKS, Sweeper
 from pyproxy.semantics.fields import Fields, tokens
@@ -113,30 +113,29 @@ class Exchange:
         if to_upstream.passed_here(head):
             raise LoopDetected("this request has already passed through this proxy")
         step = route.step
-        if step is not None and upload is None:
-            reply = step.reply(head, host, target, client.hop)
-            if reply is not None:
-                self._answer_at_once(reply)
-                return
+        if step is not None and upload is None and self._answered_at_once(step, target):
+            return
         framing = NO_CONTENT if upload is None else upload.framing
         key = opening_key(head, options, framing) if opens else None
         self._route = route
         if upload is not None:
             self._attach(upload)
         fields = to_upstream.fields(head, options, host, client.hop, framing)
-        if head.method in HOP_BOUNDED and (left := hops_left(fields)) is not None:
-            if left == 0:
-                self._answer_as_final_recipient(head.method)
-                return
-            fields = one_hop_less(fields)
+        if head.method in HOP_BOUNDED and self._answered_as_final_recipient(head.method, fields):
+            return
         if key is not None:
             fields += SWITCH
         bond, names = client.bond, head.names
-        if b"authorization" in head.noted:
-            # Most have a key in it: they pay no call for what few have.
-            first = head.fields[names.index(b"authorization")][1][:1]
-            if (first in _LOGIN or names.count(b"authorization") > 1) and logs_in(head):
-                bond = client.bind()
+        # Most that have Authorization have a key in it: they pay no call for what few have.
+        if (
+            b"authorization" in head.noted
+            and (
+                head.fields[names.index(b"authorization")][1][:1] in _LOGIN
+                or names.count(b"authorization") > 1
+            )
+            and logs_in(head)
+        ):
+            bond = client.bind()
         peer, coded = route.peer, client.takes_chunks
         self._request = request = UpstreamRequest(
             self, peer, head.method, target, fields, upload, key, coded, bond
@@ -211,28 +210,44 @@ class Exchange:
             raise
         self._let_go()
 
-    def _answer_as_final_recipient(self, method: bytes) -> None:
-        """Answer a request that may be forwarded no further.  Spec: RFC 9110 7.6.2, 9.3.7."""
+    def _answered_as_final_recipient(self, method: bytes, fields: Fields) -> bool:
+        """Answer a request that may be forwarded no further; else count the hop in its fields.
+
+        Returns: whether it was answered.
+        Spec: RFC 9110 7.6.2, 9.3.7.
+        """
+        left = hops_left(fields)
+        if left is None:
+            return False
+        if left > 0:
+            fields[:] = one_hop_less(fields)
+            return False
         if method == b"TRACE":
             raise MethodRefused("this proxy does not answer TRACE itself")
         self._let_go()
         self._client.begin(204, b"No Content", [(b"Allow", ALLOWED_METHODS)], NO_CONTENT)
         self._client.finish_content([])
+        return True
 
     def _answer_instead(self, instead: Instead, rest: bytes) -> None:
         """Answer where no upstream is asked.  Args: what follows the route's path in the target."""
         self._let_go()
         self._client.answer(*instead.reply(rest))
 
-    def _answer_at_once(self, reply: Reply) -> None:
-        """Answer by what a step has at hand."""
-        self._let_go()
-        client, content = self._client, reply.content
+    def _answered_at_once(self, step: Step, target: bytes) -> bool:
+        """Answer by what a step has at hand; tell whether it had anything."""
+        client = self._client
+        reply = step.reply(client.head, self._host, target, client.hop)
+        if reply is None:
+            return False
+        content = reply.content
         client.begin(reply.status, reply.reason, reply.fields, Framing(Kind.LENGTH, len(content)))
         if content:
             client.write_content(content)
             client.note_sent(len(content))
+        self._let_go()
         client.finish_content([])
+        return True
 
     def _attach(self, upload: Upload) -> None:
         """Bind the request's content to the route's rules.  Raises: ContentTooLarge."""
@@ -297,6 +312,8 @@ class Exchange:
     def _tell(self, cause: BaseException) -> None:
         """Say to the client what ended the exchange early."""
         error = self._failure or self._as_error(cause)
+        if self._request is not None:
+            error.fields = self._request.marks
         if self._client.begun:
             self._client.abort(error)
         else:

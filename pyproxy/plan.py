@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
-from pyproxy.cache.cache import Cache
-from pyproxy.cache.caching import CachingRoute
 from pyproxy.config.schema import Config, RouteConfig
 from pyproxy.policy.cross_origin import Guard
 from pyproxy.policy.matching import Match
@@ -22,6 +21,10 @@ from pyproxy.semantics.secrets import SecretMask
 from pyproxy.semantics.to_client import ResponseForwarding
 from pyproxy.semantics.to_upstream import RequestForwarding
 from pyproxy.semantics.urls import Origin, PathMapping, Target
+
+if TYPE_CHECKING:
+    from pyproxy.cache.cache import Cache
+    from pyproxy.cache.caching import CachingRoute
 
 NOWHERE = Target(Origin("http", "localhost", 80, b"localhost"), b"")
 """The target of routes that ask no upstream."""
@@ -102,6 +105,9 @@ def step_of(
     policy = config.cache
     if policy is None or cache is None:
         return None
+    # Who caches nothing does not wait for it at the start: 30 ms.
+    from pyproxy.cache.caching import CachingRoute
+
     origin = b"%b://%b" % (target.origin.scheme.encode("ascii"), target.origin.authority)
     name = name_of(config.match)
     return CachingRoute(

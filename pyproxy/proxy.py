@@ -6,13 +6,12 @@ Knows no listening port; who opens those gives them ``site``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import attrs
 from twisted.internet.defer import Deferred
 
-from pyproxy.cache.cache import Cache
 from pyproxy.config.schema import CacheConfig, Config
-from pyproxy.desk import Desk
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
@@ -25,9 +24,11 @@ from pyproxy.plan import Plan, make_plan
 from pyproxy.policy.routing import Peer
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
-from pyproxy.stores import store_of
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
+
+if TYPE_CHECKING:
+    from pyproxy.cache.cache import Cache
 
 
 @attrs.frozen
@@ -83,14 +84,17 @@ class Proxy:
 
     def prepare(self, config: Config) -> Prepared:
         """Make what a configuration brings; nothing of it is used yet, and nothing changes."""
-        cache = self._shared
-        if cache is None and config.caches:
-            store = store_of(config.cache, self._reactor)
-            cache = Cache(store, self._client, self._reactor, self._sweeper)
+        cache = self._cache_of(config)
         plan = make_plan(config, self._pseudonym, self._peers, cache)
         terms = self._terms(config)
         return Prepared(
-            plan, terms, config.waits, config.secrets, config.injects, cache, config.cache
+            plan,
+            terms,
+            config.waits,
+            config.secrets,
+            config.injects,
+            cache,
+            config.cache.share_of(config.workers),
         )
 
     def take(self, prepared: Prepared) -> None:
@@ -110,11 +114,24 @@ class Proxy:
         if cache is not None:
             self._take_cache(cache, prepared)
 
+    def _cache_of(self, config: Config) -> Cache | None:
+        """Return the cache, made if a route has come to need it; it is not open yet then."""
+        if self._shared is not None or not config.caches:
+            return self._shared
+        # Who caches nothing does not wait for these at the start: 30 ms.
+        from pyproxy.cache.cache import Cache
+        from pyproxy.stores import store_of
+
+        store = store_of(config.cache.share_of(config.workers), self._reactor)
+        return Cache(store, self._client, self._reactor, self._sweeper)
+
     def _take_cache(self, cache: Cache, prepared: Prepared) -> None:
         """Have a cache from now on, or go on with it; a reload keeps what is stored."""
         if self._shared is None:
             self._shared = cache
             cache.store.open()
+        from pyproxy.desk import Desk
+
         bounds = prepared.bounds
         cache.store.resize(bounds.memory, bounds.entry)
         routes = prepared.plan.table.routes

@@ -13,7 +13,7 @@ from pyproxy.errors import ProxyError
 from pyproxy.policy.routing import Limits, Peer
 from pyproxy.relay.content import Download, Upload
 from pyproxy.relay.seams import WebSocketEnd
-from pyproxy.semantics.fields import Fields, Write
+from pyproxy.semantics.fields import Field, Fields, Write
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.framing import Framing
 from pyproxy.semantics.messages import RequestHead, ResponseHead
@@ -189,6 +189,7 @@ class UpstreamRequest:
         bond: of the client's connection, if it has one; its connections serve this request.
         opening: the connection that is being opened for it, if one is.
         connection: what it was written to, once that is there.
+        marks: fields of the response that an error becomes, whoever ends it.
     """
 
     asking: Asking
@@ -202,6 +203,7 @@ class UpstreamRequest:
     bond: Bond | None = None
     opening: Opening | None = None
     connection: UpstreamConnection | None = None
+    marks: tuple[Field, ...] = ()
 
     def withdraw(self) -> None:
         """Ask no more: close the connection, or open none."""

@@ -10,8 +10,9 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from pyproxy.config.schema import Config
+from pyproxy.config.schema import CacheConfig, Config, Listen
 from pyproxy.ingress.site import SHUTDOWN_SECONDS
+from pyproxy.listeners import Place
 from pyproxy.policy.routing import Limits
 from pyproxy.proxy import Proxy
 from pyproxy.relay.limits import MAX_INTERVAL, MIN_INTERVAL
@@ -306,6 +307,24 @@ class TermsTests(ProxyTestCase):
         lines = [str(event.get("line")) for event in events]
         self.assertTrue(any("GET" in line for line in lines))
         self.assertNotIn("sk-new-secret", "".join(lines))
+
+    def test_gone_place(self) -> None:
+        """Connections of a place that is gone end where clients could spend a credential alone."""
+
+        class Port:
+            """A port at the address that clients connect to."""
+
+            def getHost(self) -> Any:
+                """Return it."""
+                return PROXY
+
+        cache = CacheConfig(redis="redis://:sk-redis@h", secrets=(b"sk-redis",))
+        for secrets, ends in (((), False), ((b"sk-new-secret",), True)):
+            self.start(to(ONE, secrets=secrets, allowed_hosts=(b"front.test",), cache=cache))
+            client = self.client()
+            self.ask(client)
+            self.proxy.leave([Place(1, Listen(), Port(), {})], [])
+            self.assertEqual(ends, bool(client.disconnecting), secrets)
 
     def test_limits(self) -> None:
         """A short limit that comes with a reload is kept as closely as from the start."""

@@ -9,7 +9,6 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from pyproxy.cache.counts import Counts
-from pyproxy.cache.fill import Fill
 from pyproxy.cache.lookup import Lookup
 from pyproxy.cache.seams import Chosen, Store
 from pyproxy.relay.limits import Sweeper
@@ -19,17 +18,11 @@ MAX_UNSHARED = 8192
 """Keys that are known to have answers which nobody else may have."""
 
 
-class Fetching(Protocol):
-    """A question to the upstream that is under way; ``Fetch`` is one.
-
-    Attributes:
-        shared: others may join.
-        fill: the content on its way, once it is known that it may be kept.
-    """
+class Fetch(Protocol):
+    """A question to the upstream; ``fetch.Fetch`` is one."""
 
     key: bytes
     shared: bool
-    fill: Fill | None
 
     def start(self) -> None:
         """Send the request."""
@@ -40,11 +33,14 @@ class Fetching(Protocol):
     def spoil(self) -> None:
         """Keep nothing of it."""
 
+    def purge(self, chosen: Chosen) -> None:
+        """Keep nothing of it if it is among those that are chosen."""
+
     def abandon(self) -> None:
         """End it at once."""
 
     def check(self, now: float) -> float:
-        """Keep the time limits of one that has no client."""
+        """Keep its time limits."""
 
 
 @attrs.define
@@ -85,8 +81,8 @@ class Cache:
     upstream: UpstreamSide
     reactor: IReactorTime
     _sweeper: Sweeper
-    fetches: dict[bytes, Fetching] = attrs.Factory(dict)
-    alone: set[Fetching] = attrs.Factory(set)
+    fetches: dict[bytes, Fetch] = attrs.Factory(dict)
+    alone: set[Fetch] = attrs.Factory(set)
     unshared: Unshared = attrs.Factory(Unshared)
     counts: dict[str, Counts] = attrs.Factory(dict)
 
@@ -98,7 +94,7 @@ class Cache:
         """Return the time of day, in seconds."""
         return self.reactor.seconds()
 
-    def begin(self, fetch: Fetching) -> None:
+    def begin(self, fetch: Fetch) -> None:
         """Have a fetch under way."""
         if fetch.shared:
             self.fetches[fetch.key] = fetch
@@ -106,14 +102,14 @@ class Cache:
             self.alone.add(fetch)
         fetch.start()
 
-    def forget(self, fetch: Fetching) -> None:
+    def forget(self, fetch: Fetch) -> None:
         """Let nobody join a fetch any more."""
         self._sweeper.unwatch(fetch)
         self.alone.discard(fetch)
         if self.fetches.get(fetch.key) is fetch:
             del self.fetches[fetch.key]
 
-    def watch(self, fetch: Fetching) -> None:
+    def watch(self, fetch: Fetch) -> None:
         """Keep the time limits of a fetch that has no client."""
         self._sweeper.watch(fetch)
 
@@ -123,7 +119,7 @@ class Cache:
         for fetch in self._of(key):
             fetch.spoil()
 
-    def _of(self, key: bytes) -> list[Fetching]:
+    def _of(self, key: bytes) -> list[Fetch]:
         fetches = [fetch for fetch in self.alone if fetch.key == key]
         if key in self.fetches:
             fetches.append(self.fetches[key])
@@ -132,9 +128,7 @@ class Cache:
     def spoil(self, chosen: Chosen) -> None:
         """Keep nothing of the fetches that are chosen: a purge is under way."""
         for fetch in [*self.alone, *self.fetches.values()]:
-            fill = fetch.fill
-            if fill is not None and chosen(fetch.key, fill.head):
-                fetch.spoil()
+            fetch.purge(chosen)
 
     def close(self) -> None:
         """End every fetch, and let go of the store."""

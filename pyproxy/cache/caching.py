@@ -1,4 +1,4 @@
-"""What a request passes on a route that caches: it is answered, waits for another's fetch, or is sent.
+"""What a request passes on a route that caches: it is answered, sent, or waits for another's.
 
 The exchange sees a step before the upstream, and then a response; it does not know where that came
 from.  Spec: RFC 9111.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
+from twisted.logger import Logger
 
 from pyproxy.cache.cache import Cache
 from pyproxy.cache.counts import Counts
@@ -19,7 +20,7 @@ from pyproxy.cache.posting import Held, Posting, Reading, may_be_kept
 from pyproxy.cache.ready import Ready, ready_for
 from pyproxy.cache.replay import Replay
 from pyproxy.cache.seams import Entry
-from pyproxy.errors import NotCached
+from pyproxy.errors import InternalError, NotCached
 from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.instead import Reply
 from pyproxy.policy.routing import Limits
@@ -38,6 +39,8 @@ from pyproxy.semantics.to_client import ResponseForwarding
 from pyproxy.semantics.urls import DEFAULT_PORTS
 from pyproxy.semantics.wishes import SPECIAL, wishes_of
 from pyproxy.sides import UpstreamRequest, UpstreamResponse
+
+_log = Logger()
 
 _NOT_AT_ONCE = SPECIAL | {b"authorization", b"expect", b"upgrade"}
 """Request fields with which a request takes the long way."""
@@ -97,11 +100,8 @@ class CachingRoute:
         elif method == b"POST" and self._looks_up(request, head, host, hop):
             return
         elif method not in SAFE:
-            request.asking = _Unsafe(
-                request.asking, Why.METHOD, self, request.target, head, host, hop
-            )
-            self.counts.passed += 1
-            self.cache.upstream.send(request)
+            asking = request.asking
+            self._send(request, _Unsafe(asking, Why.METHOD, self, request.target, head, host, hop))
         elif method not in (b"GET", b"HEAD"):
             self._pass(request, Why.METHOD)
         elif request.content is not None:
@@ -112,6 +112,10 @@ class CachingRoute:
             fields = request.fields
             names = [name.lower() for name, _ in fields]
             wishes = wishes_of(head.fields, head.names)
+            if wishes.guarded:
+                # Whether its preconditions hold, only the origin can tell.
+                self._pass(request, Why.BYPASS)
+                return
             asked = Asked(method, fields, names, authorized, wishes)
             key = self._key(head, host, request.target, hop)
             lookup = Lookup(request, request.asking, asked, key, host)
@@ -145,16 +149,29 @@ class CachingRoute:
             Reading(request, look).start(content)
         return True
 
-    def _pass(self, request: UpstreamRequest, why: Why, status: bytes | None = None) -> None:
+    def _pass(self, request: UpstreamRequest, why: Why) -> None:
         """Have nothing to do with a request but to say so."""
+        self._send(request, _Marking(request.asking, why))
+
+    def _send(self, request: UpstreamRequest, passing: Passing) -> None:
+        """Send a request that the cache only looks at."""
         self.counts.passed += 1
-        request.asking = _Marking(request.asking, why)
+        request.asking = passing
+        request.marks = ((b"Cache-Status", cache_status.forwarded(passing.why)),)
         self.cache.upstream.send(request)
 
     def found(self, lookup: Lookup, entries: Sequence[Entry]) -> None:
         """Serve a request by what is stored, or ask the upstream."""
         if lookup.gone:
             return
+        try:
+            self._use(lookup, entries)
+        except Exception:  # noqa: BLE001 - who waits for a store has nobody else to log it
+            _log.failure("the cache could not handle a request")
+            if not lookup.gone:
+                lookup.fail(InternalError("the cache could not handle this request"))
+
+    def _use(self, lookup: Lookup, entries: Sequence[Entry]) -> None:
         asked, now = lookup.asked, self.cache.now()
         heads = [entry.head for entry in entries]
         head = select(heads, asked.fields, asked.names) if heads else None
@@ -171,7 +188,7 @@ class CachingRoute:
             detail = b"" if lookup.post is None else b"post"
             self.serve(lookup, entry, cache_status.hit(head.fresh_until - now, detail))
             if use is Use.BEHIND:
-                self._validate_behind(lookup, entry)
+                self._validate_behind(lookup, entry, entries)
         else:
             fresh = head.fresh_until > now and not head.no_cache
             self._miss(lookup, Why.REQUEST if fresh else Why.STALE, entries, entry)
@@ -217,31 +234,32 @@ class CachingRoute:
         asked = lookup.asked
         wishes = asked.wishes
         if wishes.only_if_cached:
-            error = NotCached(
-                "nothing is stored that may answer this, and nobody else may be asked"
-            )
-            lookup.fail(error)
+            lookup.mark(cache_status.not_cached())
+            lookup.fail(NotCached("nothing is stored that may answer this"))
             return
         if asked.method == b"HEAD":
             lookup.wait_for(None)
             self._pass(lookup.request, why)
             return
-        if entry is None and (wishes.conditional or wishes.range is not None):
-            # Its answer may be 304 or 206, which serves nobody else.
-            self._fetch(lookup, why, shared=False)
-            return
-        fetch = self.cache.fetches.get(lookup.key)
-        if fetch is not None and not wishes.no_cache and fetch.join(lookup):
-            return
-        shared = fetch is None and not (
-            wishes.no_cache or wishes.no_store or lookup.key in self.cache.unshared
-        )
         usable = [one for one in entries if one.head.has_validator] if entry is not None else []
+        if not usable and (wishes.conditional or wishes.range is not None):
+            # Its answer may be 304 or 206, which serves nobody else.
+            self._fetch(lookup, why, False, (), entries)
+            return
+        alone = wishes.no_cache or wishes.no_store
+        fetch = self.cache.fetches.get(lookup.key)
+        if fetch is not None and not alone and fetch.join(lookup):
+            return
+        shared = fetch is None and not alone and lookup.key not in self.cache.unshared
         self._fetch(lookup, why, shared, usable, entries)
 
-    def ask_alone(self, lookup: Lookup) -> None:
+    def ask_alone(self, lookup: Lookup, why: Why) -> None:
         """Ask the upstream for one request that waited in vain."""
-        self._fetch(lookup, Why.URI_MISS, shared=False)
+        self._fetch(lookup, why, shared=False)
+
+    def ask_anew(self, lookup: Lookup, why: Why) -> None:
+        """Ask the upstream without what was stored, which is no more; others may wait for it."""
+        self._miss(lookup, why, ())
 
     def _fetch(
         self,
@@ -260,7 +278,7 @@ class CachingRoute:
         fetch.post = lookup.post
         self.cache.begin(fetch)
 
-    def _validate_behind(self, lookup: Lookup, entry: Entry) -> None:
+    def _validate_behind(self, lookup: Lookup, entry: Entry, entries: Sequence[Entry]) -> None:
         """Validate what was served stale, with nobody waiting.  Spec: RFC 5861 3."""
         if lookup.key in self.cache.fetches:
             return
@@ -274,6 +292,7 @@ class CachingRoute:
             Why.STALE,
             None,
             candidates,
+            entries,
             shared=True,
             behind=True,
         )

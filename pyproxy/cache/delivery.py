@@ -186,13 +186,13 @@ class Delivery:
                 return
             try:
                 piece = self._content.read(self.position)
-            except ContentLost as lost:
-                self._finish(ResponseIncomplete(str(lost)))
+            except Exception:  # noqa: BLE001 - the client must not wait for what will not come
+                self._lost(Failure())
                 return
             if isinstance(piece, Deferred):
                 self._reading = True
-                piece.addCallbacks(self._came, self._lost)
-                piece.addErrback(lambda failure: _log.failure("a delivery failed", failure))
+                piece.addCallback(self._came)
+                piece.addErrback(self._lost)
                 return
             self._give(piece)
         if self.end is not None and self.position >= self.end and self._receiver is not None:

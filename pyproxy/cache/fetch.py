@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
-from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet import protocol
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pyproxy.cache.cache import Cache
@@ -21,8 +22,8 @@ from pyproxy.cache.fill import Fill
 from pyproxy.cache.lookup import Lookup
 from pyproxy.cache.posting import Posting
 from pyproxy.cache.replay import Recording
-from pyproxy.cache.seams import Entry
-from pyproxy.errors import ProxyError, ResponseIncomplete
+from pyproxy.cache.seams import Chosen, Entry
+from pyproxy.errors import InternalError, ProxyError, ResponseIncomplete
 from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics import cache_status
@@ -31,47 +32,59 @@ from pyproxy.semantics.caching import (
     Use,
     judge,
     matches_validated,
+    merged,
     refreshed,
     select,
     usable_on_error,
 )
 from pyproxy.semantics.fields import Octets
-from pyproxy.semantics.framing import Kind
+from pyproxy.semantics.framing import UNTIL_CLOSE, Kind
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.posting import posted_of
 from pyproxy.semantics.stored import StoredResponse
 from pyproxy.semantics.storing import Asked, is_event_stream, stored_of
+from pyproxy.semantics.wishes import NO_WISHES
 from pyproxy.sides import Bond, UpstreamRequest, UpstreamResponse
+
+ERRORS = frozenset({500, 502, 503, 504})
+"""What a stale response may stand in for.  Spec: RFC 5861 4."""
+
+_log = Logger()
 
 
 class FetchingRoute(Protocol):
-    """What a fetch needs of its route; ``CachingRoute`` is one."""
+    """The route that a fetch is for; ``caching.CachingRoute`` is one."""
 
     cache: Cache
     policy: CachePolicy
     limits: Limits
     counts: Counts
 
-    def serve(self, lookup: Lookup, entry: Entry, status: bytes) -> None:
-        """Answer a request by a stored response."""
-
     def found(self, lookup: Lookup, entries: Sequence[Entry]) -> None:
         """Serve a request by what is stored, or ask the upstream."""
 
-    def ask_alone(self, lookup: Lookup) -> None:
+    def serve(self, lookup: Lookup, entry: Entry, status: bytes) -> None:
+        """Answer a request by a stored response.  Args: what Cache-Status says of it."""
+
+    def ask_alone(self, lookup: Lookup, why: Why) -> None:
         """Ask the upstream for one request that waited in vain."""
 
+    def ask_anew(self, lookup: Lookup, why: Why) -> None:
+        """Ask the upstream without what was stored; others may wait for it."""
 
-class _Unread(TwistedProtocol):
+
+class _Unread(protocol.Protocol):
     """Takes the content of a response that nobody gets."""
 
     takes_views = True
+    over = False
 
     def dataReceived(self, data: Octets) -> None:
         """Drop it."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Nobody waits for the end."""
+        """Take note of the end."""
+        self.over = True
 
 
 @attrs.define(eq=False)
@@ -108,6 +121,7 @@ class Fetch:
     _spoiled: bool = False
     _over: bool = False
     _sent_at: float = 0.0
+    _purges: list[Chosen] = attrs.Factory(list)
     _seen: int = -1
     _since: float = 0.0
 
@@ -119,9 +133,13 @@ class Fetch:
         self.request.asking = self
         if self.leader is not None:
             self.leader.wait_for(self)
+            self.leader.mark(cache_status.forwarded(self.why))
         else:
             self._watch()
-        self.route.cache.upstream.send(self.request)
+        try:
+            self.route.cache.upstream.send(self.request)
+        except Exception:  # noqa: BLE001 - others wait too, and more would
+            self._fail()
 
     def join(self, lookup: Lookup) -> bool:
         """Serve another request, if that can be; tell whether it can."""
@@ -130,10 +148,11 @@ class Fetch:
         if self.fill is None:
             self.waiting.append(lookup)
             lookup.wait_for(self)
+            lookup.mark(cache_status.forwarded(self.why, collapsed=True))
             return True
         if not self._suits(lookup):
             return False
-        self._attach(lookup, collapsed=True)
+        self._attach(lookup)
         return True
 
     # from the upstream
@@ -149,12 +168,18 @@ class Fetch:
 
     def responded(self, response: UpstreamResponse) -> None:
         """Decide by the head who gets the response."""
+        try:
+            self._decide(response)
+        except Exception:  # noqa: BLE001 - nobody else would tell who waits
+            self._fail()
+
+    def _decide(self, response: UpstreamResponse) -> None:
         head = response.head
         if self.candidates and head.status == 304:
             self._validated(response)
             return
-        if self.candidates and head.status >= 500 and self._serve_stale(None):
-            response.deliverBody(_Unread())  # type: ignore[arg-type]
+        if head.status in ERRORS and self._serve_stale(head.status, None):
+            self._drop(response)
             return
         route = self.route
         now = route.cache.now()
@@ -166,6 +191,8 @@ class Fetch:
             return
         framing = response.framing
         length = None if framing.kind in (Kind.CHUNKED, Kind.UNTIL_CLOSE) else framing.length
+        if any(chosen(self.key, kept) for chosen in self._purges):
+            self._spoiled = True
         filling = None
         if not self._spoiled:
             filling = route.cache.store.fill(self.key, kept, length)
@@ -174,12 +201,21 @@ class Fetch:
             return
         self._make_room(kept)
         self._kept = kept
+        self._learn(kept)
         self.fill = Fill(
-            kept, response, filling, self._closed, self._unattended, route.cache.now, length
+            kept, response, filling, self._filled, self._unattended, route.cache.now, length
         )
         if self.post is not None and is_event_stream(head.fields, head.names):
             self.fill.recording = Recording(now)
         self._serve(response, length)
+
+    def _learn(self, kept: StoredResponse) -> None:
+        """Know whether others may wait for who asks: not for what serves only one request."""
+        cache = self.route.cache
+        if judge(kept, NO_WISHES, cache.now()) is Use.VALIDATE:
+            cache.unshared.add(self.key)
+        else:
+            cache.unshared.discard(self.key)
 
     def _stored_of(self, response: UpstreamResponse, now: float) -> StoredResponse | str:
         """Return what is to be stored of a response, or why nothing is."""
@@ -200,7 +236,7 @@ class Fetch:
         )
 
     def _make_room(self, kept: StoredResponse) -> None:
-        """Let the oldest variants go where there are too many: clients choose how many there are."""
+        """Let the oldest variants go where there are too many: clients choose their number."""
         others = [entry for entry in self.variants if entry.head.varies != kept.varies]
         most = self.route.policy.max_variants - 1
         if len(others) > most:
@@ -213,7 +249,6 @@ class Fetch:
         fill, leader = self.fill, self.leader
         if fill is None:
             return
-        self.route.counts.stored += 1
         if leader is not None:
             status = cache_status.forwarded(
                 self.why, response.head.status, stored=True, detail="post" if self.post else ""
@@ -224,32 +259,41 @@ class Fetch:
             delivery.options = response.options
             self.leader = None
             leader.respond(delivery, delivery)
-        waiting, self.waiting = self.waiting, []
-        alone = [lookup for lookup in waiting if not self._suits(lookup)]
-        for lookup in waiting:
-            if not lookup.gone and lookup not in alone:
-                self._attach(lookup, collapsed=True)
-        response.deliverBody(fill)  # type: ignore[arg-type]
+        alone = []
+        # One after the other: as long as somebody waits, who leaves at once does not end it.
+        while self.waiting:
+            lookup = self.waiting.pop(0)
+            if self._suits(lookup):
+                self._attach(lookup)
+            else:
+                alone.append(lookup)
+        if not fill.over:
+            response.deliverBody(fill)  # type: ignore[arg-type]
         self._send_on(alone)
         self._unattended()
 
     def _suits(self, lookup: Lookup) -> bool:
         """Tell whether a request may be answered by what is being kept."""
-        kept, asked = self._kept, lookup.asked
-        if kept is None or self.fill is None or self.fill.overflowed:
+        kept, fill = self._kept, self.fill
+        if kept is None or fill is None or fill.over or fill.overflowed:
             return False
+        return self._answers(kept, lookup)
+
+    def _answers(self, kept: StoredResponse, lookup: Lookup) -> bool:
+        """Tell whether what one request has brought may answer another."""
+        asked = lookup.asked
         if select([kept], asked.fields, asked.names) is None:
             return False
         return judge(kept, asked.wishes, self.route.cache.now()) is not Use.VALIDATE
 
-    def _attach(self, lookup: Lookup, collapsed: bool) -> None:
+    def _attach(self, lookup: Lookup) -> None:
         """Serve a request from what is being kept."""
         kept, fill = self._kept, self.fill
         if kept is None or fill is None:
             return
         self.route.counts.collapsed += 1
         now = self.route.cache.now()
-        status = cache_status.forwarded(self.why, kept.status, stored=False, collapsed=collapsed)
+        status = cache_status.forwarded(self.why, kept.status, collapsed=True)
         fields = [
             *kept.fields,
             (b"Age", b"%d" % kept.age(now)),
@@ -270,9 +314,10 @@ class Fetch:
         if leader is None:
             self.request.withdraw()
         else:
-            status = cache_status.forwarded(
-                self.why, response.head.status, stored=False, detail=why
-            )
+            if response.framing.kind is Kind.CHUNKED:
+                # Its content comes out of its chunks, since it might have been stored.
+                response.framing = UNTIL_CLOSE
+            status = cache_status.forwarded(self.why, response.head.status, detail=why)
             mark(response.head, status)
             leader.respond(response, self.request.connection)
         waiting, self.waiting = self.waiting, []
@@ -282,20 +327,27 @@ class Fetch:
         """Let others ask, each for itself."""
         for lookup in lookups:
             if not lookup.gone:
-                self.route.ask_alone(lookup)
+                self.route.ask_alone(lookup, self.why)
+
+    def _drop(self, response: UpstreamResponse) -> None:
+        """Let nobody have a response's content; nobody waits for one that has not come yet."""
+        unread = _Unread()
+        response.deliverBody(unread)  # type: ignore[arg-type]
+        if not unread.over:
+            self.request.withdraw()
 
     # validation
 
     def _validated(self, response: UpstreamResponse) -> None:
         """Serve the stored response that a 304 is about.  Spec: RFC 9111 4.3.3, 4.3.4."""
-        response.deliverBody(_Unread())  # type: ignore[arg-type]
+        self._drop(response)
         self._closed()
         heads = [entry.head for entry in self.candidates]
         about = matches_validated(heads, response.head)
-        if about is None:
+        entry = None if about is None else self.candidates[heads.index(about)]
+        if about is None or entry is None or not entry.live:
             self._ask_anew()
             return
-        entry = self.candidates[heads.index(about)]
         cache = self.route.cache
         fresh = refreshed(
             about,
@@ -308,77 +360,111 @@ class Fetch:
         leader, self.leader = self.leader, None
         waiting, self.waiting = self.waiting, []
         if isinstance(fresh, str):
-            # It is for nobody else any more.
             cache.store.remove(entry)
+            only = _updated(about, response)
         else:
+            self._learn(fresh)
             cache.store.refresh(entry, fresh)
-            entry.head = fresh
+            only = fresh
+        entry.head = only
         self.route.counts.validated += 1
         if leader is not None:
-            status = cache_status.forwarded(self.why, 304, stored=not isinstance(fresh, str))
+            status = cache_status.forwarded(self.why, 304, stored=only is fresh)
             self.route.serve(leader, entry, status)
-        if isinstance(fresh, str):
+        if only is not fresh:
+            # It is for nobody else any more.
             self._send_on(waiting)
             return
+        status = cache_status.forwarded(self.why, 304, collapsed=True)
         for lookup in waiting:
-            if not lookup.gone:
-                self.route.found(lookup, [entry])
-
-    def _ask_anew(self) -> None:
-        """Ask without conditions: the 304 was about nothing that is stored."""
-        leader, self.leader = self.leader, None
-        waiting, self.waiting = self.waiting, []
-        for lookup in [*waiting, leader]:
-            if lookup is not None and not lookup.gone:
-                self.route.ask_alone(lookup)
-
-    def _serve_stale(self, error: ProxyError | None) -> bool:
-        """Serve what is stale in place of an error, where that is allowed.  Spec: RFC 5861 4.
-
-        Returns: False when who asked first has to get the error.
-        """
-        now = self.route.cache.now()
-
-        def stale_for(lookup: Lookup) -> Entry | None:
-            asked = lookup.asked
-            heads = [entry.head for entry in self.candidates]
-            found = select(heads, asked.fields, asked.names)
-            if found is None or not usable_on_error(found, asked.wishes, now):
-                return None
-            return self.candidates[heads.index(found)]
-
-        leader = self.leader
-        if leader is not None and stale_for(leader) is None:
-            return False
-        self._closed()
-        self.leader = None
-        waiting, self.waiting = self.waiting, []
-        for lookup in waiting if leader is None else [leader, *waiting]:
             if lookup.gone:
                 continue
-            entry = stale_for(lookup)
+            if self._answers(only, lookup):
+                self.route.counts.collapsed += 1
+                self.route.serve(lookup, entry, status)
+            else:
+                self.route.ask_alone(lookup, self.why)
+
+    def _all(self) -> list[Lookup]:
+        """Return who still waits for anything, who asked first before the others.
+
+        They wait for it no more: what becomes of them is the caller's to say.
+        """
+        leader, self.leader = self.leader, None
+        waiting, self.waiting = self.waiting, []
+        everybody = waiting if leader is None else [leader, *waiting]
+        return [lookup for lookup in everybody if not lookup.gone]
+
+    def _ask_anew(self) -> None:
+        """Ask without conditions: the 304 was about nothing that is stored any more."""
+        for lookup in self._all():
+            if not lookup.gone:
+                self.route.ask_anew(lookup, self.why)
+
+    def _stale_for(self, lookup: Lookup) -> Entry | None:
+        """Return what may answer a request in place of an error."""
+        asked, entries = lookup.asked, [entry for entry in self.variants if entry.live]
+        heads = [entry.head for entry in entries]
+        found = select(heads, asked.fields, asked.names)
+        if found is None or not usable_on_error(found, asked.wishes, self.route.cache.now()):
+            return None
+        return entries[heads.index(found)]
+
+    def _serve_stale(self, status: int | None, error: ProxyError | None) -> bool:
+        """Serve what is stale in place of an error, where that is allowed.  Spec: RFC 5861 4.
+
+        Args: the status that came, or why none did.
+        Returns: False when who asked first has to get the error.
+        """
+        leader = self.leader
+        if not self.variants or (leader is not None and self._stale_for(leader) is None):
+            return False
+        self._closed()
+        for lookup in self._all():
+            if lookup.gone:
+                continue
+            entry = self._stale_for(lookup)
             if entry is not None:
                 self.route.counts.stale += 1
-                status = cache_status.hit(entry.head.fresh_until - now)
-                self.route.serve(lookup, entry, status)
+                collapsed = lookup is not leader
+                said = cache_status.forwarded(
+                    self.why, status, collapsed=collapsed, detail="stale-if-error"
+                )
+                self.route.serve(lookup, entry, said)
             elif error is not None:
-                lookup.fail(error, self.why)
+                lookup.fail(error)
             else:
-                self.route.ask_alone(lookup)
+                self.route.ask_alone(lookup, self.why)
         return True
 
     def unanswered(self, error: ProxyError) -> None:
         """Serve what is stale, or tell all that there is no response."""
-        if self.candidates and self._serve_stale(error):
-            return
+        try:
+            if not self._serve_stale(None, error):
+                self._tell(error)
+        except Exception:  # noqa: BLE001 - nobody else would tell who waits
+            self._fail()
+
+    def _tell(self, error: ProxyError) -> None:
+        """Tell all who wait that there is no response."""
         self._closed()
-        leader, self.leader = self.leader, None
-        waiting, self.waiting = self.waiting, []
-        for lookup in [leader, *waiting]:
-            if lookup is not None and not lookup.gone:
-                lookup.fail(error, self.why)
+        for lookup in self._all():
+            if not lookup.gone:
+                lookup.fail(error)
 
     # ending
+
+    def _fail(self) -> None:
+        """End because of a defect, the exception at hand."""
+        _log.failure("a fetch has failed")
+        self.abandon(InternalError("the cache could not handle this exchange"))
+
+    def purge(self, chosen: Chosen) -> None:
+        """Keep nothing of it if it is chosen, as far as can be told once there is a head."""
+        if self._kept is None:
+            self._purges.append(chosen)
+        elif chosen(self.key, self._kept):
+            self.spoil()
 
     def spoil(self) -> None:
         """Keep nothing of it: what is stored for its key was invalidated meanwhile."""
@@ -393,6 +479,12 @@ class Fetch:
         """Let nobody join any more."""
         self._over = True
         self.route.cache.forget(self)
+
+    def _filled(self) -> None:
+        """Let nobody join any more: the content has ended, or will not be stored."""
+        if self.fill is not None and self.fill.stored:
+            self.route.counts.stored += 1
+        self._closed()
 
     def left(self, lookup: Lookup) -> None:
         """Take note that a client is gone."""
@@ -415,17 +507,13 @@ class Fetch:
         else:
             self.abandon()
 
-    def abandon(self) -> None:
-        """End it at once."""
+    def abandon(self, error: ProxyError | None = None) -> None:
+        """End it at once.  Args: what those are told who wait."""
         self._closed()
         self.request.withdraw()
         if self.fill is not None:
             self.fill.abandon()
-        leader, self.leader = self.leader, None
-        waiting, self.waiting = self.waiting, []
-        for lookup in [leader, *waiting]:
-            if lookup is not None and not lookup.gone:
-                lookup.fail(ResponseIncomplete("the fetch was given up"), self.why)
+        self._tell(error or ResponseIncomplete("the fetch was given up"))
 
     def _watch(self) -> None:
         """Keep the route's limits, which nobody's exchange keeps for it."""
@@ -442,6 +530,15 @@ class Fetch:
         if now - self._since >= limit:
             self.abandon()
         return min(self._since + limit, now + limits.idle / 4)
+
+
+def _updated(stored: StoredResponse, response: UpstreamResponse) -> StoredResponse:
+    """Return a stored response with the fields of a 304 that it may be stored no more with."""
+    gone = {b"age", *response.options}
+    fields = merged(stored.fields, response.head)
+    return attrs.evolve(
+        stored, fields=tuple(field for field in fields if field[0].lower() not in gone)
+    )
 
 
 def mark(head: ResponseHead, status: bytes) -> None:

@@ -13,6 +13,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,6 +30,9 @@ TAIL_BYTES = 1024 * 1024
 """Octets behind a bound that wait for the slowest reader of a response that many share."""
 
 
+_log = Logger()
+
+
 @implementer(IProtocol)
 @attrs.define(eq=False)
 class Fill:
@@ -42,6 +46,7 @@ class Fill:
         readers: who gets them.
         over: it has ended, or was given up.
         overflowed: a bound was reached, nothing will be stored.
+        stored: it was given to the store.
     """
 
     head: StoredResponse
@@ -56,6 +61,7 @@ class Fill:
     readers: list[Delivery] = attrs.Factory(list)
     over: bool = False
     overflowed: bool = False
+    stored: bool = False
     _kept: int = 0
     _spent: bool = False
     _spoiled: bool = False
@@ -88,7 +94,7 @@ class Fill:
         if recording is not None:
             recording.take(data, self._now())
         if not self.overflowed:
-            if self._filling.write(data):
+            if self._takes(data):
                 self._kept += len(data)
             else:
                 self.overflowed = True
@@ -108,6 +114,23 @@ class Fill:
             else:
                 self._unread()
 
+    def _takes(self, data: Octets) -> bool:
+        """Store octets; tell whether that could be done."""
+        try:
+            return self._filling.write(data)
+        except Exception:  # noqa: BLE001 - the clients get their response all the same
+            _log.failure("a response could not be stored")
+            return False
+
+    def _keep(self, head: StoredResponse) -> None:
+        """Make an entry of what has come."""
+        try:
+            self._filling.keep(head)
+        except Exception:  # noqa: BLE001 - the clients get their response all the same
+            _log.failure("a response could not be kept")
+        else:
+            self.stored = True
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Store what has come, if it is all."""
         if self.over:
@@ -119,7 +142,7 @@ class Fill:
         events = () if recording is None else tuple(recording.events)
         forgets = recording is not None and recording.full
         if whole and not (self.overflowed or self._spoiled or forgets):
-            self._filling.keep(attrs.evolve(self.head, length=self.count, events=events))
+            self._keep(attrs.evolve(self.head, length=self.count, events=events))
         else:
             self._filling.drop()
         self._closed()

@@ -1,17 +1,20 @@
-"""A client's request at the cache: from its lookup until a response, or somebody else, serves it."""
+"""A client's request at the cache, from its lookup until it is served or sent on."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 import attrs
+from twisted.logger import Logger
 
 from pyproxy.cache.posting import Posting
 from pyproxy.errors import ProxyError
-from pyproxy.semantics.cache_status import Why, forwarded, not_cached
+from pyproxy.semantics.cache_status import Why
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.storing import Asked
 from pyproxy.sides import Asking, Bond, UpstreamRequest, UpstreamResponse
+
+_log = Logger()
 
 
 class Waits(Protocol):
@@ -63,11 +66,13 @@ class Lookup:
         self.request.connection = connection  # type: ignore[assignment]
         self.asking.responded(response)
 
-    def fail(self, error: ProxyError, why: Why | None = None) -> None:
-        """Be told that there is no response.  Args: why the upstream was asked, if it was."""
+    def mark(self, status: bytes) -> None:
+        """Have ``Cache-Status`` in the response, should that be an error of the proxy's."""
+        self.request.marks = ((b"Cache-Status", status),)
+
+    def fail(self, error: ProxyError) -> None:
+        """Be told that there is no response."""
         self.wait_for(None)
-        status = not_cached() if why is None else forwarded(why)
-        error.fields = ((b"Cache-Status", status),)
         self.asking.unanswered(error)
 
 
@@ -88,7 +93,10 @@ class Passing:
 
     def responded(self, response: UpstreamResponse) -> None:
         """Pass the final response on, seen and marked."""
-        self.see(response)
+        try:
+            self.see(response)
+        except Exception:  # noqa: BLE001 - the client gets its response all the same
+            _log.failure("the cache could not look at a response")
         self.asking.responded(response)
 
     def see(self, response: UpstreamResponse) -> None:
@@ -97,7 +105,6 @@ class Passing:
 
     def unanswered(self, error: ProxyError) -> None:
         """Pass it on that there is none."""
-        error.fields = ((b"Cache-Status", forwarded(self.why)),)
         self.asking.unanswered(error)
 
     def bind(self) -> Bond | None:

@@ -1,4 +1,4 @@
-"""POST on a route that caches it: its content is read first, since it is a part of what is asked."""
+"""POST on a route that caches it: its content is read first, being a part of what is asked."""
 
 from __future__ import annotations
 

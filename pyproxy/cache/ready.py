@@ -14,7 +14,7 @@ from pyproxy.policy.instead import Reply
 from pyproxy.semantics import cache_status
 from pyproxy.semantics.caching import select
 from pyproxy.semantics.fields import Fields
-from pyproxy.semantics.forwarding import HOP_BY_HOP, WRITTEN_BY_US
+from pyproxy.semantics.forwarding import HOP_BY_HOP, WRITTEN_BY_US, connection_options
 from pyproxy.semantics.framing import STATUS_WITHOUT_CONTENT
 from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.semantics.stored import StoredResponse
@@ -23,11 +23,11 @@ from pyproxy.semantics.to_client import ResponseForwarding
 _REWRITTEN = HOP_BY_HOP | WRITTEN_BY_US | {b"host", b"via"}
 
 
-class AnsweringRoute(Protocol):
-    """What an answer needs of its route; ``CachingRoute`` is one."""
+class RoutedOut(Protocol):
+    """The route that an answer leaves by; ``caching.CachingRoute`` is one."""
 
-    replaced: frozenset[bytes]
     to_client: ResponseForwarding
+    replaced: frozenset[bytes]
 
 
 @attrs.frozen(eq=False)
@@ -35,10 +35,12 @@ class Ready:
     """The answer of one route.
 
     Attributes:
-        fields: as they go to the client; those at ``age`` and ``status`` are written anew each time.
+        route: whose answer it is.
+        fields: as they go to the client.
+        age, status: where among them are those that are written anew each time.
     """
 
-    route: AnsweringRoute
+    route: RoutedOut
     head: StoredResponse
     reason: bytes
     fields: Fields
@@ -47,9 +49,16 @@ class Ready:
     status: int
 
     def suits(self, head: RequestHead) -> bool:
-        """Tell whether it may answer a request that has no field of SPECIAL.  Spec: RFC 9111 4.1."""
+        """Tell whether it may answer a request without fields of SPECIAL.  Spec: RFC 9111 4.1."""
         stored = self.head
-        return not stored.varies or select([stored], head.fields, head.names) is not None
+        if not stored.varies:
+            return True
+        if b"connection" in head.noted:
+            # What it nominates does not reach the upstream.
+            nominated = connection_options(head)
+            if any(name in nominated for name, _ in stored.varies):
+                return False
+        return select([stored], head.fields, head.names) is not None
 
     def reply(self, now: float) -> Reply | None:
         """Return the answer, None when it is stale."""
@@ -58,14 +67,12 @@ class Ready:
         if left <= 0:
             return None
         fields = self.fields.copy()
-        if self.age >= 0:
-            fields[self.age] = (b"Age", b"%d" % head.age(now))
-        if self.status >= 0:
-            fields[self.status] = (b"Cache-Status", cache_status.hit(left))
+        fields[self.age] = (b"Age", b"%d" % head.age(now))
+        fields[self.status] = (b"Cache-Status", cache_status.hit(left))
         return Reply(head.status, self.reason, fields, self.content)
 
 
-def ready_for(route: AnsweringRoute, entry: Entry, host: bytes) -> Ready | None:
+def ready_for(route: RoutedOut, entry: Entry, host: bytes) -> Ready | None:
     """Return the answer that an entry is for a route; None when it has to go the long way."""
     head = entry.head
     if any(name in _REWRITTEN or name in route.replaced for name, _ in head.varies):
@@ -80,7 +87,8 @@ def ready_for(route: AnsweringRoute, entry: Entry, host: bytes) -> Ready | None:
         return None
     fields = [field for field in head.fields if field[0].lower() != b"content-length"]
     fields.append((b"Content-Length", b"%d" % head.length))
-    marks = [(b"Age", b"0"), (b"Cache-Status", b"")]
+    # No field's value has a NUL.
+    marks = [(b"Age", b"\0"), (b"Cache-Status", b"\0")]
     sent = route.to_client.fields(
         ResponseHead(head.status, head.reason, 1, [*fields, *marks]), [], host
     )

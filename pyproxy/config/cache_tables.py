@@ -172,7 +172,7 @@ class Cache:
 
     memory: int = key(
         _SIZE,
-        "Bytes of memory that stored responses may take, in each worker.",
+        "Bytes of memory that stored responses may take; workers divide them.",
         default=256 * 1024**2,
         shown="256m",
     )

@@ -82,7 +82,7 @@ class CacheConfig:
     """Where the responses of all caching routes are kept.
 
     Attributes:
-        memory: octets of memory for all of them, in one process.
+        memory: octets of memory for all of them, in all workers together.
         entry: octets of the content of one.
         disk: the directory that keeps them for all workers, None for none; disk_size, its octets.
         redis: URL of the server that keeps them for several machines, None for none.
@@ -97,6 +97,10 @@ class CacheConfig:
     redis: str | None = attrs.field(default=None, repr=False)
     redis_shown: str | None = None
     secrets: tuple[bytes, ...] = attrs.field(default=(), repr=False)
+
+    def share_of(self, workers: int) -> CacheConfig:
+        """Return what one of so many workers may take."""
+        return attrs.evolve(self, memory=self.memory // workers)
 
     @property
     def place_on_disk(self) -> tuple[str, int] | None:

@@ -8,16 +8,21 @@ Sources: RFC 9111 4; Kettle, "Practical Web Cache Poisoning" (2018) and "Web Cac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import product
+from operator import itemgetter
 
-from pyproxy.semantics.fields import Field, values
-from pyproxy.semantics.forwarded import parameters
+from pyproxy.semantics.fields import Field
 
 KEYED = frozenset(
     {
         b"front-end-https",
+        b"path-info",
+        b"script-name",
         b"x-forwarded-path",
         b"x-forwarded-prefix",
+        b"x-forwarded-protocol",
         b"x-forwarded-scheme",
         b"x-forwarded-server",
         b"x-forwarded-ssl",
@@ -33,16 +38,33 @@ KEYED = frozenset(
         b"x-override-url",
         b"x-proxyuser-ip",
         b"x-rewrite-url",
+        b"x-scheme",
         b"x-script-name",
         b"x-url-scheme",
     }
 )
-"""Request fields, in lower case, that frameworks take for a part of the URL or the method."""
+"""Request fields, in lower case, that frameworks take for a part of the URL or the method.
+
+gunicorn believes ``SCRIPT_NAME``, ``PATH_INFO`` and ``X-Forwarded-Protocol`` of whoever is near.
+"""
 
 BELIEVED = (b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto")
 """Fields that reach an upstream from a trusted proxy only; from others they are dropped."""
 
 _FORWARDED = frozenset({b"forwarded", *BELIEVED})
+
+# CGI, WSGI and PHP upstreams take ``_`` in a name for ``-``.
+_KEYED = frozenset(
+    b"".join(octets)
+    for name in KEYED
+    for octets in product(*((b"-", b"_") if octet == 45 else (bytes([octet]),) for octet in name))
+)
+
+# Who the client and the proxy are, which no upstream builds a URL from.  What is not plainly that
+# stays, and so does each element's place: upstreams differ in which of them they believe.
+_nodes = re.compile(
+    rb'(?:^|(?<=[;,]))[ \t]*(?:for|by)=(?:[^\s",;\\]*+|"[^",;\\]*+")[ \t]*(?=[;,]|\Z)', re.I
+)
 
 
 def plain_key(space: bytes, scheme: bytes, host: bytes, target: bytes) -> bytes:
@@ -62,16 +84,20 @@ def key_of(
     Args: its ``plain_key``, its fields, their names in lower case; whether a trusted proxy sent it.
     """
     key = plain
-    if not KEYED.isdisjoint(names):
-        for name in sorted(KEYED.intersection(names)):
-            key += b"\n%b:%b" % (name, b",".join(values(fields, name)))
+    if not _KEYED.isdisjoint(names):
+        key += _lines(fields, names, _KEYED)
     if trusted and not _FORWARDED.isdisjoint(names):
-        for name in BELIEVED:
-            if name in names:
-                key += b"\n%b:%b" % (name, b",".join(values(fields, name)))
-        if b"forwarded" in names:
-            lines = values(fields, b"forwarded")
-            for name in (b"host", b"proto"):
-                told = b",".join(parameters(lines, name))
-                key += b"\nforwarded %b:%b" % (name, told)
+        key += _lines(fields, names, _FORWARDED)
     return key
+
+
+def _lines(fields: Sequence[Field], names: Sequence[bytes], keyed: frozenset[bytes]) -> bytes:
+    """Return the fields of some names, each in a line of its own.  Spec: RFC 7239 4."""
+    told = sorted(
+        [(name, value) for name, (_, value) in zip(names, fields, strict=True) if name in keyed],
+        key=itemgetter(0),
+    )
+    return b"".join(
+        b"\n%b:%b" % (name, _nodes.sub(b"", value) if name == b"forwarded" else value)
+        for name, value in told
+    )

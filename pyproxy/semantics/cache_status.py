@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from math import floor
 
 NAME = b"pyproxy"
 """By what the field calls this cache."""
@@ -25,7 +26,7 @@ def hit(left: float, detail: bytes = b"") -> bytes:
 
     Args: seconds that it stays fresh, less than 0 for a stale one.
     """
-    said = b"%b; hit; ttl=%d" % (NAME, left)
+    said = b"%b; hit; ttl=%d" % (NAME, floor(left))
     return said + b"; detail=" + detail if detail else said
 
 

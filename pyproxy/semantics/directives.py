@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import cast
 
 import attrs
 import http_sf
@@ -18,6 +19,30 @@ MAX_SECONDS = 2**31
 """What is longer is as long as this.  Spec: RFC 9111 1.2.2."""
 
 _is_seconds = re.compile(rb"\d+").fullmatch
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_is_directive = re.compile(
+    rb"%b(?:=(?:%b|\"(?:[^\"\\]|\\.)*+\"))?" % (_TOKEN, _TOKEN), re.DOTALL
+).fullmatch
+_words = re.compile(_TOKEN).findall
+
+_MEANT: dict[bytes, tuple[bytes, bytes | None]] = {
+    b"max-age": (b"max-age", b"?"),
+    b"must-revalidate": (b"proxy-revalidate", None),
+    b"no-cache": (b"no-cache", None),
+    b"no-store": (b"no-store", None),
+    b"private": (b"private", None),
+    b"proxy-revalidate": (b"proxy-revalidate", None),
+    b"s-maxage": (b"max-age", b"?"),
+}
+"""What the words in a member that is no directive are taken for: what forbids, never what allows.
+
+A lifetime cannot be read there; ``must-revalidate`` and ``s-maxage`` themselves would allow it to
+be stored what was asked with a credential.
+"""
+
+_NAMING = frozenset({b"no-cache", b"private"})
+"""Directives whose arguments name fields, in a quoted string.  Spec: RFC 9111 5.2.2.4, 5.2.2.7."""
 
 
 @attrs.frozen
@@ -55,7 +80,9 @@ class Directives:
 def _seconds(argument: bytes | None) -> int:
     if argument is None or _is_seconds(argument) is None:
         return 0
-    return MAX_SECONDS if len(argument) > 10 else min(int(argument), MAX_SECONDS)
+    # With zeros in front it is no longer than without them.
+    digits = argument.lstrip(b"0") or b"0"
+    return MAX_SECONDS if len(digits) > 10 else min(int(digits), MAX_SECONDS)
 
 
 def _names(argument: bytes | None) -> frozenset[bytes]:
@@ -70,13 +97,25 @@ NO_DIRECTIVES = Directives({})
 
 
 def read_directives(lines: Iterable[bytes]) -> Directives:
-    """Read the lines of Cache-Control.  What has no name that is a token is left out."""
+    """Read the lines of Cache-Control.  What has no name that is a token is left out.
+
+    A member that is no directive (semicolons, white space, a quoted string without its end) may
+    hide some that forbid: they count wherever they stand in it.
+    Source: nginx, which looks for ``private`` and ``no-store`` anywhere in the field.
+    """
     found: dict[bytes, list[bytes | None]] = {}
     for member in list_members(lines):
         name, equals, argument = member.partition(b"=")
+        name = name.lower()
         if is_token(name):
-            given = unquoted(argument) if equals else None
-            found.setdefault(name.lower(), []).append(given)
+            # Who writes ``private=1`` or ``private=true`` names no field.
+            named = name not in _NAMING or argument[:1] == b'"'
+            found.setdefault(name, []).append(unquoted(argument) if equals and named else None)
+        if _is_directive(member) is None:
+            for word in _words(member):
+                meant = _MEANT.get(word.lower())
+                if meant is not None:
+                    found.setdefault(meant[0], []).append(meant[1])
     return Directives(found)
 
 
@@ -88,16 +127,17 @@ def read_targeted(lines: Iterable[bytes]) -> Directives | None:
     Spec: RFC 9213 2.1, RFC 9651 3.2.
     """
     try:
-        members = http_sf.parse(b", ".join(lines), tltype="dictionary")
+        parsed = http_sf.parse(b", ".join(lines), tltype="dictionary")
     except ValueError:
         return None
-    if not isinstance(members, dict):
-        raise TypeError("a dictionary was asked for")
+    members = cast("dict[str, object]", parsed)
     found: dict[bytes, list[bytes | None]] = {}
-    for name, member in members.items():
+    for key, member in members.items():
         value = member[0] if isinstance(member, tuple) else member
         if value is not False:
-            found[name.encode("ascii")] = [_argument(value)]
+            name = key.encode("ascii")
+            named = name not in _NAMING or type(value) is str
+            found[name] = [_argument(value) if named else None]
     return Directives(found) if found else None
 
 
@@ -106,5 +146,7 @@ def _argument(value: object) -> bytes | None:
         return None
     if type(value) is int:
         return b"%d" % value
-    # A string is right for names of fields only: quotes make it no number.
-    return b'"%b"' % str(value).encode("ascii", "replace") if isinstance(value, str) else b"?"
+    # A string is right for names of fields only, and a token for neither.
+    if type(value) is str and not value.isdigit():
+        return value.encode("ascii")
+    return b"?"

@@ -25,8 +25,8 @@ _asctime_date = re.compile(
     _DAY + rb" " + _MONTH + rb" ([ \d]\d) " + _TIME + rb" (\d{4})", re.I
 ).fullmatch
 
-MAX_YEARS_AHEAD = 50
-"""A year of two digits that would be further ahead is one of the century before."""
+MAX_AHEAD = 50 * 365.25 * 86400
+"""Seconds; a date with a year of two digits that would be further ahead is a century older."""
 
 
 def read_date(value: bytes, now: float) -> float | None:
@@ -46,9 +46,10 @@ def read_date(value: bytes, now: float) -> float | None:
         day, month, short, *time = match.groups()
         this_year = datetime.fromtimestamp(now, UTC).year
         number = this_year - this_year % 100 + int(short)
-        if number > this_year + MAX_YEARS_AHEAD:
-            number -= 100
-        return _seconds(number, month, day, time)
+        date = _seconds(number, month, day, time)
+        if date is not None and date - now > MAX_AHEAD:
+            return _seconds(number - 100, month, day, time)
+        return date
     return None
 
 

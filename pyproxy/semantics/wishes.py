@@ -78,8 +78,8 @@ def wishes_of(fields: Sequence[Field], names: Sequence[bytes]) -> Wishes:
         max_stale,
         said.seconds(b"stale-if-error"),
         tuple(values(fields, b"if-none-match")),
-        since[0] if since else None,
-        if_ranges[0] if if_ranges else None,
+        b", ".join(since) if since else None,
+        b", ".join(if_ranges) if if_ranges else None,
         b", ".join(ranges) if ranges else None,
         b"if-match" in names or b"if-unmodified-since" in names,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pyproxy.semantics.fields import Field
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.messages import RequestHead
@@ -13,3 +15,19 @@ TRUSTED = Hop(b"10.0.0.1", b"http", b"8000", True)
 def head_of(*fields: Field) -> RequestHead:
     """Return the head of a request with some fields."""
     return RequestHead(b"GET", b"/", 1, list(fields))
+
+
+CONTROLS = (
+    *(b"no-store", b"private", b"no-cache", b"public", b"max-age=60", b"s-maxage=600"),
+    *(b"must-revalidate", b"must-understand", b"stale-if-error=60", b'private="set-cookie"'),
+    *(b"max-age", b"max-age=0", b"ext", b"=", b",", b", ", b";", b" ", b'"', b"\\", b"60"),
+)
+"""Pieces of Cache-Control in and out of order."""
+
+NOW = 1782000000.0
+"""A time in the middle of 2026, in seconds of the epoch."""
+
+
+def names_of(fields: Sequence[Field]) -> list[bytes]:
+    """Return the names of fields in lower case."""
+    return [name.lower() for name, _ in fields]
