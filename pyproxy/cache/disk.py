@@ -78,6 +78,10 @@ class DiskStore:
         store._count(0, first=True)
         return store
 
+    def resize(self, memory: int, entry: int) -> None:
+        """Have another bound for one content from now on."""
+        self.entry = entry
+
     # asking
 
     def find(self, key: bytes, found: Found) -> None:

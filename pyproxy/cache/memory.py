@@ -100,9 +100,6 @@ class MemoryStore:
     _evicted: int = 0
     _filling: set[MemoryFilling] = attrs.Factory(set)
 
-    def open(self) -> None:
-        """Nothing has to be opened."""
-
     # asking
 
     def find(self, key: bytes, found: Found) -> None:
