@@ -236,7 +236,8 @@ class CachingRoute:
         shared = fetch is None and not (
             wishes.no_cache or wishes.no_store or lookup.key in self.cache.unshared
         )
-        usable = [one for one in entries if one.head.has_validator] if entry is not None else []
+        # Not other variants: what an upstream says of a date need not be about this client's.
+        usable = [entry] if entry is not None and entry.head.has_validator else []
         self._fetch(lookup, why, shared, usable, entries)
 
     def ask_alone(self, lookup: Lookup) -> None:
