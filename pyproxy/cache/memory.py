@@ -1,8 +1,8 @@
 """A store in the memory of one process.
 
 Its bound counts everything: keys, heads, contents, what is still being fetched, and what Python
-needs for each.  Heads wait packed, since most are never asked for again: a head of eight fields takes
-1.6 KiB as objects and 0.4 KiB packed.
+needs for each.  Heads wait packed, since most are never asked for again: a head of eight fields
+takes 1.6 KiB as objects and 0.4 KiB packed.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ HOT_BYTES = 2048
 
 MAX_HOT = 8192
 """Entries whose heads are there as objects: those that were asked for last."""
+
+HOT_SHARE = 8
+"""All of them take no more than this part of the bound."""
 
 SLICE = 500
 """Entries that a purge looks at before others have their turn."""
@@ -62,6 +65,10 @@ class _Node:
         self.newer: object | None = None
         self.older: object | None = None
 
+    def head(self) -> StoredResponse:
+        """Return the head, whether it is there as objects or not."""
+        return _unpacked(self.packed) if self.entry is None else self.entry.head
+
     def spare(self) -> bool:
         """Tell whether it was asked for, and forget that."""
         entry = self.entry
@@ -91,6 +98,7 @@ class MemoryStore:
     _used: int = 0
     _count: int = 0
     _evicted: int = 0
+    _filling: set[MemoryFilling] = attrs.Factory(set)
 
     def open(self) -> None:
         """Nothing has to be opened."""
@@ -99,7 +107,10 @@ class MemoryStore:
 
     def find(self, key: bytes, found: Found) -> None:
         """Look a key up."""
-        found([self._entry(node) for node in self._nodes(key)])
+        entries = [self._entry(node) for node in self._nodes(key)]
+        # As objects their heads take more: what was just asked for is not what leaves for that.
+        self._shrink()
+        found(entries)
 
     def _nodes(self, key: bytes) -> Sequence[_Node]:
         here = self._index.get(key)
@@ -117,7 +128,7 @@ class MemoryStore:
             self._warm[node] = None
             if self._index.get(node.key) is node:
                 self.hot[node.key] = node.entry
-            if len(self._warm) > MAX_HOT:
+            if len(self._warm) > max(1, min(MAX_HOT, self.memory // HOT_SHARE // HOT_BYTES)):
                 self._cool(next(iter(self._warm)))
         return node.entry
 
@@ -140,7 +151,13 @@ class MemoryStore:
         least = len(key) + NODE_BYTES + (length or 0)
         if (length is not None and length > self.entry) or least > self.memory:
             return None
-        return MemoryFilling(self, key)
+        filling = MemoryFilling(self, key)
+        self._filling.add(filling)
+        return filling
+
+    def filled(self, filling: MemoryFilling) -> None:
+        """Know that a content is no longer being written."""
+        self._filling.discard(filling)
 
     def reserve(self, octets: int) -> bool:
         """Make room for octets that are being fetched; tell whether there is."""
@@ -158,7 +175,7 @@ class MemoryStore:
     def put(self, key: bytes, head: StoredResponse, content: Blocks) -> None:
         """Make an entry of what was fetched; its octets are reserved already."""
         for node in list(self._nodes(key)):
-            if self._entry(node).head.varies == head.varies:
+            if node.head().varies == head.varies:
                 self._remove(node)
         packed = _packed(head)
         size = NODE_BYTES + len(key) + len(packed)
@@ -198,7 +215,10 @@ class MemoryStore:
         entry.head = head
         entry.ready = None
         for node in self._nodes(entry.key):
-            if node.entry is entry:
+            if node.content is entry.content:
+                if node.entry is not None:
+                    node.entry.head = head
+                    node.entry.ready = None
                 packed = _packed(head)
                 grown = len(packed) - len(node.packed)
                 node.packed = packed
@@ -207,9 +227,11 @@ class MemoryStore:
         self._shrink()
 
     def remove(self, entry: Entry) -> None:
-        """Have one entry no more."""
+        """Have one entry no more, whoever else was told of it."""
+        entry.live = False
         for node in list(self._nodes(entry.key)):
-            if node.entry is entry:
+            # Once its head was packed again, another entry stands for it.
+            if node.content is entry.content:
                 self._remove(node)
 
     def invalidate(self, key: bytes) -> None:
@@ -218,16 +240,18 @@ class MemoryStore:
             self._remove(node)
 
     def _remove(self, node: _Node) -> None:
+        if node.entry is not None:
+            self._cool(node)
         here = self._index[node.key]
         if isinstance(here, list):
             here.remove(node)
             if len(here) == 1:
                 self._index[node.key] = here[0]
+                if here[0].entry is not None:
+                    self.hot[node.key] = here[0].entry
         else:
             del self._index[node.key]
         self._queue.remove(node)
-        if node.entry is not None:
-            self._cool(node)
         self._used -= node.size
         self._count -= 1
 
@@ -260,7 +284,7 @@ class MemoryStore:
         chosen: Chosen,
         take: Callable[[_Node], None],
         enough: Callable[[], bool] = lambda: False,
-    ) -> Deferred[object]:
+    ) -> Deferred[None]:
         """Look at every entry that is here now."""
 
         def steps(keys: Iterable[bytes]) -> Iterator[None]:
@@ -274,8 +298,7 @@ class MemoryStore:
                     yield
 
         task = cooperate(steps(list(self._index)))
-        done: Deferred[object] = task.whenDone()
-        return done
+        return task.whenDone().addCallback(lambda _: None)
 
     def figures(self) -> Mapping[str, int | str]:
         """Return sizes and counts."""
@@ -288,7 +311,9 @@ class MemoryStore:
         }
 
     def close(self) -> None:
-        """Have nothing any more."""
+        """Have nothing any more, and take nothing that is being written."""
+        for filling in list(self._filling):
+            filling.drop()
         self.hot.clear()
         self._index.clear()
         self._warm.clear()
@@ -321,6 +346,7 @@ class MemoryFilling(Blocks):
         """Make an entry of it."""
         if self._open:
             self._open = False
+            self._store.filled(self)
             self.close()
             self._store.put(self._key, head, self)
 
@@ -328,5 +354,6 @@ class MemoryFilling(Blocks):
         """Store nothing; who reads it holds it."""
         if self._open:
             self._open = False
+            self._store.filled(self)
             # It is counted no more, but for what readers hold: at most what their fetch has read.
             self._store.give_back(self.count)

@@ -840,14 +840,15 @@ class _Shared:
             return
         cls.end()
         cls.upstream = ScriptedUpstream()
+        target = cls.upstream.url + owner.base
         arguments = [each.format(port=cls.upstream.port) for each in owner.proxy_arguments]
-        cls.proxy = Proxy(
-            "--target",
-            cls.upstream.url + owner.base,
-            *arguments,
-            environment=owner.environment,
-        )
-        cls.proxy.start()
+        text = owner.configured(target)
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "pyproxy.toml"
+            path.write_text(text)
+            place = ("--config", str(path)) if text else ("--target", target)
+            cls.proxy = Proxy(*place, *arguments, environment=owner.environment)
+            cls.proxy.start()
         cls.owner = owner
 
     @classmethod
@@ -870,6 +871,11 @@ class LiveTestCase(unittest.TestCase):
     environment: ClassVar[Mapping[str, str]] = {}
     tracebacks: ClassVar[bool] = False
     maxDiff = None
+
+    @classmethod
+    def configured(cls, target: str) -> str:
+        """Return the text of a configuration file, if the proxy is to have one."""
+        return ""
 
     def setUp(self) -> None:
         """Lend the shared pair, without what earlier tests left."""
