@@ -228,15 +228,20 @@ class Crowd:
 
     port: int
     count: int
+    receive_buffer: int | None = None
     socks: list[socket.socket] = attrs.Factory(list)
     got: list[bytearray] = attrs.Factory(list)
     open: int = 0
 
     def __enter__(self) -> Crowd:
         for _ in range(self.count):
-            sock = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
-            sock.setblocking(False)
+            sock = socket.socket()
             self.socks.append(sock)
+            if self.receive_buffer is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
+            sock.settimeout(PATIENCE)
+            sock.connect(("127.0.0.1", self.port))
+            sock.setblocking(False)
             self.got.append(bytearray())
         return self
 
