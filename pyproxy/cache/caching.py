@@ -213,6 +213,7 @@ class CachingRoute:
             )
             paced = post.policy.paced
             replay = Replay.of(head, entry.content, entry.head, paced, reactor)
+            entry.visited = True
             lookup.respond(replay, replay)
             return
         delivery = Delivery.whole(head, entry.content, said.span, reactor)

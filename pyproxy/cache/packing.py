@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from base64 import b64decode, b64encode
 from hashlib import blake2b
 from typing import Any, NoReturn
 
+from pyproxy.semantics.event_times import EventTimes
 from pyproxy.semantics.fields import MAX_FIELDS, Field, is_token
 from pyproxy.semantics.stored import StoredResponse, Varies
 
@@ -61,6 +63,7 @@ def pack(head: StoredResponse, key: bytes) -> bytes:
             float(head.stale_behind),
             float(head.stale_on_error),
             [_text(tag) for tag in head.tags],
+            b64encode(head.events).decode("ascii"),
         ],
         separators=(",", ":"),
     ).encode("ascii")
@@ -81,10 +84,10 @@ def unpack(octets: bytes) -> tuple[bytes, StoredResponse]:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Unreadable("it is no JSON") from error
-    if type(values) is not list or len(values) != 16:
-        _refuse("it is no list of 16")
+    if type(values) is not list or len(values) != 17:
+        _refuse("it is no list of 17")
     key, status, reason, fields, born, fresh_until, varies, length, etag, modified = values[:10]
-    date, no_cache, must_revalidate, stale_behind, stale_on_error, tags = values[10:]
+    date, no_cache, must_revalidate, stale_behind, stale_on_error, tags, events = values[10:]
     return _octets(key), StoredResponse(
         status=_number(status, 100, 999),
         reason=_line(reason),
@@ -101,6 +104,7 @@ def unpack(octets: bytes) -> tuple[bytes, StoredResponse]:
         stale_behind=_seconds(stale_behind),
         stale_on_error=_seconds(stale_on_error),
         tags=tuple(_octets(tag) for tag in _list(tags)),
+        events=_events(events),
     )
 
 
@@ -167,6 +171,15 @@ def _seconds(value: Any) -> float:
     if type(value) is not float or math.isnan(value):
         _refuse("a time is missing")
     return value
+
+
+def _events(value: Any) -> bytes:
+    try:
+        octets = b64decode(_octets(value), validate=True)
+        EventTimes.unpack(octets)
+    except ValueError as error:
+        raise Unreadable("events are missing") from error
+    return octets
 
 
 def _truth(value: Any) -> bool:
