@@ -67,7 +67,7 @@ class Proxy:
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
         self._injects = False
-        self._cache: Cache | None = None
+        self._shared: Cache | None = None
         self._bounds = config.cache
         self._close_store: Callable[[], object] = lambda: None
         self._sweeper = Sweeper.for_limits(reactor, config.waits)
@@ -85,11 +85,11 @@ class Proxy:
 
         That is there from the start, or never: a reload does not change it.
         """
-        if self._cache is not None and self._bounds.shared:
+        if self._shared is not None and self._bounds.shared:
             from pyproxy.stores import open_store
 
             opened = open_store(self._bounds, self._reactor)
-            self._cache.store, self._close_store = opened.store, opened.close
+            self._shared.store, self._close_store = opened.store, opened.close
 
     def start(self) -> None:
         """Begin to keep time limits."""
@@ -123,13 +123,13 @@ class Proxy:
         self.site.take(prepared.terms)
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
-        cache = self._cache or prepared.cache
+        cache = self._shared or prepared.cache
         if cache is not None:
             self._take_cache(cache, prepared)
 
     def _cache_of(self, config: Config) -> Cache | None:
         """Return the cache, made if a route has come to need it; it is not open yet then."""
-        cache, wanted = self._cache, config.caches or config.cache.shared
+        cache, wanted = self._shared, config.caches or config.cache.shared
         if cache is not None or not wanted:
             return cache
         # Who caches nothing does not wait for these at the start: 30 ms.
@@ -144,9 +144,9 @@ class Proxy:
         """Have a cache from now on, or go on with it; a reload keeps what is stored."""
         from pyproxy.desk import Desk
 
-        if self._cache is not None:
+        if self._shared is not None:
             cache.store.resize(prepared.bounds.memory, prepared.bounds.entry)
-        self._cache, self._bounds = cache, prepared.bounds
+        self._shared, self._bounds = cache, prepared.bounds
         routes = prepared.plan.table.routes
         caches = any(route.step is not None for route in routes)
         self.cache = Desk(cache, routes) if caches else None
@@ -184,8 +184,8 @@ class Proxy:
         return self.site.shut_down().addBoth(self._stopped)
 
     def _stopped(self, result: object) -> object:
-        if self._cache is not None:
-            self._cache.close()
+        if self._shared is not None:
+            self._shared.close()
             self._close_store()
         self._sweeper.stop()
         self._agent.close()

@@ -25,8 +25,9 @@ from pyproxy.cache.disk_find import Changes, Find, Looked, look
 from pyproxy.cache.disk_folder import Folder
 from pyproxy.cache.disk_names import FOLDERS, Names, room_of
 from pyproxy.cache.disk_walk import walk
-from pyproxy.cache.lane import IStoreReactor, nobody
+from pyproxy.cache.lane import nobody
 from pyproxy.cache.seams import Chosen, ContentLost, Entry, Found
+from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.stored import StoredResponse
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class DiskStore:
     _recount: IDelayedCall | None = None
 
     @classmethod
-    def at(cls, path: str, size: int, entry: int, reactor: IStoreReactor) -> DiskStore:
+    def at(cls, path: str, size: int, entry: int, reactor: IProxyReactor) -> DiskStore:
         """Open a store.  Args: its folder, its bound, and that of one content, in octets.
 
         Raises: Unfit.

@@ -39,7 +39,9 @@ class AdminTests(CacheFileTestCase):
         self.proxy.ask(request(b"POST /x HTTP/1.1"))
         told_of = self.tell()
         store = told_of["store"]
-        self.assertEqual(("memory", 3, 64 * MIB), (store["store"], store["entries"], store["bound"]))
+        self.assertEqual(
+            ("memory", 3, 64 * MIB), (store["store"], store["entries"], store["bound"])
+        )
         self.assertLess(0, store["bytes"])
         route = told_of["routes"]["/"]
         self.assertEqual(
@@ -86,9 +88,7 @@ class StaleTests(CacheFileTestCase):
     def test_stale_if_error(self) -> None:
         """What is stale stands in for an upstream that takes no connections (RFC 5861 4)."""
         said = b"Cache-Control: max-age=0, stale-if-error=60"
-        self.upstream.script = answer(
-            fresh(b"old").replace(b"Cache-Control: max-age=60", said, 1)
-        )
+        self.upstream.script = answer(fresh(b"old").replace(b"Cache-Control: max-age=60", said, 1))
         self.write()
         self.start()
         self.get()
@@ -158,7 +158,7 @@ class ReloadTests(CacheFileTestCase):
         self.start()
         self.get()
         text = self.path.read_text()
-        self.path.write_text(text.replace("127.0.0.1:%d" % self.upstream.port, "localhost:1"))
+        self.path.write_text(text.replace(f"127.0.0.1:{self.upstream.port}", "localhost:1"))
         self.reload()
         self.assertEqual(502, self.get().status)
 
