@@ -1,9 +1,9 @@
 """SIEVE: what leaves a full cache, in constant time.
 
 New entries stand at the head of a queue; a hand goes from its tail to its head and takes the first
-entry that was not asked for since it last came by.  An entry that was is spared once, where it stands.
-Source: Zhang et al., "SIEVE is Simpler than LRU", NSDI 2024, which has its hit rates on 1,559 traces;
-``benchmarks/eviction.py`` has ours.
+entry that was not asked for since it last came by.  An entry that was is spared once, where it
+stands.  Source: Zhang et al., "SIEVE is Simpler than LRU", NSDI 2024, which has its hit rates on
+1,559 traces; ``benchmarks/eviction.py`` has ours.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Node = TypeVar("Node", bound=Queued)
 
 
 class Sieve(Generic[Node]):
-    """A queue with a hand.  Every call but ``victim`` takes constant time; ``victim`` on average."""
+    """A queue with a hand.  Every call takes constant time, ``victim`` on average."""
 
     __slots__ = ("_hand", "_newest", "_oldest")
 

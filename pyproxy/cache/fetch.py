@@ -209,14 +209,6 @@ class Fetch:
             self.fill.recording = Recording(now)
         self._serve(response, length)
 
-    def _learn(self, kept: StoredResponse) -> None:
-        """Know whether others may wait for who asks: not for what serves only one request."""
-        cache = self.route.cache
-        if judge(kept, NO_WISHES, cache.now()) is Use.VALIDATE:
-            cache.unshared.add(self.key)
-        else:
-            cache.unshared.discard(self.key)
-
     def _stored_of(self, response: UpstreamResponse, now: float) -> StoredResponse | str:
         """Return what is to be stored of a response, or why nothing is."""
         head, options, asked, post = response.head, response.options, self.asked, self.post
@@ -233,7 +225,16 @@ class Fetch:
             terms.shared,
             terms.events,
             options,
+            response.framing.kind is Kind.UNTIL_CLOSE,
         )
+
+    def _learn(self, kept: StoredResponse) -> None:
+        """Know whether others may wait for who asks: not for what serves only one request."""
+        cache = self.route.cache
+        if judge(kept, NO_WISHES, cache.now()) is Use.VALIDATE:
+            cache.unshared.add(self.key)
+        else:
+            cache.unshared.discard(self.key)
 
     def _make_room(self, kept: StoredResponse) -> None:
         """Let the oldest variants go where there are too many: clients choose their number."""

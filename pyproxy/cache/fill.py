@@ -122,10 +122,11 @@ class Fill:
             _log.failure("a response could not be stored")
             return False
 
-    def _keep(self, head: StoredResponse) -> None:
+    def _keep(self) -> None:
         """Make an entry of what has come."""
+        events = b"" if self.recording is None else self.recording.events.pack()
         try:
-            self._filling.keep(head)
+            self._filling.keep(attrs.evolve(self.head, length=self.count, events=events))
         except Exception:  # noqa: BLE001 - the clients get their response all the same
             _log.failure("a response could not be kept")
         else:
@@ -138,11 +139,9 @@ class Fill:
         self.over = True
         self._flow = None
         whole = reason is RESPONSE_DONE
-        recording = self.recording
-        events = () if recording is None else tuple(recording.events)
-        forgets = recording is not None and recording.full
-        if whole and not (self.overflowed or self._spoiled or forgets):
-            self._keep(attrs.evolve(self.head, length=self.count, events=events))
+        refused = self.recording is not None and self.recording.refuses
+        if whole and not (self.overflowed or self._spoiled or refused):
+            self._keep()
         else:
             self._filling.drop()
         self._closed()

@@ -53,7 +53,10 @@ def answer(stored: StoredResponse, method: bytes, wishes: Wishes, now: float) ->
         return Answer(304, b"Not Modified", [*kept, age], None)
     if stored.status in STATUS_WITHOUT_CONTENT:
         return Answer(stored.status, stored.reason, [*stored.fields, age], None)
-    length = stored.length or 0
+    length = stored.length
+    if length is None:
+        # Nobody knows yet what a part of it is.
+        return None
     if wishes.range is not None and method == b"GET" and stored.status == 200:
         match = _ranges(wishes.range)
         if match is not None and _applies(stored, wishes.if_range, now):
@@ -69,6 +72,8 @@ def answer(stored: StoredResponse, method: bytes, wishes: Wishes, now: float) ->
 
 
 _LENGTH = frozenset({b"content-length"})
+_OF_WHOLE = _LENGTH | {b"content-digest", b"content-md5", b"content-range"}
+"""What says something of the content that a part is not.  Spec: RFC 9110 14.4, RFC 9530 2."""
 
 
 def _without(fields: Sequence[Field], names: frozenset[bytes]) -> Fields:
@@ -122,7 +127,7 @@ def _part(stored: StoredResponse, asked: bytes, length: int, age: Field) -> Answ
         fields = [(b"Content-Range", b"bytes */%d" % length), (b"Content-Length", b"0"), age]
         return Answer(416, b"Range Not Satisfiable", fields, None)
     fields = [
-        *_without(stored.fields, _LENGTH),
+        *_without(stored.fields, _OF_WHOLE),
         (b"Content-Range", b"bytes %d-%d/%d" % (start, end - 1, length)),
         (b"Content-Length", b"%d" % (end - start)),
         age,

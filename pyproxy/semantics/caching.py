@@ -10,7 +10,8 @@ from enum import Enum
 
 import attrs
 
-from pyproxy.semantics.fields import Field, Fields, values
+from pyproxy.semantics.fields import Field, Fields, tokens, values
+from pyproxy.semantics.forwarding import HOP_BY_HOP
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.stored import StoredResponse
 from pyproxy.semantics.storing import Asked, normalised, stored_of
@@ -40,6 +41,9 @@ _NOT_UPDATED = frozenset(
 )
 """Fields of a 304 that leave a stored response as it is.  Spec: RFC 9111 3.2."""
 
+_OF_REQUESTS = frozenset({"authorization", "no-store-asked", "vary"})
+"""Why nothing is stored that another request's response would be."""
+
 
 class Use(Enum):
     """How a stored response may be used."""
@@ -65,7 +69,8 @@ def judge(stored: StoredResponse, wishes: Wishes, now: float) -> Use:
         return Use.VALIDATE
     if wishes.max_stale is not None and -left <= wishes.max_stale:
         return Use.STALE
-    if stored.stale_behind and -left <= stored.stale_behind:
+    if stored.stale_behind and -left <= stored.stale_behind and wishes.max_age is None:
+        # Who names an age wants nothing stale.  Spec: RFC 9111 5.2.1.1.
         return Use.BEHIND
     return Use.VALIDATE
 
@@ -81,12 +86,21 @@ def usable_on_error(stored: StoredResponse, wishes: Wishes, now: float) -> bool:
 def select(
     stored: Sequence[StoredResponse], fields: Sequence[Field], names: Sequence[bytes]
 ) -> StoredResponse | None:
-    """Return the latest of the responses that a request chooses.  Spec: RFC 9111 4.1."""
+    """Return the latest of the responses that a request chooses.
+
+    One without ``Vary`` is chosen only where there is no other: some resources leave it out of what
+    they answer by default.
+    Spec: RFC 9111 4.1.
+    """
     found: StoredResponse | None = None
     for one in stored:
-        if _chosen(one, fields, names) and (found is None or one.date > found.date):
+        if _chosen(one, fields, names) and (found is None or _rank(one) > _rank(found)):
             found = one
     return found
+
+
+def _rank(stored: StoredResponse) -> tuple[bool, float]:
+    return (bool(stored.varies), stored.date)
 
 
 def _chosen(stored: StoredResponse, fields: Sequence[Field], names: Sequence[bytes]) -> bool:
@@ -113,7 +127,8 @@ def matches_validated(
 ) -> StoredResponse | None:
     """Return the response that a 304 is about, None when it is about none.
 
-    Where one response was asked for, a 304 is about that, whatever validator it has.
+    Where one response was asked for, a 304 is about that, whatever validator it has.  Of several
+    it has to tell one: the others may be other clients'.
     Spec: RFC 9111 4.3.4.
     """
     if len(stored) == 1:
@@ -126,7 +141,7 @@ def matches_validated(
         same = [one for one in stored if one.modified == dates[0]]
     else:
         same = []
-    return max(same, key=lambda one: one.date) if same else None
+    return same[0] if len(same) == 1 else None
 
 
 def _same(etag: bytes, other: bytes, strong: bool) -> bool:
@@ -149,7 +164,9 @@ def refreshed(
 ) -> StoredResponse | str:
     """Return a stored response after a 304, or a token that says why it may be stored no more.
 
-    Spec: RFC 9111 3.2, 4.3.4.
+    It stays as it is where it is for the request's sake that nothing of the 304 may be stored:
+    nobody takes from others what was stored for them.
+    Spec: RFC 9111 3.2, 3.5, 4.3.4, 5.2.1.5.
     """
     fields = merged(stored.fields, head)
     if b"date" not in head.names:
@@ -158,13 +175,19 @@ def refreshed(
     new = ResponseHead(stored.status, stored.reason, 1, fields)
     fresh = stored_of(asked, new, sent_at, now, heuristic)
     if isinstance(fresh, str):
+        old = ResponseHead(stored.status, stored.reason, 1, list(stored.fields))
+        if fresh in _OF_REQUESTS and fresh == stored_of(asked, old, sent_at, now, heuristic):
+            return stored
         return fresh
-    return attrs.evolve(fresh, length=stored.length)
+    # A field that names Vary may have kept it from being stored.
+    varies = fresh.varies or stored.varies
+    return attrs.evolve(fresh, varies=varies, length=stored.length)
 
 
 def merged(fields: Sequence[Field], head: ResponseHead) -> Fields:
     """Return stored fields, updated by those of a 304.  Spec: RFC 9111 3.2."""
-    updated = set(head.names) - _NOT_UPDATED
+    options = tokens(values(head.fields, b"connection"))
+    updated = set(head.names) - _NOT_UPDATED - HOP_BY_HOP - set(options)
     kept = [field for field in fields if field[0].lower() not in updated]
     for field, name in zip(head.fields, head.names, strict=True):
         if name in updated:

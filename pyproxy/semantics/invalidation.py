@@ -12,6 +12,8 @@ SAFE = frozenset(
 )
 """Methods that change nothing.  Spec: the IANA registry of RFC 9110 16.1."""
 
+_SCHEMES = frozenset({"http", "https"})
+
 
 def invalidated(target: bytes, head: ResponseHead, origin: bytes, host: bytes) -> set[bytes]:
     """Return the targets whose stored responses may be used no more after an unsafe request.
@@ -33,6 +35,8 @@ def invalidated(target: bytes, head: ResponseHead, origin: bytes, host: bytes) -
                 parts = urlsplit(urljoin(here, value.decode("latin-1")))
             except ValueError:
                 # No URL: it names nothing that could be stored.
+                continue
+            if parts.scheme not in _SCHEMES:
                 continue
             if parts.netloc.lower().encode("latin-1") in authorities:
                 path = parts.path or "/"

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import attrs
 
 from pyproxy.semantics.directives import MAX_SECONDS, Directives, read_directives, read_targeted
-from pyproxy.semantics.fields import Field, Fields, list_members, tokens, values
-from pyproxy.semantics.forwarding import HOP_BY_HOP
+from pyproxy.semantics.fields import Field, Fields, is_token, list_members, tokens, values
+from pyproxy.semantics.forwarding import HOP_BY_HOP, alias
 from pyproxy.semantics.http_dates import read_date, write_date
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.stored import StoredResponse, Varies
@@ -47,11 +47,18 @@ UNDERSTOOD = HEURISTICALLY_CACHEABLE | {
 }
 """Status codes whose requirements for caches are known here; for ``must-understand``."""
 
-_NEVER = frozenset({206, 304})
+_NEVER = frozenset({206, 304, 412, 416, 417, 428, 429, 431, 511})
+"""Status codes that say something of one request only, its conditions, ranges, size or sender.
+
+Spec: RFC 9111 3.3, 4.3.4; RFC 6585 3 to 6, which forbid the last four.
+"""
+
 _NOT_KEPT = HOP_BY_HOP | {b"age", b"proxy-authentication-info", b"trailer"}
 _ALLOW_AUTHORIZED = (b"must-revalidate", b"public", b"s-maxage")
 _STRICT = (b"must-revalidate", b"proxy-revalidate", b"s-maxage")
 
+# Some servers leave the quotes out.  What is a list, or stands for any tag, is no tag.
+_is_etag = re.compile(rb'(?:W/)?"[^"]*"|[^\s",*][^\s",]*').fullmatch
 _is_age = re.compile(rb"(\d{1,18})(?:,\d+)*").fullmatch
 
 MAX_TAGS = 64
@@ -112,15 +119,18 @@ def stored_of(
         return "vary"
     date = _date_of(fields, names, now)
     etag, modified = _first(fields, names, b"etag"), _first(fields, names, b"last-modified")
+    if etag is not None and _is_etag(etag) is None:
+        etag = None
     no_cache = said.everything(b"no-cache")
     lifetime = _lifetime(said, targeted, fields, names, date, now)
+    if b"set-cookie" in names and not _shares_cookies(said, targeted, lifetime):
+        return "set-cookie"
     if lifetime is None:
         public = b"public" in said
-        if heuristic and (public or status in HEURISTICALLY_CACHEABLE):
+        cacheable = status in HEURISTICALLY_CACHEABLE
+        if heuristic and (public or cacheable):
             lifetime = _heuristic(modified, date, now)
-            if lifetime is not None and b"set-cookie" in names and not public:
-                return "set-cookie"
-        validated = no_cache and (etag is not None or modified is not None)
+        validated = no_cache and cacheable and (etag is not None or modified is not None)
         if lifetime is None and not (validated or public):
             return "no-lifetime"
     born = now - max(0.0, now - date, _age_value(fields, names) + now - sent_at)
@@ -166,6 +176,20 @@ def _why_not(asked: Asked, head: ResponseHead, said: Directives) -> str:
     if is_event_stream(head.fields, head.names):
         return "event-stream"
     return ""
+
+
+def _shares_cookies(said: Directives, targeted: bool, lifetime: float | None) -> bool:
+    """Tell whether an origin means what it sets a cookie with to be shared.
+
+    A lifetime says so, or a word to shared caches; without them the cookie is one client's own,
+    which a validation by another client would hand on.
+    Spec: RFC 9111 7.3, which leaves it to the origin.
+    """
+    if b"set-cookie" in said.fields(b"private") | said.fields(b"no-cache"):
+        return True
+    if targeted or b"public" in said or b"s-maxage" in said:
+        return True
+    return bool(lifetime) and not said.everything(b"no-cache")
 
 
 def is_event_stream(fields: Fields, names: Sequence[bytes]) -> bool:
@@ -247,17 +271,23 @@ def _tags(fields: Fields, names: Sequence[bytes]) -> tuple[bytes, ...]:
 def varies_of(fields: Fields, names: Sequence[bytes], asked: Sequence[Field]) -> Varies | None:
     """Return what a request said in the fields that ``Vary`` names; None for ``Vary: *``.
 
+    So it is for what names no field, and where a field of the request is another spelling of one
+    that is named: CGI, WSGI and PHP upstreams take ``_`` in a name for ``-``.
     Spec: RFC 9110 12.5.5, RFC 9111 4.1.
     """
     if b"vary" not in names:
         return ()
     named = sorted(set(tokens(values(fields, b"vary"))))
-    if b"*" in named:
+    if b"*" in named or not all(map(is_token, named)):
         return None
+    for field, _ in asked:
+        if b"_" in field and field.lower() not in named and alias(field.lower()) in named:
+            return None
     return tuple((name, normalised(name, values(asked, name))) for name in named)
 
 
-_CASELESS = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
+_CASELESS = frozenset({b"accept-charset", b"accept-encoding", b"accept-language"})
+_SPACELESS = _CASELESS | {b"accept"}
 
 
 def normalised(name: bytes, lines: list[bytes]) -> bytes | None:
@@ -272,5 +302,7 @@ def normalised(name: bytes, lines: list[bytes]) -> bytes | None:
         return b"; ".join(lines)
     value = b",".join(list_members(lines))
     if name in _CASELESS:
-        return value.lower().replace(b" ", b"").replace(b"\t", b"")
+        value = value.lower()
+    if name in _SPACELESS and b'"' not in value:
+        return value.replace(b" ", b"").replace(b"\t", b"")
     return value

@@ -44,6 +44,12 @@ def caching(port: int = UPSTREAM_PORT, path: str = "", **settings: Any) -> Confi
     return one_route(**{"target": target, "cache": CachePolicy(), **settings})
 
 
+def passing() -> Config:
+    """Return a configuration with one route that does not cache."""
+    config = caching()
+    return attrs.evolve(config, routes=(attrs.evolve(config.routes[0], cache=None),))
+
+
 def bounded(config: Config, memory: int, entry: int) -> Config:
     """Return a configuration whose cache has other bounds."""
     return attrs.evolve(config, cache=attrs.evolve(config.cache, memory=memory, entry=entry))

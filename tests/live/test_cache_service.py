@@ -158,7 +158,7 @@ class ReloadTests(CacheFileTestCase):
         self.start()
         self.get()
         text = self.path.read_text()
-        self.path.write_text(text.replace("127.0.0.1:%d" % self.upstream.port, "localhost:1"))
+        self.path.write_text(text.replace(f"127.0.0.1:{self.upstream.port}", "localhost:1"))
         self.reload()
         self.assertEqual(502, self.get().status)
 

@@ -1,0 +1,322 @@
+"""One stored response as a file: how it is laid out, written and read.
+
+A preamble, two slots for the head, the content, and a digest of each of its blocks::
+
+    magic 8 | mark 16 | octets of a slot 4 | slot | slot | content | 16 for each 64 KiB of content
+    slot:  digest 16 | sequence 8 | octets of content 8 | octets of the packed head 4 | packed head
+
+The mark is random: all digests are keyed with it, so nothing of another file, of an older one in
+the same blocks of the disk, or of another place in this file is taken for what was written here.
+The slot with the higher sequence counts.  Another head goes into the other slot in one write: if
+that is cut short the old head counts still.  Everything here may wait for the disk and runs in a
+store's threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+import time
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import attrs
+
+from pyproxy.cache.packing import DIGEST_BYTES, MAX_PACKED, Unreadable, pack, unpack
+from pyproxy.cache.seams import BLOCK_BYTES
+from pyproxy.semantics.stored import StoredResponse
+
+MAGIC = b"pyproxy\x01"
+MARK_BYTES = 16
+
+_PREAMBLE = struct.Struct(">8s16sI")
+_SLOT = struct.Struct(">16sQQI")
+_SIGNED = struct.Struct(">QQI")
+
+SLACK_BYTES = 512
+"""Octets by which a slot is larger than its first head: a validation may bring longer fields."""
+
+INLINE_BYTES = BLOCK_BYTES
+"""A content of up to so many octets is read together with its head."""
+
+HEAD_BYTES = 4 * 1024
+"""Octets that are read first where the head alone is wanted."""
+
+_FIRST_BYTES = INLINE_BYTES + HEAD_BYTES
+
+_NONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
+"""What it means that there is no such file; a link is never followed."""
+
+_COMMON = os.O_CLOEXEC | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
+
+
+class Torn(Exception):
+    """A file is not what was written."""
+
+
+class Handle:
+    """An open file, until nobody refers to it any more."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+@attrs.frozen(eq=False)
+class Read:
+    """What is known of a file.
+
+    Attributes:
+        start: where the content begins.
+        count: octets of content.
+        content: all of it, when it is short; None when it has not been read.
+        handle: the open file, when the content has not been read.
+    """
+
+    mark: bytes
+    key: bytes
+    head: StoredResponse
+    start: int
+    count: int
+    sequence: int
+    content: bytes | None = None
+    handle: Handle | None = None
+
+
+def _slot(mark: bytes, size: int, sequence: int, count: int, packed: bytes) -> bytes:
+    signed = _SIGNED.pack(sequence, count, len(packed))
+    digest = blake2b(
+        signed + packed, digest_size=DIGEST_BYTES, key=mark, salt=size.to_bytes(4, "big")
+    ).digest()
+    return digest + signed + packed
+
+
+def _room(packed: bytes) -> int:
+    """Return the octets of a slot for a head that is like this one."""
+    needed = _SLOT.size + len(packed) + max(SLACK_BYTES, len(packed) // 2)
+    return -(-needed // 256) * 256
+
+
+def block_digest(mark: bytes, number: int, block: bytes) -> bytes:
+    """Return the digest of a block of the content of a file."""
+    place = number.to_bytes(8, "big")
+    return blake2b(block, digest_size=DIGEST_BYTES, key=mark, salt=place).digest()
+
+
+def start_of(slot: int) -> int:
+    """Return where the content begins in a file."""
+    return _PREAMBLE.size + 2 * slot
+
+
+def _write(number: int, octets: bytes | memoryview, place: int) -> None:
+    view = memoryview(octets)
+    while view:
+        written = os.pwrite(number, view, place)
+        view, place = view[written:], place + written
+
+
+class Aside:
+    """A file that is being written where nobody looks for it.  It belongs to one thread at a time.
+
+    Attributes:
+        path: where; it is there from the first octet on.
+        handle: the open file.
+        slot: octets of a slot.
+        count: octets of content that are written.
+    """
+
+    __slots__ = ("_digests", "_error", "count", "handle", "mark", "path", "slot")
+
+    def __init__(self, path: str, head: StoredResponse, key: bytes) -> None:
+        self.path = path
+        self.mark = os.urandom(MARK_BYTES)
+        self.slot = _room(pack(head, key))
+        self.count = 0
+        self.handle: Handle | None = None
+        self._digests: list[bytes] = []
+        self._error: OSError | None = None
+
+    @property
+    def start(self) -> int:
+        """Where the content begins."""
+        return start_of(self.slot)
+
+    @property
+    def size(self) -> int:
+        """Octets of the file once it is whole."""
+        return self.start + self.count + DIGEST_BYTES * len(self._digests)
+
+    def append(self, blocks: Sequence[bytes]) -> None:
+        """Write blocks behind the others; all but the very last have BLOCK_BYTES.
+
+        Raises: OSError, and again each time from then on.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            if self.handle is None:
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _COMMON
+                self.handle = Handle(os.open(self.path, flags, 0o600))
+            for block in blocks:
+                self._digests.append(block_digest(self.mark, len(self._digests), block))
+                _write(self.handle.number, block, self.start + self.count)
+                self.count += len(block)
+        except OSError as error:
+            self._error = error
+            self.discard()
+            raise
+
+    def read(self, handle: Handle | None, number: int) -> bytes:
+        """Read a block that is written.  Args: handle, as it is known to who reads.
+
+        Raises: Torn, OSError.
+        """
+        if handle is None:
+            raise Torn("the file is gone")
+        place = number * BLOCK_BYTES
+        length = min(BLOCK_BYTES, self.count - place)
+        block = os.pread(handle.number, length, self.start + place)
+        if block_digest(self.mark, number, block) != self._digests[number]:
+            raise Torn("a block is another")
+        return block
+
+    def finish(self, key: bytes, head: StoredResponse) -> None:
+        """Write what stands around the content.  Raises: OSError."""
+        self.append(())
+        packed = pack(head, key)
+        if _SLOT.size + len(packed) > self.slot or len(packed) > MAX_PACKED or self.handle is None:
+            raise OSError(errno.E2BIG, "the head has outgrown its place")
+        slot = _slot(self.mark, self.slot, 1, self.count, packed)
+        number = self.handle.number
+        _write(number, b"".join(self._digests), self.start + self.count)
+        preamble = _PREAMBLE.pack(MAGIC, self.mark, self.slot)
+        _write(number, b"%b%b" % (preamble, slot.ljust(2 * self.slot, b"\0")), 0)
+        now = time.time_ns()
+        os.utime(number, ns=(now, now))
+
+    def discard(self) -> None:
+        """Have the file no more; who has it open may read on."""
+        if self.handle is not None:
+            try:
+                os.unlink(self.path)
+            except FileNotFoundError:
+                # A sweep has taken it for one that was left over.
+                return
+
+
+def opened(path: str, write: bool = False) -> Handle | None:
+    """Open a file; None when there is none, or something else."""
+    try:
+        handle = Handle(os.open(path, (os.O_RDWR if write else os.O_RDONLY) | _COMMON))
+    except OSError as error:
+        if error.errno in _NONE:
+            return None
+        raise
+    return handle if stat.S_ISREG(os.fstat(handle.number).st_mode) else None
+
+
+def read(handle: Handle, whole: bool = True) -> Read:
+    """Read the head of a file; the content too, where it is short and wanted.
+
+    Raises: Torn, OSError.
+    """
+    number = handle.number
+    first = os.pread(number, _FIRST_BYTES if whole else HEAD_BYTES, 0)
+    if len(first) < _PREAMBLE.size:
+        raise Torn("it is shorter than its preamble")
+    magic, mark, slot = _PREAMBLE.unpack_from(first)
+    if magic != MAGIC or not _SLOT.size < slot <= 2 * MAX_PACKED:
+        raise Torn("it is no stored response")
+    start = start_of(slot)
+    if len(first) < start:
+        first = os.pread(number, start, 0)
+    sequence, count, packed = max(
+        _read_slot(first, mark, slot, _PREAMBLE.size),
+        _read_slot(first, mark, slot, _PREAMBLE.size + slot),
+    )
+    if not sequence:
+        raise Torn("neither slot has a head")
+    try:
+        key, head = unpack(packed)
+    except Unreadable as error:
+        raise Torn(f"its head cannot be read: {error}") from error
+    size = start + count + DIGEST_BYTES * -(-count // BLOCK_BYTES)
+    if os.fstat(number).st_size != size:
+        raise Torn("it has another length")
+    found = Read(mark, key, head, start, count, sequence, None, handle)
+    if not whole or count > INLINE_BYTES:
+        return found
+    if len(first) < size:
+        first = os.pread(number, size, 0)
+    content = first[start : start + count]
+    if count and first[start + count : size] != block_digest(mark, 0, content):
+        raise Torn("its content is another")
+    return attrs.evolve(found, content=content, handle=None)
+
+
+def _read_slot(first: bytes, mark: bytes, slot: int, place: int) -> tuple[int, int, bytes]:
+    """Return the sequence, the count and the packed head in a slot; zeros for one that is torn."""
+    if len(first) < place + slot:
+        return 0, 0, b""
+    digest, sequence, count, length = _SLOT.unpack_from(first, place)
+    if not length or length > slot - _SLOT.size:
+        return 0, 0, b""
+    packed = first[place + _SLOT.size : place + _SLOT.size + length]
+    if _slot(mark, slot, sequence, count, packed)[:DIGEST_BYTES] != digest:
+        return 0, 0, b""
+    return sequence, count, packed
+
+
+def read_block(handle: Handle, mark: bytes, start: int, count: int, number: int) -> bytes:
+    """Read one block of a content.  Raises: Torn, OSError."""
+    place = number * BLOCK_BYTES
+    length = min(BLOCK_BYTES, count - place)
+    block = os.pread(handle.number, length, start + place)
+    digest = os.pread(handle.number, DIGEST_BYTES, start + count + DIGEST_BYTES * number)
+    if len(block) != length or block_digest(mark, number, block) != digest:
+        raise Torn("a block is another")
+    return block
+
+
+def mark_in(handle: Handle) -> bytes:
+    """Return the mark of a file; none for what is no stored response."""
+    preamble = os.pread(handle.number, _PREAMBLE.size, 0)
+    if len(preamble) < _PREAMBLE.size or not preamble.startswith(MAGIC):
+        return b""
+    return preamble[len(MAGIC) : len(MAGIC) + MARK_BYTES]
+
+
+def write_head(path: str, mark: bytes, key: bytes, head: StoredResponse) -> bool:
+    """Give a file another head.
+
+    Returns: False when it is not there any more, or has no room for this head.
+    Raises: Torn, OSError.
+    """
+    handle = opened(path, write=True)
+    if handle is None:
+        return False
+    known = read(handle, whole=False)
+    slot = (known.start - _PREAMBLE.size) // 2
+    packed = pack(head, key)
+    if known.mark != mark or _SLOT.size + len(packed) > slot:
+        return False
+    sequence = known.sequence + 1
+    place = _PREAMBLE.size + (slot if sequence % 2 == 0 else 0)
+    _write(handle.number, _slot(mark, slot, sequence, known.count, packed), place)
+    return True
+
+
+def visit(handle: Handle) -> None:
+    """Note in a file that it was asked for: its time of access is then after that of its change.
+
+    The kernel does not do that by itself for files that are opened so.
+    """
+    known = os.fstat(handle.number)
+    if known.st_atime_ns <= known.st_mtime_ns:
+        os.utime(handle.number, ns=(max(time.time_ns(), known.st_mtime_ns + 1), known.st_mtime_ns))
