@@ -218,7 +218,7 @@ class OddRequestTests(CacheTestCase):
                 self.assertEqual(b"clean", self.assert_asks(target=target).body)
 
     def test_bad_ranges(self) -> None:
-        """What is no range is answered by the whole, or by the upstream; nothing is changed by it."""
+        """What is no range is answered by the whole, or by the upstream, and changes nothing."""
         self.upstream.script = answer(fresh(b"0123456789"))
         self.get()
         many = b",".join(b"%d-" % number for number in range(1000))
