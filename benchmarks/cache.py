@@ -58,6 +58,7 @@ def pyproxy(cache: bool, disk: bool = False) -> Write:
 
     def write(directory: Path, origin: int, port: int) -> list[str]:
         store = f'disk = "{directory}/kept"' if disk else 'memory = "256m"'
+        (directory / "kept").mkdir(mode=0o700)
         said = str(cache).lower()
         path = directory / "pyproxy.toml"
         path.write_text(_FILE.format(port=port, origin=origin, store=store, cache=said))
