@@ -140,13 +140,12 @@ class DiskStore:
 
     def fill(self, key: bytes, head: StoredResponse, length: int | None) -> DiskFilling | None:
         """Begin to write a content."""
-        aside = self.folder.aside(head, key)
-        least = room_of("", aside.start + (length or 0))
+        least = room_of("", len(key) + (length or 0))
         if self.access.off or (length or 0) > self.entry or least > self.folder.bound:
             return None
         if self._unwritten >= UNWRITTEN_BYTES:
             return None
-        filling = DiskFilling(self, key, head, aside)
+        filling = DiskFilling(self, key, head, self.folder.aside())
         self._filling.add(filling)
         return filling
 
@@ -167,7 +166,7 @@ class DiskStore:
         def written(result: object) -> None:
             filling.written(isinstance(result, Exception))
 
-        return self.access.change(written, filling.aside.append, blocks)
+        return self.access.change(written, filling.aside.append, blocks, filling.key, filling.head)
 
     def keep(self, filling: DiskFilling, blocks: Sequence[bytes]) -> None:
         """Make an entry of a content, once its last blocks are written."""
@@ -370,7 +369,7 @@ class DiskStore:
 def _keep(
     folder: Folder, aside: Aside, blocks: Sequence[bytes], key: bytes, head: StoredResponse
 ) -> None:
-    aside.append(blocks)
+    aside.append(blocks, key, head)
     folder.keep(aside, key, head)
 
 

@@ -26,6 +26,7 @@ DIGEST_BYTES = 16
 
 _START = 1 + DIGEST_BYTES
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _breaks_a_field = re.compile(rb"[\r\n\0]").search
 
 
@@ -43,7 +44,7 @@ def digest_of(*octets: bytes) -> bytes:
 
 def pack(head: StoredResponse, key: bytes) -> bytes:
     """Write down a head and the key of its entry."""
-    body = json.dumps(
+    body = _encode(
         [
             _text(key),
             head.status,
@@ -61,8 +62,7 @@ def pack(head: StoredResponse, key: bytes) -> bytes:
             float(head.stale_behind),
             float(head.stale_on_error),
             [_text(tag) for tag in head.tags],
-        ],
-        separators=(",", ":"),
+        ]
     ).encode("ascii")
     version = bytes((VERSION,))
     return b"%b%b%b" % (version, digest_of(version, body), body)
