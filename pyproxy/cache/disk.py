@@ -53,12 +53,14 @@ class DiskStore:
         access: the threads.
         entry: octets that one content may have.
         hot: nothing: another process may have removed what this one remembers.
+        patience: how long a lookup waits for the disk, in seconds.
     """
 
     folder: Folder
     entry: int
     access: Access
     hot: Mapping[bytes, Entry] = attrs.Factory(dict)
+    patience: float = FIND_SECONDS
     _changes: Changes = attrs.Factory(Changes)
     _keeping: dict[bytes, list[DiskFilling]] = attrs.Factory(dict)
     _filling: set[DiskFilling] = attrs.Factory(set)
@@ -91,7 +93,7 @@ class DiskStore:
         if not self.access.look(looked, look, self.folder, find):
             self._found(find, kept, Looked())
         else:
-            find.timer = self.access.reactor.callLater(FIND_SECONDS, self._late, find, kept)
+            find.timer = self.access.reactor.callLater(self.patience, self._late, find, kept)
 
     def _late(self, find: Find, kept: list[DiskFilling]) -> None:
         self._slow += 1
