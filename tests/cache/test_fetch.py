@@ -58,7 +58,7 @@ class OneForManyTests(CacheTestCase):
         for reason, fields in (
             ("no-store", [b"Cache-Control: no-store"]),
             ("private", [b"Cache-Control: private, max-age=60"]),
-            ("no-lifetime", [b"Set-Cookie: a=1"]),
+            ("set-cookie", [b"Set-Cookie: a=1"]),
             ("no-lifetime", [b"X: 1"]),
             ("vary", [FRESH, b"Vary: *"]),
         ):
