@@ -208,7 +208,7 @@ class WorkersTests(CacheFileTestCase):
         route = told_of["routes"]["/"]
         self.assertEqual((6, 6), (route["misses"], route["stored"]))
         self.assertEqual(route["requests"], route["hits"] + route["misses"])
-        self.assertEqual(2 * 64 * MIB, told_of["store"]["bound"])
+        self.assertEqual(64 * MIB, told_of["store"]["bound"])
 
     def test_entries(self) -> None:
         """An entry says which worker has it."""
