@@ -20,6 +20,7 @@ from pyproxy.cache.posting import Held, Posting, Reading, may_be_kept
 from pyproxy.cache.ready import Ready, ready_for
 from pyproxy.cache.replay import Replay
 from pyproxy.cache.seams import Entry
+from pyproxy.cache.waiters import Waiters
 from pyproxy.errors import InternalError, NotCached
 from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.instead import Reply
@@ -274,7 +275,15 @@ class CachingRoute:
         self.counts.misses += 1
         request = self._question(lookup.request, candidates)
         fetch = Fetch(
-            self, lookup.key, lookup.asked, request, why, lookup, candidates, variants, shared
+            self,
+            lookup.key,
+            lookup.asked,
+            request,
+            why,
+            Waiters(lookup),
+            candidates,
+            variants,
+            shared,
         )
         fetch.post = lookup.post
         self.cache.begin(fetch)
@@ -291,7 +300,7 @@ class CachingRoute:
             lookup.asked,
             request,
             Why.STALE,
-            None,
+            Waiters(None),
             candidates,
             entries,
             shared=True,

@@ -244,10 +244,8 @@ class UpstreamTests(DefectTestCase):
         for number in range(3):
             self.start()
             clients = [self.client(asked()) for _ in range(3)]
-            exchange = self.proxy.site  # one of them fails at its head
-            self.assertIsNotNone(exchange)
             (fetch,) = self.fetches
-            lookups = [fetch.leader, *fetch.waiting]
+            lookups = [fetch.waiters.leader, *fetch.waiters.others]
             lookups[number].asking._client.begin = broken
             self.answer(answer(FRESH))
             for place, client in enumerate(clients):
@@ -264,7 +262,7 @@ class UpstreamTests(DefectTestCase):
         self.start()
         client = self.client(asked())
         upstream, _ = self.question()
-        self.fetches[0].leader.asking._client.begin = broken
+        self.fetches[0].waiters.leader.asking._client.begin = broken
         self.deliver(upstream, answer(FRESH)[:-1])
         self.logged()
         self.assertIsNotNone(upstream.lost)

@@ -6,10 +6,12 @@ own (``self.page``).
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import tempfile
@@ -114,15 +116,21 @@ class CacheTestCase(LiveTestCase):
         cache: bounds of the store.
         policy: what the route says.
         top: more of the file, before its tables.
+        disk: whether responses are kept in a directory.
     """
 
     cache: ClassVar[str] = 'memory = "64m"\nentry = "8m"'
     policy: ClassVar[str] = "true"
     top: ClassVar[str] = ""
+    disk: ClassVar[bool] = False
 
     @classmethod
     def configured(cls, target: str) -> str:
         """Return the file."""
+        if cls.disk:
+            directory = tempfile.mkdtemp(prefix="kept-")
+            atexit.register(shutil.rmtree, directory, True)
+            cls.cache = f'disk = "{directory}"\nentry = "8m"'
         return ROUTE.format(target=target, cache=cls.cache, policy=cls.policy, top=cls.top)
 
     def setUp(self) -> None:
