@@ -37,8 +37,8 @@ class Posting:
 def may_be_kept(head: RequestHead, request: UpstreamRequest, policy: PostPolicy) -> bool:
     """Tell whether a POST can be looked up.
 
-    Its length is known and in bounds, it comes without being asked for, and whether it is to be
-    done at all does not depend on what only the origin knows (RFC 9110 13.1).
+    Its length is known and in bounds, it comes without being asked for, and whether or for what
+    part it is to be done does not depend on what only the origin knows (RFC 9110 13.1).
     """
     content = request.content
     if b"expect" in head.noted or request.bond is not None:
