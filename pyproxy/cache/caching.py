@@ -20,6 +20,7 @@ from pyproxy.cache.posting import Held, Posting, Reading, may_be_kept
 from pyproxy.cache.ready import Ready, ready_for
 from pyproxy.cache.replay import Replay
 from pyproxy.cache.seams import Entry
+from pyproxy.cache.waiters import Waiters
 from pyproxy.errors import InternalError, NotCached
 from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.instead import Reply
@@ -242,7 +243,7 @@ class CachingRoute:
             lookup.wait_for(None)
             self._pass(lookup.request, why)
             return
-        usable = [one for one in entries if one.head.has_validator] if entry is not None else []
+        usable = _to_validate(entry, entries)
         if not usable and (wishes.conditional or wishes.range is not None):
             # Its answer may be 304 or 206, which serves nobody else.
             self._fetch(lookup, why, False, (), entries)
@@ -274,7 +275,15 @@ class CachingRoute:
         self.counts.misses += 1
         request = self._question(lookup.request, candidates)
         fetch = Fetch(
-            self, lookup.key, lookup.asked, request, why, lookup, candidates, variants, shared
+            self,
+            lookup.key,
+            lookup.asked,
+            request,
+            why,
+            Waiters(lookup),
+            candidates,
+            variants,
+            shared,
         )
         fetch.post = lookup.post
         self.cache.begin(fetch)
@@ -291,7 +300,7 @@ class CachingRoute:
             lookup.asked,
             request,
             Why.STALE,
-            None,
+            Waiters(None),
             candidates,
             entries,
             shared=True,
@@ -326,6 +335,19 @@ class CachingRoute:
                 plain = plain_key(self.space, scheme, host, changed)
                 for key in {plain, key_of(plain, head.fields, head.names, hop.trusted)}:
                     self.cache.invalidate(key)
+
+
+def _to_validate(entry: Entry | None, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Return which of the entries of a key to ask about.  Args: the one that a request chooses.
+
+    Others only where all have entity tags: what an upstream says of a date need not be about
+    what this client would get.  Spec: RFC 9111 4.3.1.
+    """
+    if entry is None or not entry.head.has_validator:
+        return ()
+    if entry.head.etag is None:
+        return (entry,)
+    return [one for one in entries if one.head.etag is not None]
 
 
 class _Nobody:

@@ -6,6 +6,7 @@ goes to who asked first, and the others are sent on at once, each for itself.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from pyproxy.cache.lookup import Lookup
 from pyproxy.cache.posting import Posting
 from pyproxy.cache.replay import Recording
 from pyproxy.cache.seams import Chosen, Entry
+from pyproxy.cache.waiters import Waiters, attempt
 from pyproxy.errors import InternalError, ProxyError, ResponseIncomplete
 from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.routing import Limits
@@ -94,8 +96,7 @@ class Fetch:
     Attributes:
         asked: the request that it goes out for, as the rules see it.
         why: it was not answered from the store.
-        leader: who asked first; None when nobody does, or not any more.
-        waiting: the others, as long as there is no head.
+        waiters: who gets the answer, as long as there is none.
         candidates: what is to be validated.
         variants: what was stored under the key.
         shared: others may join.
@@ -109,16 +110,16 @@ class Fetch:
     asked: Asked
     request: UpstreamRequest
     why: Why
-    leader: Lookup | None
+    waiters: Waiters
     candidates: Sequence[Entry] = ()
     variants: Sequence[Entry] = ()
     shared: bool = False
     behind: bool = False
-    waiting: list[Lookup] = attrs.Factory(list)
     fill: Fill | None = None
     post: Posting | None = None
     _kept: StoredResponse | None = None
     _spoiled: bool = False
+    _joined: bool = True
     _over: bool = False
     _sent_at: float = 0.0
     _purges: list[Chosen] = attrs.Factory(list)
@@ -131,9 +132,10 @@ class Fetch:
         """Send the request."""
         self._sent_at = self.route.cache.now()
         self.request.asking = self
-        if self.leader is not None:
-            self.leader.wait_for(self)
-            self.leader.mark(cache_status.forwarded(self.why))
+        leader = self.waiters.leader
+        if leader is not None:
+            leader.wait_for(self)
+            leader.mark(cache_status.forwarded(self.why))
         else:
             self._watch()
         try:
@@ -143,10 +145,10 @@ class Fetch:
 
     def join(self, lookup: Lookup) -> bool:
         """Serve another request, if that can be; tell whether it can."""
-        if not self.shared or self._over:
+        if not self.shared or not self._joined:
             return False
         if self.fill is None:
-            self.waiting.append(lookup)
+            self.waiters.others.append(lookup)
             lookup.wait_for(self)
             lookup.mark(cache_status.forwarded(self.why, collapsed=True))
             return True
@@ -159,12 +161,14 @@ class Fetch:
 
     def interim(self, head: ResponseHead) -> None:
         """Pass an interim response to who asked first."""
-        if self.leader is not None:
-            self.leader.asking.interim(head)
+        leader = self.waiters.leader
+        if leader is not None:
+            leader.asking.interim(head)
 
     def bind(self) -> Bond | None:
         """Return the bond of the client's connection."""
-        return self.leader.asking.bind() if self.leader is not None else None
+        leader = self.waiters.leader
+        return None if leader is None else leader.asking.bind()
 
     def responded(self, response: UpstreamResponse) -> None:
         """Decide by the head who gets the response."""
@@ -247,10 +251,12 @@ class Fetch:
 
     def _serve(self, response: UpstreamResponse, length: int | None) -> None:
         """Give a response that is kept to all whom it suits."""
-        fill, leader = self.fill, self.leader
+        fill = self.fill
         if fill is None:
             return
-        if leader is not None:
+        alone: deque[Lookup] = deque()
+
+        def lead(leader: Lookup) -> None:
             status = cache_status.forwarded(
                 self.why, response.head.status, stored=True, detail="post" if self.post else ""
             )
@@ -258,19 +264,22 @@ class Fetch:
             head = ResponseHead(response.head.status, response.head.reason, 1, fields)
             delivery = Delivery.growing(head, fill, length, self.route.cache.reactor)
             delivery.options = response.options
-            self.leader = None
             leader.respond(delivery, delivery)
-        alone = []
-        # One after the other: as long as somebody waits, who leaves at once does not end it.
-        while self.waiting:
-            lookup = self.waiting.pop(0)
+
+        def follow(lookup: Lookup) -> None:
             if self._suits(lookup):
                 self._attach(lookup)
             else:
                 alone.append(lookup)
+
+        leader = self.waiters.lead()
+        if leader is not None:
+            attempt(leader, lead)
+        self.waiters.each(follow)
+        self.waiters.others = alone
         if not fill.over:
             response.deliverBody(fill)  # type: ignore[arg-type]
-        self._send_on(alone)
+        self.waiters.each(self._send_on)
         self._unattended()
 
     def _suits(self, lookup: Lookup) -> bool:
@@ -307,28 +316,29 @@ class Fetch:
 
     def _pass(self, response: UpstreamResponse, why: str) -> None:
         """Give a response that is not kept to who asked first; send the others on."""
-        route, leader = self.route, self.leader
         self._closed()
-        self.leader = None
         if self.shared and why != "no-store-asked":
-            route.cache.unshared.add(self.key)
-        if leader is None:
-            self.request.withdraw()
-        else:
+            self.route.cache.unshared.add(self.key)
+
+        def lead(leader: Lookup) -> None:
             if response.framing.kind is Kind.CHUNKED:
                 # Its content comes out of its chunks, since it might have been stored.
                 response.framing = UNTIL_CLOSE
             status = cache_status.forwarded(self.why, response.head.status, detail=why)
             mark(response.head, status)
             leader.respond(response, self.request.connection)
-        waiting, self.waiting = self.waiting, []
-        self._send_on(waiting)
 
-    def _send_on(self, lookups: Sequence[Lookup]) -> None:
-        """Let others ask, each for itself."""
-        for lookup in lookups:
-            if not lookup.gone:
-                self.route.ask_alone(lookup, self.why)
+        leader = self.waiters.lead()
+        if leader is None:
+            self.request.withdraw()
+        else:
+            attempt(leader, lead)
+        self.request.connection = None
+        self.waiters.each(self._send_on)
+
+    def _send_on(self, lookup: Lookup) -> None:
+        """Let one ask for itself."""
+        self.route.ask_alone(lookup, self.why)
 
     def _drop(self, response: UpstreamResponse) -> None:
         """Let nobody have a response's content; nobody waits for one that has not come yet."""
@@ -336,6 +346,7 @@ class Fetch:
         response.deliverBody(unread)  # type: ignore[arg-type]
         if not unread.over:
             self.request.withdraw()
+        self.request.connection = None
 
     # validation
 
@@ -347,7 +358,8 @@ class Fetch:
         about = matches_validated(heads, response.head)
         entry = None if about is None else self.candidates[heads.index(about)]
         if about is None or entry is None or not entry.live:
-            self._ask_anew()
+            # Ask without conditions: it was about nothing that is stored any more.
+            self.waiters.each(lambda lookup: self.route.ask_anew(lookup, self.why))
             return
         cache = self.route.cache
         fresh = refreshed(
@@ -358,49 +370,34 @@ class Fetch:
             cache.now(),
             self.route.policy.heuristic,
         )
-        leader, self.leader = self.leader, None
-        waiting, self.waiting = self.waiting, []
+        kept = not isinstance(fresh, str)
         if isinstance(fresh, str):
+            # It is for nobody else any more.
             cache.store.remove(entry)
-            only = _updated(about, response)
+            entry.head = _updated(about, response)
         else:
             self._learn(fresh)
             cache.store.refresh(entry, fresh)
-            only = fresh
-        entry.head = only
+            entry.head = fresh
         self.route.counts.validated += 1
-        if leader is not None:
-            status = cache_status.forwarded(self.why, 304, stored=only is fresh)
-            self.route.serve(leader, entry, status)
-        if only is not fresh:
-            # It is for nobody else any more.
-            self._send_on(waiting)
-            return
-        status = cache_status.forwarded(self.why, 304, collapsed=True)
-        for lookup in waiting:
-            if lookup.gone:
-                continue
-            if self._answers(only, lookup):
+        self._serve_validated(entry, kept)
+
+    def _serve_validated(self, entry: Entry, kept: bool) -> None:
+        """Give a stored response to all whom it suits.  Args: it is still stored."""
+        status = cache_status.forwarded(self.why, 304, stored=kept)
+        collapsed = cache_status.forwarded(self.why, 304, collapsed=True)
+
+        def follow(lookup: Lookup) -> None:
+            if kept and self._answers(entry.head, lookup):
                 self.route.counts.collapsed += 1
-                self.route.serve(lookup, entry, status)
+                self.route.serve(lookup, entry, collapsed)
             else:
-                self.route.ask_alone(lookup, self.why)
+                self._send_on(lookup)
 
-    def _all(self) -> list[Lookup]:
-        """Return who still waits for anything, who asked first before the others.
-
-        They wait for it no more: what becomes of them is the caller's to say.
-        """
-        leader, self.leader = self.leader, None
-        waiting, self.waiting = self.waiting, []
-        everybody = waiting if leader is None else [leader, *waiting]
-        return [lookup for lookup in everybody if not lookup.gone]
-
-    def _ask_anew(self) -> None:
-        """Ask without conditions: the 304 was about nothing that is stored any more."""
-        for lookup in self._all():
-            if not lookup.gone:
-                self.route.ask_anew(lookup, self.why)
+        leader = self.waiters.lead()
+        if leader is not None:
+            attempt(leader, lambda lookup: self.route.serve(lookup, entry, status))
+        self.waiters.each(follow)
 
     def _stale_for(self, lookup: Lookup) -> Entry | None:
         """Return what may answer a request in place of an error."""
@@ -417,13 +414,12 @@ class Fetch:
         Args: the status that came, or why none did.
         Returns: False when who asked first has to get the error.
         """
-        leader = self.leader
+        leader = self.waiters.leader
         if not self.variants or (leader is not None and self._stale_for(leader) is None):
             return False
         self._closed()
-        for lookup in self._all():
-            if lookup.gone:
-                continue
+
+        def serve(lookup: Lookup) -> None:
             entry = self._stale_for(lookup)
             if entry is not None:
                 self.route.counts.stale += 1
@@ -435,7 +431,9 @@ class Fetch:
             elif error is not None:
                 lookup.fail(error)
             else:
-                self.route.ask_alone(lookup, self.why)
+                self._send_on(lookup)
+
+        self.waiters.each(serve)
         return True
 
     def unanswered(self, error: ProxyError) -> None:
@@ -449,9 +447,7 @@ class Fetch:
     def _tell(self, error: ProxyError) -> None:
         """Tell all who wait that there is no response."""
         self._closed()
-        for lookup in self._all():
-            if not lookup.gone:
-                lookup.fail(error)
+        self.waiters.each(lambda lookup: lookup.fail(error))
 
     # ending
 
@@ -477,30 +473,34 @@ class Fetch:
         self._unattended()
 
     def _closed(self) -> None:
-        """Let nobody join any more."""
+        """Let nobody join any more; what becomes of the upstream's response is known."""
         self._over = True
+        self._alone()
+
+    def _alone(self) -> None:
+        """Let nobody join any more."""
+        self._joined = False
         self.route.cache.forget(self)
 
     def _filled(self) -> None:
         """Let nobody join any more: the content has ended, or will not be stored."""
-        if self.fill is not None and self.fill.stored:
+        fill = self.fill
+        if fill is not None and fill.stored:
             self.route.counts.stored += 1
-        self._closed()
+        if fill is not None and fill.over:
+            # The connection is the pool's again.
+            self.request.connection = None
+        self._alone()
 
     def left(self, lookup: Lookup) -> None:
         """Take note that a client is gone."""
-        if lookup is self.leader:
-            self.leader = None
-        elif lookup in self.waiting:
-            self.waiting.remove(lookup)
+        self.waiters.leave(lookup)
         self._unattended()
 
     def _unattended(self) -> None:
         """End it when nobody wants the response, unless it is to be finished anyway."""
         fill = self.fill
-        if self.leader is not None or self.waiting or (fill is not None and fill.readers):
-            return
-        if fill is not None and fill.over:
+        if self._over or self.waiters or (fill is not None and (fill.readers or fill.over)):
             return
         storing = not self._spoiled and (fill is None or not fill.overflowed)
         if storing and (self.behind or self.route.policy.finish):

@@ -28,6 +28,7 @@ DIGEST_BYTES = 16
 
 _START = 1 + DIGEST_BYTES
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _breaks_a_field = re.compile(rb"[\r\n\0]").search
 
 
@@ -45,7 +46,7 @@ def digest_of(*octets: bytes) -> bytes:
 
 def pack(head: StoredResponse, key: bytes) -> bytes:
     """Write down a head and the key of its entry."""
-    body = json.dumps(
+    body = _encode(
         [
             _text(key),
             head.status,
@@ -64,8 +65,7 @@ def pack(head: StoredResponse, key: bytes) -> bytes:
             float(head.stale_on_error),
             [_text(tag) for tag in head.tags],
             b64encode(head.events).decode("ascii"),
-        ],
-        separators=(",", ":"),
+        ]
     ).encode("ascii")
     version = bytes((VERSION,))
     return b"%b%b%b" % (version, digest_of(version, body), body)

@@ -164,6 +164,9 @@ def _why_not(asked: Asked, head: ResponseHead, said: Directives) -> str:
         return "no-store-asked"
     if status < 200 or status in _NEVER:
         return "status"
+    if status >= 400 and asked.wishes.range is not None:
+        # It may be about the range, which others do not ask for.
+        return "status"
     if b"must-understand" in said:
         if status not in UNDERSTOOD:
             return "must-understand"

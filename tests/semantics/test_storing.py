@@ -124,6 +124,14 @@ class PermissionTests(SynchronousTestCase):
             with self.subTest(status=status):
                 self.assertEqual("", why_not(FRESH, status=status))
 
+    def test_errors_of_a_range(self) -> None:
+        """An error for who asks for a part may be about that: one request would deny the page."""
+        asked = asked_for((b"Range", b"bytes=9-"))
+        for status in (400, 403, 404, 500):
+            with self.subTest(status=status):
+                self.assertEqual("status", why_not(FRESH, status=status, asked=asked))
+        self.assertEqual("", why_not(FRESH, asked=asked))
+
     def test_event_streams(self) -> None:
         """An event stream has no end."""
         for value, stream in (
