@@ -81,7 +81,7 @@ class JudgeTests(SynchronousTestCase):
                 self.assertIs(use, judge(stored, wishes, now))
 
     def test_immutable(self) -> None:
-        """What does not change is not asked about on a reload, as long as it is fresh.  RFC 8246 2."""
+        """What does not change is not asked about by a reload while it is fresh.  RFC 8246 2."""
         lasting = attrs.evolve(STALE, immutable=True)
         self.assertIs(Use.FRESH, judge(lasting, Wishes(max_age=0), 1059))
         self.assertIs(Use.VALIDATE, judge(lasting, Wishes(max_age=0), 1060))
