@@ -10,16 +10,18 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from pyproxy.cache.memory import HOT_BYTES, MAX_HOT, NODE_BYTES, MemoryStore
 from pyproxy.cache.seams import Entry
 from pyproxy.semantics.stored import StoredResponse
 
 ENTRIES = 1_000_000
-CONTENT = bytes(100)
+CONTENT_BYTES = 100
 SIZES = (10_000, 100_000, 1_000_000)
 CALLS = 20_000
 BATCH = 500
@@ -33,23 +35,26 @@ def key_of(number: int) -> bytes:
 
 
 def head_of(number: int) -> StoredResponse:
-    """Return a head of eight fields, none of which is shared with another's."""
+    """Return a head of eight fields, as one server sends them; five are no other's."""
+    chance = random.Random(number)
+    etag = b'"%s"' % chance.randbytes(8).hex().encode()
+    modified = b"Tue, 31 Dec 2024 11:%02d:%02d GMT" % (number % 60, number % 59)
     fields = (
-        (b"Server", b"nginx/1.27.%d" % number),
-        (b"Date", b"Wed, 01 Jan 2025 12:%08d GMT" % number),
-        (b"Content-Type", b"text/html; charset=utf-8; n=%d" % number),
+        (b"Server", b"nginx"),
+        (b"Date", b"Wed, 01 Jan 2025 12:%02d:%02d GMT" % (number % 59, number % 60)),
+        (b"Content-Type", b"text/html; charset=utf-8"),
         (b"Content-Length", b"100"),
-        (b"Cache-Control", b"max-age=%d" % number),
-        (b"ETag", b'"%016d"' % number),
-        (b"Last-Modified", b"Tue, 31 Dec 2024 %08d GMT" % number),
-        (b"X-Request-Id", b"%032d" % number),
+        (b"Cache-Control", b"public, max-age=%d" % (number % 86_400)),
+        (b"ETag", etag),
+        (b"Last-Modified", modified),
+        (b"X-Request-Id", chance.randbytes(16).hex().encode()),
     )
-    # As the parser makes them: each field has a name of its own.
-    own = tuple((bytes(bytearray(name)), value) for name, value in fields)
+    # As the parser makes them: no octets are shared with another head.
+    own = tuple((bytes(bytearray(name)), bytes(bytearray(value))) for name, value in fields)
+    born = NOW + number
     return StoredResponse(
-        200, bytes(bytearray(b"OK")), own, NOW + number, NOW + number + 60, (), 100, fields[5][1],
-        fields[6][1], NOW + number,
-    )  # fmt: skip
+        200, bytes(bytearray(b"OK")), own, born, born + 60, (), 100, etag, modified, born
+    )
 
 
 def resident() -> int:
@@ -60,11 +65,29 @@ def resident() -> int:
 
 def add(store: MemoryStore, number: int) -> None:
     """Store a response."""
-    head = head_of(number)
-    filling = store.fill(key_of(number), head, len(CONTENT))
+    keep(store, key_of(number), head_of(number))
+
+
+def keep(store: MemoryStore, key: bytes, head: StoredResponse) -> None:
+    """Store a response that is made already."""
+    filling = store.fill(key, head, CONTENT_BYTES)
     if filling is not None:
-        filling.write(CONTENT)
+        filling.write(bytes(CONTENT_BYTES))
         filling.keep(head)
+
+
+def keep_one(store: MemoryStore, heads: dict[int, StoredResponse], number: int) -> None:
+    """Store one of several responses."""
+    keep(store, key_of(number), heads[number])
+
+
+def find(store: MemoryStore, number: int) -> None:
+    """Look a response up."""
+    store.find(key_of(number), nobody)
+
+
+def nobody(entries: Sequence[Entry]) -> None:
+    """Take what was found."""
 
 
 def filled(entries: int, bound: int = UNBOUND) -> MemoryStore:
@@ -96,7 +119,7 @@ def memory(entries: int) -> None:
     counted = int(store.figures()["bytes"])
     each = grown / entries
     octets = counted / entries - NODE_BYTES
-    print(f"{entries:,} entries of {len(CONTENT)} octets and eight fields")
+    print(f"{entries:,} entries of {CONTENT_BYTES} octets and eight fields")
     print(f"  resident memory grew by {grown / 2**20:,.0f} MiB, {each:,.0f} octets an entry")
     print(
         f"  counted were {counted / 2**20:,.0f} MiB: {octets:,.0f} octets and {NODE_BYTES} a node"
@@ -123,13 +146,13 @@ def speed(sizes: Sequence[int]) -> None:
         step = max(1, size // CALLS)
         places = [(place * step * 7919) % size for place in range(CALLS)]
         few = places[:1000] * 20
-        cold = microseconds(places, lambda place: store.find(key_of(place), len))  # type: ignore[arg-type]
-        hot = microseconds(few, lambda place: store.find(key_of(place), len))  # type: ignore[arg-type]
+        cold = microseconds(places, partial(find, store))
+        hot = microseconds(few, partial(find, store))
         while not int(store.figures()["evicted"]):
             add(store, size)
             size += 1
-        fresh = range(size, size + CALLS)
-        evict = microseconds(fresh, lambda number: add(store, number))
+        fresh = {number: head_of(number) for number in range(size, size + CALLS)}
+        evict = microseconds(list(fresh), partial(keep_one, store, fresh))
         print(f"{size:<10,} {f'{hot:.2f} us':12} {f'{cold:.2f} us':12} {f'{evict:.2f} us':16}")
         store.close()
     print(line)

@@ -1,7 +1,7 @@
 """Hit rates of SIEVE beside LRU and FIFO; run with ``python -m benchmarks.eviction``.
 
-The traces are made from a seed: requests whose keys are Zipf-distributed, and the same with scans in
-between, each of keys that are asked for once.  A cache has room for a share of all keys.
+The traces are made from a seed: requests whose keys are Zipf-distributed, and the same with scans
+in between, each of keys that are asked for once.  A cache has room for a share of all keys.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keys: int = options.keys
     traces: dict[str, Sequence[int]] = {}
     for alpha in ALPHAS:
-        trace = zipf(alpha, options.requests, keys)
+        trace: Sequence[int] = zipf(alpha, options.requests, keys)
         traces[f"Zipf {alpha}"] = trace
         traces[f"Zipf {alpha}, scans"] = list(with_scans(trace, keys))
     line = f"{'=' * 18} {'=' * 8} " + " ".join("=" * 8 for _ in CACHES)

@@ -31,6 +31,7 @@ http {{
     keepalive_requests 1000000000;
     sendfile on;
     tcp_nodelay on;
+    {http}
     upstream origin {{
         server 127.0.0.1:{origin};
         keepalive 2048;
@@ -123,12 +124,30 @@ def write_upstream(directory: Path, origin: int, port: int) -> None:
     _write(directory, origin, port, server)
 
 
+def write_keepable(directory: Path, port: int, contents: dict[str, int]) -> None:
+    """Write an upstream of files that may be kept for an hour.  Args: contents, lengths by name."""
+    for name, length in contents.items():
+        (directory / name).write_bytes(content(length))
+    server = f"""root {directory};
+        open_file_cache max=16;
+        add_header Cache-Control max-age=3600;"""
+    _write(directory, port, port, server)
+
+
+def write_cache(directory: Path, origin: int, port: int) -> None:
+    """Write a reverse proxy that keeps what may be kept, in files that the kernel holds."""
+    http = f"proxy_cache_path {directory}/kept keys_zone=kept:10m max_size=1g;"
+    cached = """proxy_cache kept;
+            proxy_cache_lock on;"""
+    _write(directory, origin, port, _location("/", _POOLED, _BUFFERED, cached), http)
+
+
 def _location(path: str, *directives: str) -> str:
     inside = "".join(f"\n            {lines}" for lines in directives)
     return f"location {path} {{{inside}\n        }}"
 
 
-def _write(directory: Path, origin: int, port: int, server: str) -> None:
+def _write(directory: Path, origin: int, port: int, server: str, http: str = "") -> None:
     # A master that runs as root gives its workers another user, who could not read the directory.
     user = f"user {pwd.getpwuid(0).pw_name};\n" if os.geteuid() == 0 else ""
     text = _MAIN.format(
@@ -137,6 +156,7 @@ def _write(directory: Path, origin: int, port: int, server: str) -> None:
         origin=origin,
         port=port,
         server=server,
+        http=http,
         connections=CONNECTIONS,
     )
     (directory / "nginx.conf").write_text(text)

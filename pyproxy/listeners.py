@@ -34,8 +34,13 @@ from pyproxy.semantics.urls import Target, parse_target
 
 _log = Logger("pyproxy")
 
-GiveUp = Callable[[CannotListenError], None]
-"""Called when a port cannot be opened, before the error goes on."""
+
+class CannotStart(Exception):
+    """Something beside a port cannot be as the configuration has it; the text says what to do."""
+
+
+GiveUp = Callable[[Exception], None]
+"""Called when the proxy cannot start, before the error goes on."""
 
 BACKLOG = 1024
 """Connections that may wait to be accepted, where an endpoint does not say (``backlog=50``).
@@ -77,13 +82,13 @@ def open_now(endpoint: IStreamServerEndpoint, factory: Any) -> IListeningPort:
 
 
 def all_or_nothing(listen: Callable[[], None], give_up: GiveUp) -> None:
-    """Open the ports of a service, or say why that cannot be and give up.
+    """Open the ports of a service, or what else it needs, or say why that cannot be and give up.
 
-    Raises: CannotListenError.
+    Raises: CannotListenError, CannotStart.
     """
     try:
         listen()
-    except CannotListenError as error:
+    except (CannotListenError, CannotStart) as error:
         _log.critical("{error}; nothing was started", error=error)
         give_up(error)
         raise

@@ -68,6 +68,8 @@ class Proxy:
         self._secrets: tuple[bytes, ...] = ()
         self._injects = False
         self._shared: Cache | None = None
+        self._bounds = config.cache
+        self._close_store: Callable[[], object] = lambda: None
         self._sweeper = Sweeper.for_limits(reactor, config.waits)
         self.cache: CacheDesk | None = None
         self._agent = ForwardingAgent(reactor, self._sweeper)
@@ -77,6 +79,17 @@ class Proxy:
         self.site = ProxySite(self._resource, reactor, self._sweeper, first.terms)
         self.site.count = count
         self.take(first)
+
+    def open(self) -> None:
+        """Open what outlives the process, once it is the user that it stays.  Raises: CannotStart.
+
+        That is there from the start, or never: a reload does not change it.
+        """
+        if self._shared is not None and self._bounds.shared:
+            from pyproxy.stores import open_store
+
+            opened = open_store(self._bounds, self._reactor)
+            self._shared.store, self._close_store = opened.store, opened.close
 
     def start(self) -> None:
         """Begin to keep time limits."""
@@ -116,24 +129,24 @@ class Proxy:
 
     def _cache_of(self, config: Config) -> Cache | None:
         """Return the cache, made if a route has come to need it; it is not open yet then."""
-        if self._shared is not None or not config.caches:
-            return self._shared
+        cache, wanted = self._shared, config.caches or config.cache.shared
+        if cache is not None or not wanted:
+            return cache
         # Who caches nothing does not wait for these at the start: 30 ms.
         from pyproxy.cache.cache import Cache
-        from pyproxy.stores import store_of
+        from pyproxy.stores import nothing_kept, open_store
 
-        store = store_of(config.cache.share_of(config.workers), self._reactor)
+        bounds = config.cache.share_of(config.workers)
+        store = nothing_kept() if bounds.shared else open_store(bounds, self._reactor).store
         return Cache(store, self._client, self._reactor, self._sweeper)
 
     def _take_cache(self, cache: Cache, prepared: Prepared) -> None:
         """Have a cache from now on, or go on with it; a reload keeps what is stored."""
-        if self._shared is None:
-            self._shared = cache
-            cache.store.open()
         from pyproxy.desk import Desk
 
-        bounds = prepared.bounds
-        cache.store.resize(bounds.memory, bounds.entry)
+        if self._shared is not None:
+            cache.store.resize(prepared.bounds.memory, prepared.bounds.entry)
+        self._shared, self._bounds = cache, prepared.bounds
         routes = prepared.plan.table.routes
         caches = any(route.step is not None for route in routes)
         self.cache = Desk(cache, routes) if caches else None
@@ -173,6 +186,7 @@ class Proxy:
     def _stopped(self, result: object) -> object:
         if self._shared is not None:
             self._shared.close()
+            self._close_store()
         self._sweeper.stop()
         self._agent.close()
         return result

@@ -61,6 +61,12 @@ class ProxyService(Service):
         announce(fresh, config)
         proxy.start()
 
+    def startService(self) -> None:
+        """Open what is kept on disk or elsewhere, as the user that the process has become."""
+        super().startService()  # type: ignore[no-untyped-call]
+        if self._proxy is not None:
+            all_or_nothing(self._proxy.open, self._give_up)
+
     def serves(self) -> Deferred[None]:
         """Return what fires when connections are accepted: at once, when the reactor runs."""
         return succeed(None)

@@ -94,13 +94,11 @@ class ClientSide(Protocol):
 
 
 class UpstreamConnection(Protocol):
-    """What an exchange asks of the connection that its request was written to.
+    """What an exchange asks of the connection that its request was written to."""
 
-    Attributes:
-        source: what to pause for a client that does not take interim responses.
-    """
-
-    source: IPushProducer
+    @property
+    def source(self) -> IPushProducer:
+        """What to pause for a client that does not take interim responses."""
 
     def unsent(self) -> int:
         """Return how many octets the upstream has still to take."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.error import CannotListenError
 from twisted.python import usage
 
 from pyproxy import __version__
@@ -315,7 +314,7 @@ def _giving_up(options: Options) -> GiveUp:
     """
     twistd = getattr(options, "parent", None) or {}
 
-    def give_up(error: CannotListenError) -> None:
+    def give_up(error: Exception) -> None:
         if twistd.get("nodaemon"):
             pid_file = twistd.get("pidfile")
             if pid_file and os.path.exists(pid_file):

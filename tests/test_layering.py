@@ -50,7 +50,7 @@ RINGS = (
 PURE = frozenset({"errors", "semantics", "policy"})
 """These import the standard library, what ``PURE_TOO`` names and each other, and nothing else."""
 
-PURE_TOO = frozenset({"attrs", "http_sf", "idna", "rfc8785"})
+PURE_TOO = frozenset({"attrs", "http_sf", "idna"})
 """Packages of others that do nothing but compute."""
 
 STRANGERS = (frozenset({"cache", "ingress", "upstream"}),)

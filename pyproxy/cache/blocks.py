@@ -22,6 +22,28 @@ class Blocks:
         if octets:
             self.append(octets)
 
+    @classmethod
+    def of(cls, block: bytes) -> Blocks:
+        """Return octets of one block, which is not copied."""
+        blocks = cls()
+        blocks.count = len(block)
+        blocks._blocks.append(block)
+        return blocks
+
+    def whole(self) -> Blocks | bytes:
+        """Return what holds the same octets and grows no more; bytes if they are one block."""
+        self.close()
+        if len(self._blocks) == 1:
+            return self._blocks[0]
+        blocks = Blocks()
+        blocks.count = self.count
+        blocks._blocks = self._blocks
+        return blocks
+
+    def is_of(self, block: object) -> bool:
+        """Tell whether its only block is this one."""
+        return len(self._blocks) == 1 and self._blocks[0] is block
+
     def append(self, octets: Octets) -> None:
         """Copy octets to the end."""
         self.count += len(octets)

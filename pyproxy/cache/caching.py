@@ -214,6 +214,7 @@ class CachingRoute:
             )
             paced = post.policy.paced
             replay = Replay.of(head, entry.content, entry.head, paced, reactor)
+            entry.visited = True
             lookup.respond(replay, replay)
             return
         delivery = Delivery.whole(head, entry.content, said.span, reactor)
@@ -242,7 +243,7 @@ class CachingRoute:
             lookup.wait_for(None)
             self._pass(lookup.request, why)
             return
-        usable = [one for one in entries if one.head.has_validator] if entry is not None else []
+        usable = _to_validate(entry, entries)
         if not usable and (wishes.conditional or wishes.range is not None):
             # Its answer may be 304 or 206, which serves nobody else.
             self._fetch(lookup, why, False, (), entries)
@@ -334,6 +335,19 @@ class CachingRoute:
                 plain = plain_key(self.space, scheme, host, changed)
                 for key in {plain, key_of(plain, head.fields, head.names, hop.trusted)}:
                     self.cache.invalidate(key)
+
+
+def _to_validate(entry: Entry | None, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Return which of the entries of a key to ask about.  Args: the one that a request chooses.
+
+    Others only where all have entity tags: what an upstream says of a date need not be about
+    what this client would get.  Spec: RFC 9111 4.3.1.
+    """
+    if entry is None or not entry.head.has_validator:
+        return ()
+    if entry.head.etag is None:
+        return (entry,)
+    return [one for one in entries if one.head.etag is not None]
 
 
 class _Nobody:

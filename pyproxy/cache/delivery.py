@@ -33,7 +33,7 @@ class Readable(Protocol):
 
     count: int
 
-    def read(self, start: int) -> bytes | Deferred[bytes]:
+    def read(self, start: int) -> Octets | Deferred[bytes]:
         """Return some octets from a place on."""
 
     def hold(self) -> None:
@@ -206,7 +206,7 @@ class Delivery:
         self._reading = False
         self.pump()
 
-    def _came(self, piece: bytes) -> None:
+    def _came(self, piece: Octets) -> None:
         self._reading = False
         if self._receiver is not None:
             self._give(piece)
@@ -218,7 +218,7 @@ class Delivery:
             _log.failure("a store could not give a content", failure)
         self._finish(ResponseIncomplete("the stored response could not be read to its end"))
 
-    def _give(self, piece: bytes) -> None:
+    def _give(self, piece: Octets) -> None:
         until = self.end if self._until is None else self._until
         if until is not None and self.position + len(piece) > until:
             piece = piece[: until - self.position]

@@ -25,8 +25,9 @@ from pyproxy.cache.disk_find import Changes, Find, Looked, look
 from pyproxy.cache.disk_folder import Folder
 from pyproxy.cache.disk_names import FOLDERS, Names, room_of
 from pyproxy.cache.disk_walk import walk
-from pyproxy.cache.lane import IStoreReactor, nobody
+from pyproxy.cache.lane import nobody
 from pyproxy.cache.seams import Chosen, ContentLost, Entry, Found
+from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.stored import StoredResponse
 
 T = TypeVar("T")
@@ -53,12 +54,14 @@ class DiskStore:
         access: the threads.
         entry: octets that one content may have.
         hot: nothing: another process may have removed what this one remembers.
+        patience: how long a lookup waits for the disk, in seconds.
     """
 
     folder: Folder
     entry: int
     access: Access
     hot: Mapping[bytes, Entry] = attrs.Factory(dict)
+    patience: float = FIND_SECONDS
     _changes: Changes = attrs.Factory(Changes)
     _keeping: dict[bytes, list[DiskFilling]] = attrs.Factory(dict)
     _filling: set[DiskFilling] = attrs.Factory(set)
@@ -69,7 +72,7 @@ class DiskStore:
     _recount: IDelayedCall | None = None
 
     @classmethod
-    def at(cls, path: str, size: int, entry: int, reactor: IStoreReactor) -> DiskStore:
+    def at(cls, path: str, size: int, entry: int, reactor: IProxyReactor) -> DiskStore:
         """Open a store.  Args: its folder, its bound, and that of one content, in octets.
 
         Raises: Unfit.
@@ -77,6 +80,10 @@ class DiskStore:
         store = cls(Folder.at(path, size), entry, Access(reactor))
         store._count(0, first=True)
         return store
+
+    def resize(self, memory: int, entry: int) -> None:
+        """Have another bound for one content from now on."""
+        self.entry = entry
 
     # asking
 
@@ -91,7 +98,7 @@ class DiskStore:
         if not self.access.look(looked, look, self.folder, find):
             self._found(find, kept, Looked())
         else:
-            find.timer = self.access.reactor.callLater(FIND_SECONDS, self._late, find, kept)
+            find.timer = self.access.reactor.callLater(self.patience, self._late, find, kept)
 
     def _late(self, find: Find, kept: list[DiskFilling]) -> None:
         self._slow += 1
@@ -140,13 +147,12 @@ class DiskStore:
 
     def fill(self, key: bytes, head: StoredResponse, length: int | None) -> DiskFilling | None:
         """Begin to write a content."""
-        aside = self.folder.aside(head, key)
-        least = room_of("", aside.start + (length or 0))
+        least = room_of("", len(key) + (length or 0))
         if self.access.off or (length or 0) > self.entry or least > self.folder.bound:
             return None
         if self._unwritten >= UNWRITTEN_BYTES:
             return None
-        filling = DiskFilling(self, key, head, aside)
+        filling = DiskFilling(self, key, head, self.folder.aside())
         self._filling.add(filling)
         return filling
 
@@ -167,7 +173,7 @@ class DiskStore:
         def written(result: object) -> None:
             filling.written(isinstance(result, Exception))
 
-        return self.access.change(written, filling.aside.append, blocks)
+        return self.access.change(written, filling.aside.append, blocks, filling.key, filling.head)
 
     def keep(self, filling: DiskFilling, blocks: Sequence[bytes]) -> None:
         """Make an entry of a content, once its last blocks are written."""
@@ -370,7 +376,7 @@ class DiskStore:
 def _keep(
     folder: Folder, aside: Aside, blocks: Sequence[bytes], key: bytes, head: StoredResponse
 ) -> None:
-    aside.append(blocks)
+    aside.append(blocks, key, head)
     folder.keep(aside, key, head)
 
 

@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pyproxy.cache.lane import Done, IStoreReactor, Lane
+from pyproxy.cache.lane import Done, Lane
+from pyproxy.relay.transports import IProxyReactor
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class Access:
         off: the disk is not used any more.
     """
 
-    reactor: IStoreReactor
+    reactor: IProxyReactor
     off: bool = False
     _writer: Lane = attrs.field(init=False)
     _readers: Lane = attrs.field(init=False)

@@ -261,6 +261,7 @@ class DiskFilling(DiskContent):
         """Take note that the file has its name, or that nothing was stored."""
         self._state = _State.DROPPED if failed else _State.STORED
         self._handle, self.aside.handle = self.aside.handle, None
+        self._start = self.aside.start
         if not failed:
             self._forget(self._sent)
         self.settle()

@@ -127,16 +127,16 @@ class Aside:
     Attributes:
         path: where; it is there from the first octet on.
         handle: the open file.
-        slot: octets of a slot.
+        start: where the content begins in it; 0 before there is a file.
         count: octets of content that are written.
     """
 
-    __slots__ = ("_digests", "_error", "count", "handle", "mark", "path", "slot")
+    __slots__ = ("_digests", "_error", "_slot", "count", "handle", "mark", "path")
 
-    def __init__(self, path: str, head: StoredResponse, key: bytes) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self.mark = os.urandom(MARK_BYTES)
-        self.slot = _room(pack(head, key))
+        self._slot = 0
         self.count = 0
         self.handle: Handle | None = None
         self._digests: list[bytes] = []
@@ -145,22 +145,24 @@ class Aside:
     @property
     def start(self) -> int:
         """Where the content begins."""
-        return start_of(self.slot)
+        return start_of(self._slot) if self._slot else 0
 
     @property
     def size(self) -> int:
         """Octets of the file once it is whole."""
         return self.start + self.count + DIGEST_BYTES * len(self._digests)
 
-    def append(self, blocks: Sequence[bytes]) -> None:
+    def append(self, blocks: Sequence[bytes], key: bytes, head: StoredResponse) -> None:
         """Write blocks behind the others; all but the very last have BLOCK_BYTES.
 
+        Args: key and head, for which room is left before the first.
         Raises: OSError, and again each time from then on.
         """
         if self._error is not None:
             raise self._error
         try:
             if self.handle is None:
+                self._slot = _room(pack(head, key))
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _COMMON
                 self.handle = Handle(os.open(self.path, flags, 0o600))
             for block in blocks:
@@ -188,15 +190,15 @@ class Aside:
 
     def finish(self, key: bytes, head: StoredResponse) -> None:
         """Write what stands around the content.  Raises: OSError."""
-        self.append(())
+        self.append((), key, head)
         packed = pack(head, key)
-        if _SLOT.size + len(packed) > self.slot or len(packed) > MAX_PACKED or self.handle is None:
+        if _SLOT.size + len(packed) > self._slot or len(packed) > MAX_PACKED or self.handle is None:
             raise OSError(errno.E2BIG, "the head has outgrown its place")
-        slot = _slot(self.mark, self.slot, 1, self.count, packed)
+        slot = _slot(self.mark, self._slot, 1, self.count, packed)
         number = self.handle.number
         _write(number, b"".join(self._digests), self.start + self.count)
-        preamble = _PREAMBLE.pack(MAGIC, self.mark, self.slot)
-        _write(number, b"%b%b" % (preamble, slot.ljust(2 * self.slot, b"\0")), 0)
+        preamble = _PREAMBLE.pack(MAGIC, self.mark, self._slot)
+        _write(number, b"%b%b" % (preamble, slot.ljust(2 * self._slot, b"\0")), 0)
         now = time.time_ns()
         os.utime(number, ns=(now, now))
 

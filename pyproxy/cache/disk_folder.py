@@ -88,10 +88,10 @@ class Folder:
         """Return the path of an entry."""
         return f"{self.path}/{name}"
 
-    def aside(self, head: StoredResponse, key: bytes) -> Aside:
+    def aside(self) -> Aside:
         """Return what writes a new file."""
         name = f"{os.getpid()}-{os.urandom(16).hex()}"
-        return Aside(os.path.join(self.path, TMP, name), head, key)
+        return Aside(os.path.join(self.path, TMP, name))
 
     # changing
 

@@ -229,6 +229,7 @@ class Fetch:
             terms.shared,
             terms.events,
             options,
+            response.framing.kind is Kind.UNTIL_CLOSE,
         )
 
     def _learn(self, kept: StoredResponse) -> None:

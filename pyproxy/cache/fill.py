@@ -124,7 +124,7 @@ class Fill:
 
     def _keep(self) -> None:
         """Make an entry of what has come."""
-        events = () if self.recording is None else tuple(self.recording.events)
+        events = b"" if self.recording is None else self.recording.events.pack()
         try:
             self._filling.keep(attrs.evolve(self.head, length=self.count, events=events))
         except Exception:  # noqa: BLE001 - the clients get their response all the same
@@ -139,8 +139,8 @@ class Fill:
         self.over = True
         self._flow = None
         whole = reason is RESPONSE_DONE
-        forgets = self.recording is not None and self.recording.full
-        if whole and not (self.overflowed or self._spoiled or forgets):
+        refused = self.recording is not None and self.recording.refuses
+        if whole and not (self.overflowed or self._spoiled or refused):
             self._keep()
         else:
             self._filling.drop()

@@ -13,14 +13,11 @@ from threading import Thread
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 
+from pyproxy.relay.transports import IProxyReactor
+
 T = TypeVar("T")
-
-
-class IStoreReactor(IReactorTime, IReactorFromThreads):
-    """What a store needs of the reactor."""
 
 
 Done = Callable[[T | Exception], object]
@@ -45,7 +42,7 @@ class Lane:
         waiting: jobs that do.
     """
 
-    _reactor: IStoreReactor
+    _reactor: IProxyReactor
     threads: int
     most: int
     waiting: int = 0

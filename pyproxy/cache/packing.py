@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from base64 import b64decode, b64encode
 from hashlib import blake2b
 from typing import Any, NoReturn
 
+from pyproxy.semantics.event_times import EventTimes
 from pyproxy.semantics.fields import MAX_FIELDS, Field, is_token
 from pyproxy.semantics.stored import StoredResponse, Varies
 
@@ -26,6 +28,7 @@ DIGEST_BYTES = 16
 
 _START = 1 + DIGEST_BYTES
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _breaks_a_field = re.compile(rb"[\r\n\0]").search
 
 
@@ -43,7 +46,7 @@ def digest_of(*octets: bytes) -> bytes:
 
 def pack(head: StoredResponse, key: bytes) -> bytes:
     """Write down a head and the key of its entry."""
-    body = json.dumps(
+    body = _encode(
         [
             _text(key),
             head.status,
@@ -61,8 +64,9 @@ def pack(head: StoredResponse, key: bytes) -> bytes:
             float(head.stale_behind),
             float(head.stale_on_error),
             [_text(tag) for tag in head.tags],
-        ],
-        separators=(",", ":"),
+            b64encode(head.events).decode("ascii"),
+            head.immutable,
+        ]
     ).encode("ascii")
     version = bytes((VERSION,))
     return b"%b%b%b" % (version, digest_of(version, body), body)
@@ -81,10 +85,11 @@ def unpack(octets: bytes) -> tuple[bytes, StoredResponse]:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Unreadable("it is no JSON") from error
-    if type(values) is not list or len(values) != 16:
-        _refuse("it is no list of 16")
+    if type(values) is not list or len(values) != 18:
+        _refuse("it is no list of 18")
     key, status, reason, fields, born, fresh_until, varies, length, etag, modified = values[:10]
-    date, no_cache, must_revalidate, stale_behind, stale_on_error, tags = values[10:]
+    date, no_cache, must_revalidate, stale_behind, stale_on_error = values[10:15]
+    tags, events, immutable = values[15:]
     return _octets(key), StoredResponse(
         status=_number(status, 100, 999),
         reason=_line(reason),
@@ -101,6 +106,8 @@ def unpack(octets: bytes) -> tuple[bytes, StoredResponse]:
         stale_behind=_seconds(stale_behind),
         stale_on_error=_seconds(stale_on_error),
         tags=tuple(_octets(tag) for tag in _list(tags)),
+        events=_events(events),
+        immutable=_truth(immutable),
     )
 
 
@@ -167,6 +174,15 @@ def _seconds(value: Any) -> float:
     if type(value) is not float or math.isnan(value):
         _refuse("a time is missing")
     return value
+
+
+def _events(value: Any) -> bytes:
+    try:
+        octets = b64decode(_octets(value), validate=True)
+        EventTimes.unpack(octets)
+    except ValueError as error:
+        raise Unreadable("events are missing") from error
+    return octets
 
 
 def _truth(value: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IConsumer
+from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from pyproxy.errors import InternalError
 from pyproxy.policy.cache_policy import PostPolicy
+from pyproxy.semantics.caching import CONDITIONAL
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.sides import UpstreamRequest
@@ -34,9 +35,15 @@ class Posting:
 
 
 def may_be_kept(head: RequestHead, request: UpstreamRequest, policy: PostPolicy) -> bool:
-    """Tell whether a POST can be looked up: its length is known, in bounds, and it just comes."""
+    """Tell whether a POST can be looked up.
+
+    Its length is known and in bounds, it comes without being asked for, and whether or for what
+    part it is to be done does not depend on what only the origin knows (RFC 9110 13.1).
+    """
     content = request.content
     if b"expect" in head.noted or request.bond is not None:
+        return False
+    if not CONDITIONAL.isdisjoint(head.names):
         return False
     if content is None:
         return True
@@ -71,12 +78,13 @@ class Held:
         """Nothing more comes."""
 
 
-@implementer(IConsumer)
+@implementer(IConsumer, IPushProducer)
 @attrs.define(eq=False)
 class Reading:
     """The content of a POST on its way into memory; its length bounds it.
 
-    A request's ``opening`` until it is there.
+    It stands for the request's connection until the content is there, so that the exchange keeps
+    the limits of an upload.
     """
 
     _request: UpstreamRequest
@@ -86,7 +94,7 @@ class Reading:
 
     def start(self, content: IBodyProducer) -> None:
         """Read; the client's exchange limits how long that may take."""
-        self._request.opening = self
+        self._request.connection = self
         self._done = done = content.startProducing(self)
         done.addCallback(self._ended)
         done.addErrback(self._failed)
@@ -96,8 +104,10 @@ class Reading:
         self._octets += data
 
     def _ended(self, _: None) -> None:
-        self._request.opening = self._done = None
-        self._read(bytes(self._octets))
+        self._request.connection = self._done = None
+        octets = bytes(self._octets)
+        self._octets.clear()
+        self._read(octets)
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
@@ -105,12 +115,35 @@ class Reading:
         _log.failure("the content of a request could not be looked up", failure)
         self._request.asking.unanswered(InternalError("the request could not be looked up"))
 
-    def cancel(self) -> None:
-        """Give it up: the client has left."""
-        self._request.opening = None
+    # as the request's connection
+
+    @property
+    def source(self) -> IPushProducer:
+        """What to pause: nothing comes from here."""
+        return self
+
+    def unsent(self) -> int:
+        """Nothing waits to be sent to an upstream."""
+        return 0
+
+    def look(self) -> None:
+        """There is no upstream that could have left."""
+
+    def abort(self) -> None:
+        """Give it up: the client has left, or has sent too much or too slowly."""
+        self._request.connection = None
         done, self._done = self._done, None
         if done is not None:
             done.cancel()
+
+    def pauseProducing(self) -> None:
+        """Nothing comes from here."""
+
+    def resumeProducing(self) -> None:
+        """Nothing comes from here."""
+
+    def stopProducing(self) -> None:
+        """Nothing comes from here."""
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
         """Refuse: what produces is known from the beginning."""

@@ -99,6 +99,10 @@ class RedisStore:
         self._census = Census(self.client, self._clock, self.names)
         self.client.watch(self._invalid.catch_up)
 
+    def resize(self, memory: int, entry: int) -> None:
+        """Have another bound for one content from now on."""
+        self.entry = entry
+
     # asking
 
     def find(self, key: bytes, found: Found) -> None:

@@ -183,6 +183,7 @@ class RedisFilling:
         if reply != expected:
             # Redis has evicted what was written before.
             self._failed = True
+            self._shelf.not_kept("lost")
         elif not self._failed and self._pieces and self._pieces[0][0] == start:
             _, piece = self._pieces.popleft()
             self._shelf.give_back(len(piece))
@@ -205,8 +206,8 @@ class RedisFilling:
         if not inline and self._tail:
             self._send(len(self._tail))
         if self._failed:
+            # The log was told why.
             self._unwanted = True
-            self._shelf.not_kept("lost")
             self._settle()
             return
         self._unconfirmed += 1

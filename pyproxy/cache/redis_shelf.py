@@ -38,6 +38,9 @@ FILL_LIFE = 3600.0
 FULL_PAUSE = 1.0
 """Seconds after which a Redis that had no room is asked again."""
 
+QUIET = 60.0
+"""Seconds in which the log is told a reason once, where some is kept and some is not."""
+
 _log = Logger()
 
 
@@ -59,7 +62,7 @@ class Shelf:
     names: Names
     full_until: float = 0.0
     _unconfirmed: int = 0
-    _complaints: set[str] = attrs.Factory(set)
+    _complaints: dict[str, float] = attrs.Factory(dict)
     _held: dict[bytes, int] = attrs.Factory(dict)
     _holding: IDelayedCall | None = None
     _closed: bool = False
@@ -105,7 +108,8 @@ class Shelf:
 
     def _put(self, reply: Reply) -> bool:
         if reply == b"kept":
-            self._complaints.clear()
+            before = self.clock.seconds() - QUIET
+            self._complaints = {why: at for why, at in self._complaints.items() if at > before}
             return True
         if reply != b"outdated":
             self.not_kept("lost")
@@ -136,7 +140,7 @@ class Shelf:
     # the log
 
     def complain(self, failure: Failure) -> None:
-        """Say in the log that something was not kept, once until something is kept again."""
+        """Say in the log that something was not kept; see ``not_kept``."""
         failure.trap(RedisTrouble)
         error = failure.value
         if isinstance(error, RedisRefused):
@@ -147,9 +151,13 @@ class Shelf:
             self.not_kept(type(error).__name__)
 
     def not_kept(self, why: str) -> None:
-        """Say in the log that something was not kept.  Args: what kind of reason it has."""
+        """Say in the log that something was not kept.
+
+        Each reason is told once, until something is kept again, QUIET later at the earliest.
+        Args: what kind of reason it has.
+        """
         if why not in self._complaints:
-            self._complaints.add(why)
+            self._complaints[why] = self.clock.seconds()
             sentence = _REASONS.get(why, f"it refuses a command ({why})")
             _log.warn("something is not kept in Redis: {why}", why=sentence)
 

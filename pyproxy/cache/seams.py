@@ -102,9 +102,6 @@ class Store(Protocol):
     def hot(self) -> Mapping[bytes, Entry]:
         """Entries at hand."""
 
-    def open(self) -> None:
-        """Begin; before it nothing was touched."""
-
     def resize(self, memory: int, entry: int) -> None:
         """Have other bounds from now on: octets of memory, and of the content of one entry."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 import attrs
 
@@ -15,6 +14,7 @@ from pyproxy.policy.cache_policy import MAX_VARIANTS, PACES, WHOLE, CachePolicy,
 from pyproxy.semantics.fields import is_token
 from pyproxy.semantics.forwarding import HOP_BY_HOP
 from pyproxy.semantics.secrets import MASK
+from pyproxy.sharing.redis_place import place_of
 
 MOST_VARIANTS = 10_000
 """More stored responses of one URL than anybody has use for."""
@@ -23,7 +23,6 @@ _NOT_IN_KEY = HOP_BY_HOP | {b"content-length", b"host", b"trailer"}
 """Request fields that belong to one message, or are part of every key already."""
 
 _is_pointer = re.compile(r"(?:/(?:[^~/]|~[01])*)+").fullmatch
-_is_database = re.compile(r"/?|/[0-9]{1,5}").fullmatch
 
 
 @attrs.frozen
@@ -48,8 +47,8 @@ def parse_redis(text: str, sources: Sources) -> RedisUrl:
     """
     octets, _ = values.expand(text, sources)
     url = octets.decode("utf-8", "surrogateescape")
-    parts = _split(url)
-    secrets = (unquote_to_bytes(parts.password),) if parts.password else ()
+    password = place_of(url).password
+    secrets = (password.encode("utf-8", "surrogateescape"),) if password else ()
     return RedisUrl(url, shown_redis(text), secrets)
 
 
@@ -66,41 +65,6 @@ def shown_redis(text: str) -> str:
 
 def _scheme_of(text: str) -> str:
     return text[: text.find("://") + 3] if "://" in text else ""
-
-
-def _split(url: str) -> SplitResult:
-    """Return the parts of a Redis URL that can be used.  Raises: ValueError."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        # urllib's own sentence quotes what it could not read.
-        raise ValueError(
-            "its host or port cannot be read; in a password what is neither letter nor digit has "
-            "to be percent-encoded"
-        ) from None
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise ValueError(
-            "it has to be redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… for TLS, or "
-            "unix:///PATH"
-        )
-    if parts.fragment or not url.isprintable() or " " in url or parts.netloc.count("@") > 1:
-        raise ValueError(
-            "it must hold neither a blank nor a fragment; in a password what is neither letter nor "
-            "digit has to be percent-encoded"
-        )
-    if parts.username and parts.password is None:
-        raise ValueError("what stands before the @ has to be USER:PASSWORD, or :PASSWORD")
-    if parts.scheme == "unix":
-        if len(parts.path) < 2:
-            raise ValueError("it names no socket; unix:///run/redis.sock would")
-    elif not parts.hostname:
-        raise ValueError("it names no host; redis://127.0.0.1:6379 would")
-    elif port == 0:
-        raise ValueError("its port has to be a number from 1 to 65535")
-    elif _is_database(parts.path) is None:
-        raise ValueError("what follows the host has to be the number of a database, such as /0")
-    return parts
 
 
 def _redis(value: Any, sources: Sources) -> RedisUrl:

@@ -1,11 +1,12 @@
 """What a value of the configuration may be: how it is read, and how a schema for editors says so.
 
-Reading raises ValueError with a sentence that says what would be right; it never quotes a secret.
+Reading raises ValueError with a sentence that says what would be right, or WrongParts with several;
+it never quotes a secret.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,18 @@ class Sources:
         path = self.directory / name
         self.files.add(path.absolute())
         return path
+
+
+class WrongParts(ValueError):
+    """What is wrong within a value of many parts, all of it at once.
+
+    Attributes:
+        parts: of each that is wrong where it stands in the value, and what would be right.
+    """
+
+    def __init__(self, parts: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+        super().__init__("; ".join(why for _, why in parts))
+        self.parts = tuple(parts)
 
 
 @attrs.frozen

@@ -98,6 +98,11 @@ class CacheConfig:
     redis_shown: str | None = None
     secrets: tuple[bytes, ...] = attrs.field(default=(), repr=False)
 
+    @property
+    def shared(self) -> bool:
+        """Whether they are kept outside of the process, where others find them."""
+        return self.disk is not None or self.redis is not None
+
     def share_of(self, workers: int) -> CacheConfig:
         """Return what one of so many workers may take."""
         return attrs.evolve(self, memory=self.memory // workers)

@@ -24,7 +24,7 @@ class Listener:
     """A place where clients connect."""
 
     endpoint: str = key(
-        kinds.NAME,
+        kinds.ENDPOINT,
         "A Twisted endpoint string: `tcp:8000:interface=127.0.0.1`, `unix:/run/pyproxy.sock`, "
         "`ssl:8443:privateKey=key.pem:certKey=cert.pem`, `systemd:domain=INET:index=0`.",
     )

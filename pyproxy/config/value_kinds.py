@@ -6,19 +6,20 @@ Strings are read by the parsers that the command line uses too.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
 from pyproxy.config import values
-from pyproxy.config.kinds import JsonSchema, Kind, Sources
+from pyproxy.config.kinds import JsonSchema, Kind, Sources, WrongParts
 from pyproxy.policy.matching import PRESENT, Condition
 from pyproxy.semantics.fields import Field, is_field_value, is_token
 from pyproxy.semantics.hosts import parse_socket
 from pyproxy.semantics.urls import climbs, parse_prefix, parse_target
 
 _LOCATION = r"""https?://[!"$-.0->A-~]+(?:[/?#][!-~]*)?|/(?!/)[!-~]*"""
+_NO_NAME = "it cannot be the name of a field"
 _is_location = re.compile(_LOCATION.encode("ascii")).fullmatch
 
 
@@ -88,17 +89,42 @@ def _fields(of_responses: bool) -> Callable[[Any, Sources], FieldsToSet]:
             raise ValueError('it has to be a table such as { X-Name = "value" }')
         fields: list[Field] = []
         secrets: list[bytes] = []
-        for name, given in value.items():
-            for one in given if isinstance(given, list) else [given]:
-                if not isinstance(one, str):
-                    raise ValueError(f"the value of {name} has to be a string, or a list of them")
-                field, parts = values.parse_field(f"{name}: {one}", sources)
-                values.spare_handshake(field[0], of_responses)
+        wrong: list[tuple[tuple[str | int, ...], str]] = []
+        for path, one in _each_value(value):
+            try:
+                field, parts = _field_to_set(path[0], one, sources, of_responses)
+            except ValueError as error:
+                wrong.append((path, str(error)))
+            else:
                 fields.append(field)
                 secrets += parts
+        if wrong:
+            raise WrongParts(wrong)
         return FieldsToSet(tuple(fields), tuple(secrets))
 
     return read
+
+
+def _each_value(table: Mapping[str, Any]) -> Iterator[tuple[tuple[str, *tuple[int, ...]], Any]]:
+    """Give each value of a table of fields, a list's one by one, with where it stands in it."""
+    for name, given in table.items():
+        if isinstance(given, list):
+            yield from (((name, number), one) for number, one in enumerate(given))
+        else:
+            yield (name,), given
+
+
+def _field_to_set(
+    name: str, value: Any, sources: Sources, of_responses: bool
+) -> tuple[Field, list[bytes]]:
+    """Return a field to write, and what of it is secret."""
+    if not isinstance(value, str):
+        raise ValueError("it has to be a string, or a list of them")
+    if not is_token(name.encode("utf-8", "surrogateescape")):
+        raise ValueError(_NO_NAME)
+    field, parts = values.parse_field(f"{name}: {value}", sources)
+    values.spare_handshake(field[0], of_responses)
+    return field, parts
 
 
 def _name_to_remove(of_responses: bool) -> Callable[[str], bytes]:
@@ -114,13 +140,18 @@ def _conditions(value: Any, sources: Sources) -> tuple[Condition, ...]:
     if not isinstance(value, Mapping):
         raise ValueError('it has to be a table such as { Accept = "text/event-stream" }')
     found = []
+    wrong: list[tuple[tuple[str], str]] = []
     for name, wanted in value.items():
         octets = name.encode("utf-8", "surrogateescape")
         if not is_token(octets):
-            raise ValueError(f"{name} cannot be the name of a field")
-        if not isinstance(wanted, str) or not is_field_value(wanted.encode("utf-8")):
-            raise ValueError(f'what {name} has to be is a string, or "*" for anything')
-        found.append(Condition(octets.lower(), wanted.strip().lower().encode("utf-8") or PRESENT))
+            wrong.append(((name,), _NO_NAME))
+        elif not isinstance(wanted, str) or not is_field_value(wanted.encode("utf-8")):
+            wrong.append(((name,), 'it has to be a string, or "*" for anything'))
+        else:
+            octets = octets.lower()
+            found.append(Condition(octets, wanted.strip().lower().encode("utf-8") or PRESENT))
+    if wrong:
+        raise WrongParts(wrong)
     return tuple(sorted(found, key=lambda one: one.name))
 
 
@@ -191,6 +222,7 @@ HOST = text("host", values.parse_allowed_host, pattern=_HOST_PATTERN)
 ORIGIN = text("origin", values.parse_allowed_origin, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+$")
 ADMIN = text("endpoint", values.parse_admin, pattern="^(?:tcp6?|ssl|unix):[^:]")
 NAME = text("name", _some, minLength=1)
+ENDPOINT = text("endpoint", _some, minLength=1)
 FILE = text("file", _some, minLength=1)
 _FIELD_VALUES: JsonSchema = {
     "type": "object",

@@ -20,6 +20,8 @@ from pyproxy.config.kinds import (
     Switch,
     Table,
     Tables,
+    WrongParts,
+    doc_of,
     headings_of,
     is_required,
     keys_of,
@@ -119,7 +121,7 @@ class Walker:
                 ):
                     found[name] = value
             elif is_required(field):
-                self.wrong((*path, name), "it is missing")
+                self.wrong((*path, name), _missing(name, field))
         choice: tuple[str, ...] = getattr(of, "EXACTLY_ONE_OF", ())
         if choice and sum(name in document for name in choice) != 1:
             self.wrong(path, f"it has to have exactly one of {', '.join(choice)}")
@@ -174,6 +176,10 @@ class Walker:
     def _one(self, kind: Kind, value: Any, path: KeyPath) -> Any:
         try:
             return kind.read(value, self.sources)
+        except WrongParts as error:
+            for part, why in error.parts:
+                self.wrong((*path, *part), why)
+            return None
         except ValueError as error:
             self.wrong(path, str(error), _MISSING if kind.secret else value)
             return None
@@ -188,6 +194,15 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     if near:
         return f"{what}; did you mean {near[0]}?"
     return f"{what}; there are {', '.join(sorted(known))}"
+
+
+def _missing(name: str, field: attrs.Attribute[Any]) -> str:
+    """Return that a key is missing, and what has to stand there."""
+    shape = shape_of(field)
+    if isinstance(shape, Tables):
+        return f"it is missing; write at least one [[{name}]]"
+    what = f" ({shape.name})" if isinstance(shape, Kind) else ""
+    return f"it is missing{what}: {doc_of(field).removesuffix('.')}"
 
 
 def _shown(value: object) -> str | None:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from twisted.internet.interfaces import (
     IAddress,
+    IReactorFromThreads,
     IReactorPluggableNameResolver,
     IReactorTCP,
     IReactorTime,
@@ -13,7 +14,9 @@ from twisted.internet.interfaces import (
 )
 
 
-class IProxyReactor(IReactorTime, IReactorTCP, IReactorUNIX, IReactorPluggableNameResolver):
+class IProxyReactor(
+    IReactorTime, IReactorTCP, IReactorUNIX, IReactorPluggableNameResolver, IReactorFromThreads
+):
     """A reactor that the proxy can run on."""
 
 

@@ -6,34 +6,74 @@ while, with the same credentials, gets the same answer.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import NoReturn
 
-import rfc8785
-
-from pyproxy.semantics.fields import Field, Fields, values
+from pyproxy.semantics.canonical_json import canonical
+from pyproxy.semantics.fields import Field, Fields, list_members
 from pyproxy.semantics.forwarding import HOP_BY_HOP
+from pyproxy.semantics.http_dates import write_date
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.stored import StoredResponse
-from pyproxy.semantics.storing import directives_of, is_event_stream, varies_of
+from pyproxy.semantics.storing import directives_of, is_event_stream, normalised, varies_of
 from pyproxy.semantics.wishes import Wishes
 
-CANONICAL_BYTES = 64 * 1024
-"""Octets of JSON content that are brought into the canonical form, which takes 7 ms for so many.
+ALWAYS = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+        b"anthropic-beta",
+        b"anthropic-version",
+        b"content-encoding",
+        b"content-language",
+        b"content-type",
+        b"openai-beta",
+        b"prefer",
+        b"x-goog-fieldmask",
+    }
+)
+"""Request fields, in lower case, that every key holds.
 
-What is longer is part of the key as it is.
+Upstreams answer differently by them, and do not name them in ``Vary`` where they expect no cache.
 """
 
-CREDENTIALS = (
-    *(b"api-key", b"authorization", b"cookie", b"ocp-apim-subscription-key"),
-    *(b"openai-organization", b"openai-project", b"x-api-key", b"x-auth-token", b"x-goog-api-key"),
-)
-"""Request fields, in lower case, that say on whose behalf a model is asked."""
+_credential = re.compile(
+    rb"account|assertion|auth|certificate|(?:access|api|client).?id|claim|client.?(?:cert|dn)"
+    rb"|consumer|cookie|credential|customer|e-?mail|group|identity|jwt|key|login|oidc"
+    rb"|organi[sz]ation|(?:^|[-_])org(?:[-_]|$)|passw|principal|profile|project|remote|role|saml"
+    rb"|secret|session|signature|ssl|subject|tailscale|tenant|token|user|workspace"
+).search
 
-_ALWAYS = (b"accept", b"content-encoding", b"content-type")
-_NOT_KEPT = HOP_BY_HOP | {b"age", b"proxy-authentication-info", b"set-cookie", b"trailer"}
+_NO_CREDENTIALS = frozenset({b"idempotency-key", b"user-agent"})
+
+_LONG_NAME = 64
+"""Octets of a field name that are searched; what is longer counts as a credential."""
+
+_NOT_KEPT = HOP_BY_HOP | {
+    *(b"age", b"authentication-info", b"proxy-authentication-info"),
+    *(b"set-cookie", b"set-cookie2", b"trailer"),
+}
+
+_LISTS = frozenset({b"accept", b"accept-encoding", b"accept-language"})
+
+_is_utf8 = re.compile(rb"[\t ]*charset=\"?utf-?8\"?[\t ]*").fullmatch
+
+
+def is_credential(name: bytes) -> bool:
+    """Tell whether a request field may say on whose behalf something is asked.
+
+    Every provider and every proxy that logs clients in has names of its own, so that what they are
+    made of has to do: ``x-goog-api-key``, ``xi-api-key``, ``OpenAI-Organization``,
+    ``Ocp-Apim-Subscription-Key``, ``cf-aig-authorization``, ``x-portkey-virtual-key``,
+    ``X-Forwarded-User``, ``Remote-Groups``, ``x-ms-client-principal``.  A field too many costs an
+    answer that might have been shared; one too few would give it to somebody else.
+    Args: name in lower case.
+    """
+    if len(name) > _LONG_NAME:
+        return True
+    return name not in _NO_CREDENTIALS and _credential(name) is not None
 
 
 def post_key(
@@ -51,14 +91,22 @@ def post_key(
         clients with other credentials may share.
     """
     state = blake2b(digest_size=20)
-    for name in sorted({*_ALWAYS, *named, *(() if shared else CREDENTIALS)}):
-        for value in values(fields, name):
-            _add(state, name)
-            _add(state, value)
+    # What was stored under other terms, before a reload or by another route, is not found.
+    named = {name.lower() for name in named}
+    _add(state, repr((shared, sorted(named), sorted(set(ignore)))).encode("utf-8", "replace"))
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        found.setdefault(name.lower(), []).append(value)
+    for name in sorted(found):
+        if name in ALWAYS or name in named or (not shared and is_credential(name)):
+            lines = found[name]
+            for value in [normalised(name, lines) or b""] if name in _LISTS else lines:
+                _add(state, name)
+                _add(state, value)
     _add(state, b"")
-    types = values(fields, b"content-type")
-    is_json = bool(types) and not values(fields, b"content-encoding") and _is_json(types[0])
-    _add(state, canonical(content, ignore) if is_json else content)
+    form = canonical(content, ignore) if _is_json(found) else None
+    _add(state, b"as it is" if form is None else b"canonical")
+    _add(state, content if form is None else form)
     return b"%b\nPOST:%b" % (plain, state.hexdigest().encode("ascii"))
 
 
@@ -67,52 +115,19 @@ def _add(state: blake2b, octets: bytes) -> None:
     state.update(octets)
 
 
-def _is_json(media_type: bytes) -> bool:
-    """Tell whether a media type is JSON's.  Spec: RFC 8259 11, RFC 6839 3.1."""
-    kind = media_type.partition(b";")[0].strip().lower()
-    return kind == b"application/json" or kind.endswith(b"+json")
+def _is_json(found: Mapping[bytes, list[bytes]]) -> bool:
+    """Tell whether content is JSON for every reader: of one type, in UTF-8, without a coding.
 
-
-def canonical(content: bytes, ignore: Sequence[str] = ()) -> bytes:
-    """Return JSON in its canonical form, without some members; other content as it is.
-
-    What has no such form (a name twice, numbers past a double's precision, more than
-    CANONICAL_BYTES) stays as it is too: it is rather asked for twice than taken for another.
-    Spec: RFC 8785; JSON Pointers, RFC 6901.
+    Spec: RFC 8259 8.1, 11; RFC 6839 3.1.
     """
-    if len(content) > CANONICAL_BYTES:
-        return content
-    try:
-        value = json.loads(content, object_pairs_hook=_without_twins, parse_constant=_no_number)
-        for pointer in ignore:
-            _leave_out(value, [_unescaped(part) for part in pointer.split("/")[1:]])
-        return b"\0" + rfc8785.dumps(value)
-    except (ValueError, RecursionError):
-        return content
-
-
-def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a name stands twice in an object")
-    return members
-
-
-def _no_number(_: str) -> NoReturn:
-    raise ValueError("not a number of JSON")
-
-
-def _unescaped(part: str) -> str:
-    return part.replace("~1", "/").replace("~0", "~")
-
-
-def _leave_out(value: object, path: list[str]) -> None:
-    """Take a member out of an object, if it is there."""
-    *before, last = path
-    for name in before:
-        value = value.get(name) if isinstance(value, dict) else None
-    if isinstance(value, dict):
-        value.pop(last, None)
+    types = list_members(found.get(b"content-type", ()))
+    if len(types) != 1 or b"content-encoding" in found:
+        return False
+    kind, *parameters = types[0].lower().split(b";")
+    kind = kind.strip()
+    if kind != b"application/json" and not kind.endswith(b"+json"):
+        return False
+    return all(_is_utf8(one) for one in parameters if b"charset" in one)
 
 
 def post_wishes(wishes: Wishes) -> Wishes:
@@ -135,13 +150,15 @@ def posted_of(
     shared: bool = False,
     events: bool = False,
     options: Sequence[bytes] = (),
+    until_close: bool = False,
 ) -> StoredResponse | str:
     """Return what is to be stored of an answer to POST, or a token that says why nothing is.
 
     The route's time to live stands for any lifetime that the answer names; its ``no-store`` holds,
     and its ``private`` where clients share.  Cookies are for one client and are not kept.
     Args: fields of the request; seconds of the epoch; seconds to live; whether clients with other
-        credentials share, whether event streams are stored; the response's connection options.
+        credentials share, whether event streams are stored; the response's connection options;
+        whether its content ends with the connection, so that of a stream nobody knows if it is all.
     """
     fields, names = head.fields, head.names
     if wishes.no_store:
@@ -153,8 +170,14 @@ def posted_of(
         return "no-store"
     if shared and b"private" in said:
         return "private"
-    if is_event_stream(fields, names) and not events:
-        return "event-stream"
+    if is_event_stream(fields, names):
+        if not events:
+            return "event-stream"
+        if until_close:
+            return "until-close"
+        if b"content-encoding" in names:
+            # Nobody sees where its events end, or whether one is an error.
+            return "content-encoding"
     varies = varies_of(fields, names, asked)
     if varies is None:
         return "vary"
@@ -162,4 +185,7 @@ def posted_of(
     if b"transfer-encoding" in names:
         dropped |= {b"content-length"}
     kept: Fields = [field for field, name in zip(fields, names, strict=True) if name not in dropped]
+    if b"date" not in names:
+        # Spec: RFC 9110 6.6.1.
+        kept.append((b"Date", write_date(now)))
     return StoredResponse(head.status, head.reason, tuple(kept), now, now + ttl, varies, date=now)

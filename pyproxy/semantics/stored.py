@@ -27,8 +27,8 @@ class StoredResponse:
         stale_behind: seconds that it may be served stale, while it is validated (RFC 5861 3).
         stale_on_error: seconds that it may be served stale in place of an error (RFC 5861 4).
         tags: by which it can be purged, from ``Cache-Tag``.
-        events: of a stored event stream: where each event ends, and how many seconds after the head
-            it came.
+        events: of a stored event stream, as ``EventTimes`` packs them.
+        immutable: while it is fresh no client's limit of age takes a validation (RFC 8246 2).
     """
 
     status: int
@@ -46,7 +46,8 @@ class StoredResponse:
     stale_behind: float = 0.0
     stale_on_error: float = 0.0
     tags: tuple[bytes, ...] = ()
-    events: tuple[tuple[int, float], ...] = ()
+    events: bytes = b""
+    immutable: bool = False
 
     @property
     def has_validator(self) -> bool:

@@ -154,6 +154,7 @@ def stored_of(
         float(said.seconds(b"stale-while-revalidate") or 0),
         float(said.seconds(b"stale-if-error") or 0),
         _tags(fields, names),
+        immutable=b"immutable" in said,
     )
 
 
@@ -163,6 +164,9 @@ def _why_not(asked: Asked, head: ResponseHead, said: Directives) -> str:
     if asked.wishes.no_store:
         return "no-store-asked"
     if status < 200 or status in _NEVER:
+        return "status"
+    if status >= 400 and asked.wishes.range is not None:
+        # It may be about the range, which others do not ask for.
         return "status"
     if b"must-understand" in said:
         if status not in UNDERSTOOD:

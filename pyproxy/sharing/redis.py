@@ -25,8 +25,11 @@ from pyproxy.sharing.redis_opening import Opening
 from pyproxy.sharing.redis_place import RedisPlace
 from pyproxy.sharing.resp import Reply
 
-LOOKUP_LIMIT = 0.05
-"""Seconds that somebody who could go on without an answer waits for one."""
+LOOKUP_LIMIT = 0.045
+"""Seconds that somebody who could go on without an answer waits for one.
+
+50 ms are promised; the rest is for the reactor's turns.
+"""
 
 OPENING_LIMIT = 0.9
 """Seconds that one attempt to connect may take, the login with it."""

@@ -121,7 +121,16 @@ class WorkersService(Service):
     def startService(self) -> None:
         """Start the workers, as the user that the process has become."""
         super().startService()  # type: ignore[no-untyped-call]
+        all_or_nothing(self._check_store, self._give_up)
         self._supervisor.start()
+
+    def _check_store(self) -> None:
+        """See to it that no worker fails to open what all share."""
+        cache = self._config.cache
+        if cache.shared:
+            from pyproxy.stores import check_store
+
+            check_store(cache)
 
     # workers
 

@@ -117,6 +117,7 @@ class Worker:
 
     def start(self) -> None:
         """Say that connections are accepted."""
+        self._proxy.open()
         self._proxy.start()
         self._tally.come()
         self._pipe.ready()

@@ -20,7 +20,7 @@ from typing import Any
 
 from twisted.logger import LogLevel, capturedLogs
 
-from pyproxy.cache.disk import UNWRITTEN_BYTES, DiskStore
+from pyproxy.cache.disk import FIND_SECONDS, UNWRITTEN_BYTES, DiskStore
 from pyproxy.cache.disk_access import READERS
 from pyproxy.cache.disk_file import Torn, opened, read, read_block
 from pyproxy.cache.disk_folder import LEFT_OVER_SECONDS, MAX_VARIANTS
@@ -31,6 +31,7 @@ from pyproxy.semantics.stored import Varies
 from tests.cache import head_of
 from tests.cache.stores import BOUND, ENTRY, LONG, StoreCase, anything
 from tests.cache.storing_child import is_whole
+from tests.turning import PATIENCE
 
 KILLS = 20
 """How often a process is killed while it stores."""
@@ -47,6 +48,7 @@ class DiskCase(StoreCase):
     def open(self, bound: int = BOUND, entry: int = ENTRY) -> DiskStore:
         """Open a store over the folder."""
         store = DiskStore.at(str(self.folder), bound, entry, self.reactor)
+        store.patience = PATIENCE
         self.addCleanup(self.end, store)
         self.settle(store)
         return store
@@ -470,6 +472,7 @@ class FailingDiskTests(DiskCase):
         """A read that hangs keeps nobody: who asks is told of nothing."""
         store = self.open()
         self.store(store, b"a", b"x")
+        store.patience = FIND_SECONDS
         pipes = [self.file(b"hangs %d" % number) for number in range(READERS)]
         for number, pipe in enumerate(pipes):
             # To open a pipe waits for who writes to it.
@@ -480,6 +483,7 @@ class FailingDiskTests(DiskCase):
         for pipe in pipes:
             os.close(os.open(pipe, os.O_WRONLY))
         self.settle(store)
+        store.patience = PATIENCE
         self.assertEqual(len(self.find(store, b"a")), 1)
 
     def test_hanging_writes(self) -> None:

@@ -32,6 +32,7 @@ ODD: tuple[tuple[int, object], ...] = (
     (6, None), (6, [["a", 1]]), (6, [[None, "a"]]), (7, -1), (7, 2**63), (7, 1.0), (7, False),
     (8, 1), (8, "a\n"), (9, []), (10, None), (11, 0), (12, None), (13, True), (14, "x"),
     (15, None), (15, [1]), (15, "abc"),
+    (16, None), (16, "AAAA"), (16, "A"), (16, "!" * 16), (16, "\u00ff"), (16, "A" * 160016),
 )  # fmt: skip
 """A place in the list, and what must not stand there."""
 
@@ -78,7 +79,7 @@ class PackingTests(SynchronousTestCase):
             lambda inner: st.lists(inner, max_size=16) | st.dictionaries(st.text(), inner),
             max_leaves=40,
         ),
-        st.integers(0, 15),
+        st.integers(0, 16),
     )
     def test_other_json(self, value: object, place: int) -> None:
         """JSON of another form with the right digest raises nothing else."""

@@ -9,6 +9,7 @@ from pyproxy.cache.memory import MemoryStore
 from pyproxy.cache.seams import Store
 from tests.cache import stores
 from tests.cache.stores import BOUND, ENTRY
+from tests.turning import PATIENCE
 
 
 class MemoryStoreTests(stores.StoreTests):
@@ -27,6 +28,7 @@ class DiskStoreTests(stores.StoreTests):
         folder = self.mktemp()
         os.makedirs(folder, 0o700)
         store = DiskStore.at(folder, bound, entry, self.reactor)
+        store.patience = PATIENCE
         self.addCleanup(self.end, store)
         return store
 

@@ -208,21 +208,20 @@ class RedisTests(SynchronousTestCase):
     def test_wrong(self) -> None:
         """Another scheme, a port that is none: told, and the password is not quoted."""
         for text, why in (
-            ("http://:sekret@h", "redis://[USER:PASSWORD@]HOST"),
-            ("sekret", "redis://[USER:PASSWORD@]HOST"),
-            ("redis://:sekret@h:99999", "host or port"),
-            ("redis://:sekret@h:sekret", "host or port"),
-            ("redis://:se/kret@h", "host or port"),
-            ("redis://[:sekret@h", "host or port"),
+            ("http://:sekret@h", "redis://[user:password@]host"),
+            ("sekret", "redis://[user:password@]host"),
+            ("redis://:sekret@h:99999", "up to 65535"),
+            ("redis://:sekret@h:sekret", "up to 65535"),
+            ("redis://:se/kret@h", "are percent-encoded"),
+            ("redis://[:sekret@h", "no URL"),
             ("redis://:sekret@h:0", "from 1 to 65535"),
-            ("redis://:sekret@", "names no host"),
-            ("redis://:sek@ret@h", "percent-encoded"),
-            ("redis://:sek#ret@h", "host or port"),
-            ("redis://:sekret@h/#sekret", "neither a blank nor a fragment"),
-            ("redis://:sek ret@h", "neither a blank nor a fragment"),
-            ("redis://sekret@h", "USER:PASSWORD, or :PASSWORD"),
-            ("redis://:sekret@h/zero", "the number of a database"),
-            ("unix://", "names no socket"),
+            ("redis://:sekret@", "needs a host name"),
+            ("redis://:sek#ret@h", "%23"),
+            ("redis://:sekret@h/#sekret", "%23"),
+            ("redis://:sek ret@h", "spaces"),
+            ("redis://sekret@h", "needs a password"),
+            ("redis://:sekret@h/zero", "has to be a number"),
+            ("unix://", "has to be absolute"),
         ):
             error = self.assertRaises(ValueError, parse_redis, text, self.sources)
             self.assertIn(why, str(error), text)

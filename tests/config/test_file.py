@@ -289,7 +289,7 @@ upstream = "openai"
             (3, ("listeners[0].endpoint = tcp:eighty: ", "a Twisted endpoint such as")),
             (5, ("upstreams.openai.target: ", "https://HOST")),
             (6, ("upstreams.openai.conect_timeout: ", "did you mean connect_timeout?")),
-            (7, ("upstreams.openai.set_headers: ", "NOPE is not set")),
+            (7, ("upstreams.openai.set_headers.Authorization: ", "NOPE is not set")),
             (9, ("routes[0].path = openai: ", "begin with `/`")),
             (10, ("routes[0].max_body = 10 parsecs: ", "number of bytes")),
             (11, ("routes[0].access_log = yes: ", "true or false")),
@@ -298,6 +298,34 @@ upstream = "openai"
             for word in words:
                 self.assertIn(word, found)
         self.assertEqual(8, len(errors))
+
+    def test_each_field(self) -> None:
+        """A table of fields has as many errors as wrong fields, each with its name."""
+        route = (
+            'set_headers = { A = "${NOPE}", B = ["b", "${NOR}", 5], C = "c", Connection = "x" }\n'
+            'set_response_headers = { "x y" = "1", "Sec-WebSocket-Accept" = "x" }\n'
+            'fields = { "x y" = "1", Accept = "*", D = 5 }\n'
+        )
+        errors = self.errors(LISTENER + UPSTREAM + ROUTE + route)
+        self.assertEqual(
+            [
+                "7: routes[0].set_headers.A: the environment variable NOPE is not set",
+                "7: routes[0].set_headers.B[1]: the environment variable NOR is not set",
+                "7: routes[0].set_headers.B[2]: it has to be a string, or a list of them",
+            ],
+            errors[:3],
+        )
+        told = [error.split(": ")[1] for error in errors[3:]]
+        self.assertEqual(
+            [
+                "routes[0].set_headers.Connection",
+                "routes[0].set_response_headers.x",
+                "routes[0].set_response_headers.Sec-WebSocket-Accept",
+                "routes[0].fields.x",
+                "routes[0].fields.D",
+            ],
+            told,
+        )
 
     def test_many(self) -> None:
         """Of very many mistakes the first ones are told, and how many more there are."""
@@ -382,7 +410,8 @@ watch = true
     def test_what_goes_together(self) -> None:
         """What each value alone does not show."""
         for text, expected in (
-            (LISTENER + UPSTREAM, "routes: it is missing"),
+            (LISTENER + UPSTREAM, "routes: it is missing; write at least one [[routes]]"),
+            ("[[listeners]]\n" + UPSTREAM + ROUTE, "it is missing (endpoint): A Twisted endpoint"),
             (LISTENER + UPSTREAM + "[[routes]]", "exactly one of upstream, redirect, answer"),
             (
                 LISTENER + UPSTREAM + ROUTE + 'redirect = { to = "/x" }',
@@ -438,11 +467,12 @@ watch = true
             (LISTENER + "[[routes]]\nanswer = 1", "answer = 1: it has to be a table"),
             ("upstreams = 1\n" + ROUTE, "upstreams = 1: it has to be a table of tables"),
             (SMALL + "set_headers = 1", "set_headers: it has to be a table such as"),
-            (SMALL + "set_headers = { X = 1 }", "the value of X has to be a string"),
+            (SMALL + "set_headers = { X = 1 }", "set_headers.X: it has to be a string, or a list"),
+            (SMALL + "set_headers = { 'A: b' = 'x' }", "it cannot be the name of a field"),
             (SMALL + "set_headers = { Sec-WebSocket-Key = 'a' }", "two ends of a WebSocket"),
             (SMALL + "fields = 1", "it has to be a table such as"),
-            (SMALL + "fields = { 'a b' = 'x' }", "a b cannot be the name of a field"),
-            (SMALL + "fields = { A = 1 }", "has to be is a string"),
+            (SMALL + "fields = { 'a b' = 'x' }", "fields.a: it cannot be the name of a field"),
+            (SMALL + "fields = { A = 1 }", "fields.A: it has to be a string"),
             (SMALL + "host = 'any'", "a route without `host` is for any host"),
             (SMALL + "base = 'v1'", "a path such as /v1/"),
             (SMALL + "base = '/../x'", "must not climb"),
@@ -461,7 +491,7 @@ watch = true
             ("redirect = { to = '//evil.example' }", "a URL of http or https"),
             ("redirect = { to = 'ftp://x' }", "a URL of http or https"),
             ("redirect = { to = '/x', status = 200 }", "one of 301, 302, 303, 307, 308"),
-            ("redirect = { status = 301 }", "redirect.to: it is missing"),
+            ("redirect = { status = 301 }", "redirect.to: it is missing (URL or path): Where to"),
             ("answer = { status = 100 }", "from 200 to 599"),
             ("answer = { status = true }", "from 200 to 599"),
             ("answer = { txt = 'x' }", "did you mean text?"),

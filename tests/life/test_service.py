@@ -163,7 +163,7 @@ class LifeTestCase(SynchronousTestCase):
         self.hold.set()
         self.addCleanup(self.hold.set)
         self.environment: dict[str, str] = {}
-        self.given_up: list[CannotListenError] = []
+        self.given_up: list[Exception] = []
         self.events = EventLoggingObserver.createWithCleanup(
             self,  # type: ignore[arg-type]
             globalLogPublisher,

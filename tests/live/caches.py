@@ -6,10 +6,12 @@ own (``self.page``).
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import tempfile
@@ -114,15 +116,21 @@ class CacheTestCase(LiveTestCase):
         cache: bounds of the store.
         policy: what the route says.
         top: more of the file, before its tables.
+        disk: whether responses are kept in a directory.
     """
 
     cache: ClassVar[str] = 'memory = "64m"\nentry = "8m"'
     policy: ClassVar[str] = "true"
     top: ClassVar[str] = ""
+    disk: ClassVar[bool] = False
 
     @classmethod
     def configured(cls, target: str) -> str:
         """Return the file."""
+        if cls.disk:
+            directory = tempfile.mkdtemp(prefix="kept-")
+            atexit.register(shutil.rmtree, directory, True)
+            cls.cache = f'disk = "{directory}"\nentry = "8m"'
         return ROUTE.format(target=target, cache=cls.cache, policy=cls.policy, top=cls.top)
 
     def setUp(self) -> None:
@@ -228,15 +236,20 @@ class Crowd:
 
     port: int
     count: int
+    receive_buffer: int | None = None
     socks: list[socket.socket] = attrs.Factory(list)
     got: list[bytearray] = attrs.Factory(list)
     open: int = 0
 
     def __enter__(self) -> Crowd:
         for _ in range(self.count):
-            sock = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
-            sock.setblocking(False)
+            sock = socket.socket()
             self.socks.append(sock)
+            if self.receive_buffer is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
+            sock.settimeout(PATIENCE)
+            sock.connect(("127.0.0.1", self.port))
+            sock.setblocking(False)
             self.got.append(bytearray())
         return self
 

@@ -124,6 +124,14 @@ class PermissionTests(SynchronousTestCase):
             with self.subTest(status=status):
                 self.assertEqual("", why_not(FRESH, status=status))
 
+    def test_errors_of_a_range(self) -> None:
+        """An error for who asks for a part may be about that: one request would deny the page."""
+        asked = asked_for((b"Range", b"bytes=9-"))
+        for status in (400, 403, 404, 500):
+            with self.subTest(status=status):
+                self.assertEqual("status", why_not(FRESH, status=status, asked=asked))
+        self.assertEqual("", why_not(FRESH, asked=asked))
+
     def test_event_streams(self) -> None:
         """An event stream has no end."""
         for value, stream in (
@@ -315,6 +323,11 @@ class LifetimeTests(SynchronousTestCase):
             longest = 600 if b"s-maxage" in read_directives([value]) else 60
             self.assertLessEqual(stored.fresh_until, NOW + longest - max(date, delay, 0))
             self.assertLessEqual(stored.born, NOW)
+
+    def test_immutable(self) -> None:
+        """It is taken note of.  RFC 8246 2."""
+        self.assertTrue(kept(control(b"max-age=60, immutable")).immutable)
+        self.assertFalse(kept(control(b"max-age=60")).immutable)
 
     def test_stale(self) -> None:
         """How long it may be used stale, and that it may not.  RFC 5861, RFC 9111 4.2.4."""

@@ -313,7 +313,7 @@ class WorkersServiceTests(WorkersTestCase):
 
     def test_nothing_starts_half(self) -> None:
         """A port that is taken: the others are closed again, and no worker starts."""
-        told: list[CannotListenError] = []
+        told: list[Exception] = []
         config = one_route(target=TARGET, listen=(Listen(), Listen("tcp:1")), workers=2)
         service = WorkersService(config, self.reactor, told.append)
         error = self.assertRaises(CannotListenError, service.privilegedStartService)
