@@ -87,17 +87,14 @@ class EventReader:
         """
         data = octets if type(octets) is bytes else bytes(octets)
         end = len(data) - 2
-        if self._idle and end <= MAX_EVENT_BYTES and data.endswith(b"\n\n") and b"\r" not in data:
+        if self._idle and data.endswith(b"\n\n") and b"\r" not in data and end <= MAX_EVENT_BYTES:
             first = data.find(b"\n")
             if first == end:
                 if data.startswith(b"data: "):
                     return [(b"", data[6:end], self.last_event_id)]
-            elif (
-                data.startswith(b"event: ")
-                and data.startswith(b"data: ", first + 1)
-                and data.find(b"\n", first + 1) == end
-            ):
-                return [(data[7:first], data[first + 7 : end], self.last_event_id)]
+            elif data.find(b"\n", first + 1) == end:
+                if data.startswith(b"event: ") and data.startswith(b"data: ", first + 1):
+                    return [(data[7:first], data[first + 7 : end], self.last_event_id)]
         return self._read(data) if data else []
 
     def _read(self, data: bytes) -> list[Event]:
