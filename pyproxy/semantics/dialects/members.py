@@ -15,7 +15,7 @@ Members = Mapping[str, object]
 NONE: Members = {}
 
 MAX_COUNT = 2**53
-"""A number from here on is no count of anything; JSON's own numbers end there.  Spec: RFC 8259 6."""
+"""A number from here on is no count of anything; it is not exact in JSON.  Spec: RFC 8259 6."""
 
 MAX_NAME_CHARS = 200
 """Characters of a model's name that are kept."""

@@ -24,7 +24,6 @@ from pyproxy.semantics.dialects.reading import Dialect, Reading
 _says = re.compile(
     rb'"(?:content|text|reasoning(?:_content)?|arguments|refusal|transcript)": ?"[^"]'
 ).search
-_has_usage = re.compile(rb'"usage": ?\{').search
 
 
 def knows(name: bytes, value: Members) -> bool:
@@ -33,11 +32,16 @@ def knows(name: bytes, value: Members) -> bool:
 
 
 def event(reading: Reading, name: bytes, data: bytes) -> bool:
-    """Read a chunk; one with text and nothing else costs two searches."""
-    at = data.find(b'"content":"')
-    if at < 0 or data.startswith(b'"', at + 11):
+    """Read a chunk.
+
+    One with text is not taken apart: a few searches for octets are a fifth of what that costs.
+    """
+    at = data.find(b'"content":"') + 11
+    if at < 11:
+        at = data.find(b'"content": "') + 12
+    if at < 12 or data.startswith(b'"', at):
         return _other(reading, name, data)
-    if b'"usage":{' in data:
+    if b'"usage":{' in data or b'"usage": {' in data:
         reading.held = data
     return True
 
@@ -47,7 +51,7 @@ def _other(reading: Reading, name: bytes, data: bytes) -> bool:
         reading.finished = True
         return False
     if _says(data):
-        if _has_usage(data):
+        if b'"usage":{' in data or b'"usage": {' in data:
             reading.held = data
         return True
     return read(reading, name, parse_members(data))

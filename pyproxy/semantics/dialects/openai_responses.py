@@ -21,7 +21,7 @@ _ENDS = (b"response.completed", b"response.incomplete", b"response.failed")
 _TELLING = frozenset({b"response.created", b"error", *_ENDS})
 _PICTURE_PIECE = b"response.image_generation_call.partial_image"
 
-_kind = re.compile(rb'"type": ?"((?:response\.|error")[^"]*)').search
+_kind = re.compile(rb'"type": ?"(response\.[^"]*|error)"').search
 
 
 def knows(name: bytes, value: Members) -> bool:
@@ -47,7 +47,7 @@ def event(reading: Reading, name: bytes, data: bytes) -> bool:
 def _kind_of(name: bytes, data: bytes) -> bytes:
     """Return the kind of an event that is not named by it."""
     match = _kind(data)
-    return match[1].rstrip(b'"') if match else name
+    return match[1] if match else name
 
 
 def read(reading: Reading, name: bytes, value: Members) -> bool:
