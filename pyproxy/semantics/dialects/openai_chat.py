@@ -19,11 +19,19 @@ from pyproxy.semantics.dialects.members import (
 from pyproxy.semantics.dialects.reading import Dialect, Reading
 
 # In a JSON string quotes have a backslash before them: none of these can be in a text.  The more
-# usual ones stand first, as compact and as spaced JSON has them.
-_STARTS = tuple(
-    b'"%b":%b"' % (name, space)
-    for space in (b"", b" ")
-    for name in (b"reasoning_content", b"reasoning", b"arguments", b"text", b"content", b"refusal")
+# usual ones stand first; JSON is compact, or spaced as Python writes it.
+_STARTS = (
+    b'"content": "',
+    b'"reasoning_content":"',
+    b'"reasoning":"',
+    b'"arguments":"',
+    b'"text":"',
+    b'"refusal":"',
+    b'"reasoning_content": "',
+    b'"reasoning": "',
+    b'"arguments": "',
+    b'"text": "',
+    b'"refusal": "',
 )
 
 
