@@ -122,7 +122,8 @@ class EventReader:
                 self._field(line)
             else:
                 self._end_event(events)
-        self._keep(rest)
+        if rest:
+            self._keep(rest)
         self._idle = not (self._at_first_line or self._size or self._line_size or self._after_cr)
         return events
 
