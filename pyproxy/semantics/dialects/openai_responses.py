@@ -22,6 +22,7 @@ _TELLING = frozenset({b"response.created", b"error", *_ENDS})
 _PICTURE_PIECE = b"response.image_generation_call.partial_image"
 
 _kind = re.compile(rb'"type": ?"(response\.[^"]*|error)"').search
+_says_nothing = re.compile(rb'"delta": ?""').search
 
 
 def knows(name: bytes, value: Members) -> bool:
@@ -38,7 +39,7 @@ def event(reading: Reading, name: bytes, data: bytes) -> bool:
     """Read an event; one with a piece of the answer is known by its kind."""
     kind = name if name.startswith(b"response.") else _kind_of(name, data)
     if kind.endswith(b".delta"):
-        return b'"delta":""' not in data
+        return b'""' not in data or _says_nothing(data) is None
     if kind in _TELLING:
         return read(reading, kind, parse_members(data))
     return kind == _PICTURE_PIECE
