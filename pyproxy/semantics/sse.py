@@ -36,7 +36,7 @@ class EventReader:
     Attributes:
         comments: comment lines so far.
         too_long: events past MAX_EVENT_BYTES so far.
-        last_event_id: what a client would send as Last-Event-ID if it came back now.
+        last_event_id: the ID that holds for the next event; the standard's buffer.
         retry_ms: the reconnection time in milliseconds; None until one was given.
     """
 

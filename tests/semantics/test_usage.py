@@ -150,6 +150,20 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(answers.GEMINI.usage, usage.usage)
         self.assertEqual(len(answers.GEMINI.events), usage.events)
 
+    def test_in_the_middle(self) -> None:
+        """A dialect is known by any event that is its alone, and what is new in it is nothing."""
+        for events, said in (
+            ([answers.typed("response.output_text.delta", delta="Hi")], 1),
+            ([answers.typed("response.output_text.delta", delta="")], 0),
+            ([answers.typed("response.image_generation_call.partial_image")], 1),
+            ([answers.typed("response.of_the_future", response=7)], 0),
+            ([*answers.ANTHROPIC.events[:2], answers.typed("of_the_future", usage=7)], 0),
+            ([*answers.ANTHROPIC.events[:2], (b"", {"index": 0, "usage": 7})], 0),
+        ):
+            reader = read(events)
+            self.assertIsNotNone(reader.dialect)
+            self.assertEqual(said, reader.output_events)
+
     def test_finished(self) -> None:
         """A stream is finished with its dialect's sign, and not before; Gemini has none."""
         for answer in STREAMS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from pyproxy.semantics.dialects.members import Members, count, members, parse_members
+from pyproxy.semantics.dialects.members import Members, count, kind, members, parse_members
 from pyproxy.semantics.dialects.reading import Dialect, Reading
 
 _TELLING = frozenset(
@@ -28,11 +28,10 @@ _says = re.compile(rb'"(?:text|thinking|partial_json)": ?"[^"]').search
 
 def knows(name: bytes, value: Members) -> bool:
     """Tell whether it is the first event of a message, or a message."""
-    kind = value.get("type")
     return (
         name == b"message_start"
-        or kind == "message_start"
-        or (kind == "message" and "usage" in value)
+        or kind(value) == "message_start"
+        or (kind(value) == "message" and "usage" in value)
     )
 
 
@@ -48,16 +47,13 @@ def event(reading: Reading, name: bytes, data: bytes) -> bool:
     value = parse_members(data)
     if name not in _TELLING:
         # The kind stands behind that of a part.
-        kind = value.get("type")
-        name = kind.encode("utf-8", "replace") if isinstance(kind, str) else b""
+        name = b""
     return read(reading, name, value)
 
 
 def read(reading: Reading, name: bytes, value: Members) -> bool:
     """Read an event, or a whole message, that was taken apart."""
-    kind = value.get("type")
-    if not name and isinstance(kind, str):
-        name = kind.encode("utf-8", "replace")
+    name = name or kind(value).encode("utf-8", "replace")
     if name == b"content_block_start":
         return _is_said(members(value, "content_block"))
     if name == b"content_block_delta":
@@ -69,7 +65,7 @@ def read(reading: Reading, name: bytes, value: Members) -> bool:
     elif name == b"message_delta":
         _read_usage(reading, members(value, "usage"))
     elif name in (b"message_start", b"message"):
-        message = value if kind == "message" else members(value, "message")
+        message = value if kind(value) == "message" else members(value, "message")
         reading.name_model(message, "model")
         _read_usage(reading, members(message, "usage"))
         return bool(message.get("content"))

@@ -76,6 +76,12 @@ def amount(parent: Members, name: str) -> float | None:
     return value if 0 <= value < MAX_COUNT and math.isfinite(value) else None
 
 
+def kind(parent: Members) -> str:
+    """Return the ``type`` that an object says it is; empty for none."""
+    value = parent.get("type")
+    return value if isinstance(value, str) else ""
+
+
 def text(parent: Members, name: str) -> str | None:
     """Return a text by name, at most MAX_NAME_CHARS of it; None for none or an empty one.
 

@@ -11,6 +11,7 @@ import re
 from pyproxy.semantics.dialects.members import (
     Members,
     count,
+    kind,
     members,
     parse_members,
 )
@@ -28,8 +29,7 @@ _kind = re.compile(rb'"type": ?"([a-z_]+(?:\.[a-z_]+)+)"').search
 
 def knows(name: bytes, value: Members) -> bool:
     """Tell whether it is a message of a session."""
-    kind = value.get("type")
-    return isinstance(kind, str) and kind.startswith(_KINDS)
+    return kind(value).startswith(_KINDS)
 
 
 def event(reading: Reading, name: bytes, data: bytes) -> bool:
@@ -37,10 +37,10 @@ def event(reading: Reading, name: bytes, data: bytes) -> bool:
     match = _kind(data, 0, HEAD_BYTES)
     if match is None:
         return read(reading, name, parse_members(data))
-    kind = match[1].decode("ascii")
-    if kind in _TELLING:
+    said = match[1].decode("ascii")
+    if said in _TELLING:
         return read(reading, name, parse_members(data))
-    return kind.startswith("response.") and kind.endswith(".delta")
+    return _is_piece(said)
 
 
 def read(reading: Reading, name: bytes, value: Members) -> bool:
@@ -49,17 +49,22 @@ def read(reading: Reading, name: bytes, value: Members) -> bool:
     An ``error`` does not end a session and is mostly the client's; a response that failed is one
     that was not given.
     """
-    kind = value.get("type")
+    said = kind(value)
     reading.name_model(members(value, "session"), "model")
     response = members(value, "response")
     reading.name_model(response, "model")
-    if kind == "response.created":
+    if said == "response.created":
         reading.finished = False
-    elif kind in _ENDS:
+    elif said in _ENDS:
         reading.finished = True
         reading.failed = reading.failed or response.get("status") == "failed"
         _add_usage(reading, members(response, "usage"))
-    return isinstance(kind, str) and kind.startswith("response.") and kind.endswith(".delta")
+    return _is_piece(said)
+
+
+def _is_piece(said: str) -> bool:
+    """Tell by its kind whether a message carries a piece of the answer."""
+    return said.startswith("response.") and said.endswith(".delta")
 
 
 def _add_usage(reading: Reading, said: Members) -> None:

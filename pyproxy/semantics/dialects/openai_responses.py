@@ -12,6 +12,7 @@ from pyproxy.semantics.dialects.members import (
     amount,
     count,
     items,
+    kind,
     members,
     parse_members,
 )
@@ -27,35 +28,29 @@ _says_nothing = re.compile(rb'"delta": ?""').search
 
 def knows(name: bytes, value: Members) -> bool:
     """Tell whether it is an event of a response, or a response."""
-    kind = value.get("type")
     return (
         name.startswith(b"response.")
-        or (isinstance(kind, str) and kind.startswith("response."))
+        or kind(value).startswith("response.")
         or value.get("object") == "response"
     )
 
 
 def event(reading: Reading, name: bytes, data: bytes) -> bool:
     """Read an event; one with a piece of the answer is known by its kind."""
-    kind = name if name.startswith(b"response.") else _kind_of(name, data)
-    if kind.endswith(b".delta"):
+    if not name.startswith(b"response."):
+        match = _kind(data)
+        name = match[1] if match else name
+    if name.endswith(b".delta"):
         return b'""' not in data or _says_nothing(data) is None
-    if kind in _TELLING:
-        return read(reading, kind, parse_members(data))
-    return kind == _PICTURE_PIECE
-
-
-def _kind_of(name: bytes, data: bytes) -> bytes:
-    """Return the kind of an event that is not named by it."""
-    match = _kind(data)
-    return match[1] if match else name
+    if name in _TELLING:
+        return read(reading, name, parse_members(data))
+    return name == _PICTURE_PIECE
 
 
 def read(reading: Reading, name: bytes, value: Members) -> bool:
     """Read an event, or a whole response, that was taken apart."""
-    kind = value.get("type")
-    if not name.startswith(b"response.") and isinstance(kind, str):
-        name = kind.encode("utf-8", "replace")
+    if not name.startswith(b"response.") and kind(value):
+        name = kind(value).encode("utf-8", "replace")
     if name == b"error":
         reading.failed = True
         return False
@@ -86,7 +81,7 @@ def read(reading: Reading, name: bytes, value: Members) -> bool:
 def _is_said(response: Members) -> bool:
     """Tell whether a response holds more than empty messages and thoughts without words."""
     return any(
-        item.get("content") if item.get("type") in ("message", "reasoning") else True
+        item.get("content") if kind(item) in ("message", "reasoning") else True
         for item in items(response, "output")
         if isinstance(item, dict)
     )
