@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import attrs
+from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock
@@ -117,7 +120,7 @@ class WholeTests(SynchronousTestCase):
         for turn in range(1, 3):
             self.assertEqual(turn * TURN_BYTES, len(receiver.octets))
             (call,) = self.clock.getDelayedCalls()
-            again = call.func
+            again = cast(DelayedCall, call).func
             call.cancel()
             again()
         self.assertEqual(self.octets, receiver.octets)
