@@ -57,7 +57,7 @@ class StreamTestCase(PostTestCase):
     def timers(self) -> int:
         """Return how many timers run that are of a replay."""
         calls = cast(list[DelayedCall], self.network.getDelayedCalls())
-        return len([call for call in calls if call.func.__name__ == "_due"])
+        return len([call for call in calls if getattr(call.func, "__name__", "") == "_due"])
 
     def replay(self) -> MemoryTransport:
         """Connect a client that asks for the stream."""
