@@ -169,7 +169,7 @@ class PassedTests(PostTestCase):
         octets = post(b"x" * 11)
         self.assert_passes(octets, self.METHOD)
         client = self.client(octets[:-5])
-        upstream, sent = self.question()
+        _, sent = self.question()
         self.assertTrue(sent.endswith(b"\r\n\r\nxxxxxx"))
         self.leave(client)
         self.ask_post(content=b"x" * 10)
