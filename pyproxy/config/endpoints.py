@@ -38,8 +38,8 @@ def files_of(description: str) -> set[str]:
 def name_inherited(environment: MutableMapping[str, str]) -> None:
     """Name the sockets that whoever started this process has opened for it, if they have no names.
 
-    Without names Twisted, once it is imported, takes none of them; ``systemd-socket-activate`` gives
-    none unless it is told to.  Spec: sd_listen_fds(3), which has ``unknown`` for such a name.
+    Without names Twisted, once it is imported, takes none of them; ``systemd-socket-activate``
+    gives none unless it is told to.  Spec: sd_listen_fds(3), which has ``unknown`` for those.
     """
     count = environment.get("LISTEN_FDS", "")
     if "LISTEN_FDNAMES" not in environment and re.fullmatch(r"[1-9][0-9]{0,3}", count):
