@@ -89,6 +89,26 @@ class _Unread(protocol.Protocol):
         self.over = True
 
 
+class _Nobody:
+    """Who asks in place of a fetch that is over."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """Drop it."""
+
+    def responded(self, response: UpstreamResponse) -> None:
+        """Drop it."""
+
+    def unanswered(self, error: ProxyError) -> None:
+        """Drop it."""
+
+    def bind(self) -> Bond | None:
+        """Have no client's connection."""
+        return None
+
+
+_NOBODY = _Nobody()
+
+
 @attrs.define(eq=False)
 class Fetch:
     """One request to the upstream, and all who wait for its response.
@@ -333,7 +353,7 @@ class Fetch:
             self.request.withdraw()
         else:
             attempt(leader, lead)
-        self.request.connection = None
+        self._part()
         self.waiters.each(self._send_on)
 
     def _send_on(self, lookup: Lookup) -> None:
@@ -346,7 +366,7 @@ class Fetch:
         response.deliverBody(unread)  # type: ignore[arg-type]
         if not unread.over:
             self.request.withdraw()
-        self.request.connection = None
+        self._part()
 
     # validation
 
@@ -488,9 +508,18 @@ class Fetch:
         if fill is not None and fill.stored:
             self.route.counts.stored += 1
         if fill is not None and fill.over:
-            # The connection is the pool's again.
-            self.request.connection = None
+            self._over = True
+            self._part()
         self._alone()
+
+    def _part(self) -> None:
+        """Have nothing more to do with the upstream: its connection is the pool's, or another's.
+
+        What refers to this fetch would be a cycle.
+        """
+        self.request.connection = None
+        self.request.asking = _NOBODY
+        self.fill = None
 
     def left(self, lookup: Lookup) -> None:
         """Take note that a client is gone."""
@@ -514,6 +543,7 @@ class Fetch:
         self.request.withdraw()
         if self.fill is not None:
             self.fill.abandon()
+        self._part()
         self._tell(error or ResponseIncomplete("the fetch was given up"))
 
     def _watch(self) -> None:
