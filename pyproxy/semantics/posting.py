@@ -16,7 +16,7 @@ from pyproxy.semantics.forwarding import HOP_BY_HOP
 from pyproxy.semantics.http_dates import write_date
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.stored import StoredResponse
-from pyproxy.semantics.storing import directives_of, is_event_stream, normalised, varies_of
+from pyproxy.semantics.storing import directives_of, is_event_stream, normalised, tags_of, varies_of
 from pyproxy.semantics.wishes import Wishes
 
 ALWAYS = frozenset(
@@ -188,4 +188,13 @@ def posted_of(
     if b"date" not in names:
         # Spec: RFC 9110 6.6.1.
         kept.append((b"Date", write_date(now)))
-    return StoredResponse(head.status, head.reason, tuple(kept), now, now + ttl, varies, date=now)
+    return StoredResponse(
+        head.status,
+        head.reason,
+        tuple(kept),
+        now,
+        now + ttl,
+        varies,
+        date=now,
+        tags=tags_of(fields, names),
+    )

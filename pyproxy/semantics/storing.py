@@ -153,7 +153,7 @@ def stored_of(
         any(name in said for name in _STRICT),
         float(said.seconds(b"stale-while-revalidate") or 0),
         float(said.seconds(b"stale-if-error") or 0),
-        _tags(fields, names),
+        tags_of(fields, names),
         immutable=b"immutable" in said,
     )
 
@@ -266,7 +266,8 @@ def _kept(
     return [field for field, name in zip(fields, names, strict=True) if name not in dropped]
 
 
-def _tags(fields: Fields, names: Sequence[bytes]) -> tuple[bytes, ...]:
+def tags_of(fields: Fields, names: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Return the tags by which a stored response can be purged."""
     if b"cache-tag" not in names:
         return ()
     return tuple(list_members(values(fields, b"cache-tag"))[:MAX_TAGS])

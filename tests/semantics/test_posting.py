@@ -321,6 +321,10 @@ class PostedTests(SynchronousTestCase):
         stored = self.kept((b"Vary", b"X-One, X-Two"))
         self.assertEqual(((b"x-one", b"1"), (b"x-two", None)), stored.varies)
 
+    def test_tags(self) -> None:
+        """It can be purged by its tags."""
+        self.assertEqual((b"a", b"b"), self.kept((b"Cache-Tag", b"a, b")).tags)
+
     def test_fields(self) -> None:
         """No cookies, no login, nothing of the connection; a date in any case.  RFC 9111 3.1."""
         date = (b"Date", write_date(NOW - 9))
