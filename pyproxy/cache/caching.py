@@ -14,7 +14,8 @@ from twisted.logger import Logger
 from pyproxy.cache.cache import Cache
 from pyproxy.cache.counts import Counts
 from pyproxy.cache.delivery import Delivery
-from pyproxy.cache.fetch import Fetch, mark
+from pyproxy.cache.fetch import Fetch
+from pyproxy.cache.keeping import mark
 from pyproxy.cache.lookup import Lookup, Passing
 from pyproxy.cache.posting import Held, Posting, Reading, may_be_kept
 from pyproxy.cache.ready import Ready, ready_for

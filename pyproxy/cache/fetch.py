@@ -8,43 +8,34 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
 
 import attrs
-from twisted.internet import protocol
-from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from pyproxy.cache.cache import Cache
-from pyproxy.cache.counts import Counts
 from pyproxy.cache.delivery import Delivery
+from pyproxy.cache.fetching import NOBODY, FetchingRoute, Unread
 from pyproxy.cache.fill import Fill
+from pyproxy.cache.keeping import kept_of, mark, updated
 from pyproxy.cache.lookup import Lookup
 from pyproxy.cache.posting import Posting
 from pyproxy.cache.replay import Recording
 from pyproxy.cache.seams import Chosen, Entry
 from pyproxy.cache.waiters import Waiters, attempt
 from pyproxy.errors import InternalError, ProxyError, ResponseIncomplete
-from pyproxy.policy.cache_policy import CachePolicy
-from pyproxy.policy.routing import Limits
 from pyproxy.semantics import cache_status
 from pyproxy.semantics.cache_status import Why
 from pyproxy.semantics.caching import (
     Use,
     judge,
     matches_validated,
-    merged,
     refreshed,
     select,
     usable_on_error,
 )
-from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.framing import UNTIL_CLOSE, Kind
 from pyproxy.semantics.messages import ResponseHead
-from pyproxy.semantics.posting import posted_of
 from pyproxy.semantics.stored import StoredResponse
-from pyproxy.semantics.storing import Asked, is_event_stream, stored_of
+from pyproxy.semantics.storing import Asked, is_event_stream
 from pyproxy.semantics.wishes import NO_WISHES
 from pyproxy.sides import Bond, UpstreamRequest, UpstreamResponse
 
@@ -52,41 +43,6 @@ ERRORS = frozenset({500, 502, 503, 504})
 """What a stale response may stand in for.  Spec: RFC 5861 4."""
 
 _log = Logger()
-
-
-class FetchingRoute(Protocol):
-    """The route that a fetch is for; ``caching.CachingRoute`` is one."""
-
-    cache: Cache
-    policy: CachePolicy
-    limits: Limits
-    counts: Counts
-
-    def found(self, lookup: Lookup, entries: Sequence[Entry]) -> None:
-        """Serve a request by what is stored, or ask the upstream."""
-
-    def serve(self, lookup: Lookup, entry: Entry, status: bytes) -> None:
-        """Answer a request by a stored response.  Args: what Cache-Status says of it."""
-
-    def ask_alone(self, lookup: Lookup, why: Why) -> None:
-        """Ask the upstream for one request that waited in vain."""
-
-    def ask_anew(self, lookup: Lookup, why: Why) -> None:
-        """Ask the upstream without what was stored; others may wait for it."""
-
-
-class _Unread(protocol.Protocol):
-    """Takes the content of a response that nobody gets."""
-
-    takes_views = True
-    over = False
-
-    def dataReceived(self, data: Octets) -> None:
-        """Drop it."""
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Take note of the end."""
-        self.over = True
 
 
 @attrs.define(eq=False)
@@ -189,7 +145,7 @@ class Fetch:
         now = route.cache.now()
         if self.post is not None:
             self.post.answered(head)
-        kept = self._stored_of(response, now)
+        kept = kept_of(response, self.asked, self.post, route.policy.heuristic, self._sent_at, now)
         if isinstance(kept, str):
             self._pass(response, kept)
             return
@@ -212,25 +168,6 @@ class Fetch:
         if self.post is not None and is_event_stream(head.fields, head.names):
             self.fill.recording = Recording(now)
         self._serve(response, length)
-
-    def _stored_of(self, response: UpstreamResponse, now: float) -> StoredResponse | str:
-        """Return what is to be stored of a response, or why nothing is."""
-        head, options, asked, post = response.head, response.options, self.asked, self.post
-        if post is None:
-            heuristic = self.route.policy.heuristic
-            return stored_of(asked, head, self._sent_at, now, heuristic, options)
-        terms = post.policy
-        return posted_of(
-            head,
-            asked.fields,
-            asked.wishes,
-            now,
-            terms.ttl,
-            terms.shared,
-            terms.events,
-            options,
-            response.framing.kind is Kind.UNTIL_CLOSE,
-        )
 
     def _learn(self, kept: StoredResponse) -> None:
         """Know whether others may wait for who asks: not for what serves only one request."""
@@ -333,7 +270,7 @@ class Fetch:
             self.request.withdraw()
         else:
             attempt(leader, lead)
-        self.request.connection = None
+        self._part()
         self.waiters.each(self._send_on)
 
     def _send_on(self, lookup: Lookup) -> None:
@@ -342,11 +279,11 @@ class Fetch:
 
     def _drop(self, response: UpstreamResponse) -> None:
         """Let nobody have a response's content; nobody waits for one that has not come yet."""
-        unread = _Unread()
+        unread = Unread()
         response.deliverBody(unread)  # type: ignore[arg-type]
         if not unread.over:
             self.request.withdraw()
-        self.request.connection = None
+        self._part()
 
     # validation
 
@@ -374,7 +311,7 @@ class Fetch:
         if isinstance(fresh, str):
             # It is for nobody else any more.
             cache.store.remove(entry)
-            entry.head = _updated(about, response)
+            entry.head = updated(about, response)
         else:
             self._learn(fresh)
             cache.store.refresh(entry, fresh)
@@ -488,9 +425,18 @@ class Fetch:
         if fill is not None and fill.stored:
             self.route.counts.stored += 1
         if fill is not None and fill.over:
-            # The connection is the pool's again.
-            self.request.connection = None
+            self._over = True
+            self._part()
         self._alone()
+
+    def _part(self) -> None:
+        """Have nothing more to do with the upstream: its connection is the pool's, or another's.
+
+        What refers to this fetch would be a cycle.
+        """
+        self.request.connection = None
+        self.request.asking = NOBODY
+        self.fill = None
 
     def left(self, lookup: Lookup) -> None:
         """Take note that a client is gone."""
@@ -514,6 +460,7 @@ class Fetch:
         self.request.withdraw()
         if self.fill is not None:
             self.fill.abandon()
+        self._part()
         self._tell(error or ResponseIncomplete("the fetch was given up"))
 
     def _watch(self) -> None:
@@ -531,18 +478,3 @@ class Fetch:
         if now - self._since >= limit:
             self.abandon()
         return min(self._since + limit, now + limits.idle / 4)
-
-
-def _updated(stored: StoredResponse, response: UpstreamResponse) -> StoredResponse:
-    """Return a stored response with the fields of a 304 that it may be stored no more with."""
-    gone = {b"age", *response.options}
-    fields = merged(stored.fields, response.head)
-    return attrs.evolve(
-        stored, fields=tuple(field for field in fields if field[0].lower() not in gone)
-    )
-
-
-def mark(head: ResponseHead, status: bytes) -> None:
-    """Say in a response what the cache has done.  Spec: RFC 9211 2."""
-    head.fields.append((b"Cache-Status", status))
-    head.names.append(b"cache-status")

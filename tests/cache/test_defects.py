@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
+from pyproxy.cache import fetch
 from pyproxy.cache.memory import MemoryStore
 from pyproxy.cache.seams import ContentLost, Entry, Found
 from pyproxy.policy.cache_policy import CachePolicy
@@ -232,7 +233,7 @@ class UpstreamTests(DefectTestCase):
         """A rule that fails on a response."""
         self.start()
         clients = [self.client(asked()) for _ in range(2)]
-        self.patch(self.fetches[0].__class__, "_stored_of", broken)
+        self.patch(fetch, "kept_of", broken)
         self.answer(answer(FRESH))
         for client in clients:
             self.assertEqual(500, read(client.take()).status)
@@ -244,8 +245,8 @@ class UpstreamTests(DefectTestCase):
         for number in range(3):
             self.start()
             clients = [self.client(asked()) for _ in range(3)]
-            (fetch,) = self.fetches
-            lookups = [fetch.waiters.leader, *fetch.waiters.others]
+            waiters = self.fetches[0].waiters
+            lookups = [waiters.leader, *waiters.others]
             lookups[number].asking._client.begin = broken
             self.answer(answer(FRESH))
             for place, client in enumerate(clients):
