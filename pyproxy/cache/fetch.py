@@ -21,7 +21,7 @@ from pyproxy.cache.posting import Posting
 from pyproxy.cache.replay import Recording
 from pyproxy.cache.seams import Chosen, Entry
 from pyproxy.cache.waiters import Waiters, attempt
-from pyproxy.errors import InternalError, ProxyError, ResponseIncomplete
+from pyproxy.errors import FirstByteTimeout, InternalError, ProxyError, ResponseIncomplete
 from pyproxy.semantics import cache_status
 from pyproxy.semantics.cache_status import Why
 from pyproxy.semantics.caching import (
@@ -41,6 +41,12 @@ from pyproxy.sides import Bond, UpstreamRequest, UpstreamResponse
 
 ERRORS = frozenset({500, 502, 503, 504})
 """What a stale response may stand in for.  Spec: RFC 5861 4."""
+
+SOONER = 0.9
+"""The part of its clients' limit for which a fetch waits that has a stale response to fall back on.
+
+Their exchanges would end first, with 504.
+"""
 
 _log = Logger()
 
@@ -92,7 +98,7 @@ class Fetch:
         if leader is not None:
             leader.wait_for(self)
             leader.mark(cache_status.forwarded(self.why))
-        else:
+        if leader is None or self._stale_for(leader) is not None:
             self._watch()
         try:
             self.route.cache.upstream.send(self.request)
@@ -471,10 +477,21 @@ class Fetch:
     def check(self, now: float) -> float:
         """End it when nothing has moved for too long; return when to be asked again."""
         limits, fill = self.route.limits, self.fill
+        if fill is not None and fill.readers:
+            # Their exchanges keep the limits.
+            return now + limits.idle / 4
         seen = -1 if fill is None else fill.count
         if seen != self._seen:
             self._seen, self._since = seen, now
+        waited = fill is None and self.waiters.leader is not None
         limit = limits.first_byte if fill is None else limits.idle
-        if now - self._since >= limit:
+        if waited:
+            limit *= SOONER
+        if now - self._since < limit:
+            return min(self._since + limit, now + limits.idle / 4)
+        if waited:
+            self.request.withdraw()
+            self.unanswered(FirstByteTimeout(f"no response came within {limit:g} s"))
+        else:
             self.abandon()
-        return min(self._since + limit, now + limits.idle / 4)
+        return now + limits.idle

@@ -571,6 +571,20 @@ class ErrorTests(CacheTestCase):
             self.assertEqual(503, told.status)
             self.assertIn(b"fwd=stale; fwd-status=503", told.cache)
 
+    def test_silent(self) -> None:
+        """Instead of the 504 of an upstream that does not answer, and it is asked no more."""
+        for control, status in ((self.LENIENT, 200), (b"Cache-Control: max-age=60", 504)):
+            self.start(limits=Limits(first_byte=20.0))
+            self.ask(answer(control))
+            self.wait(61.0)
+            clients = [self.client(asked()) for _ in range(2)]
+            upstream, _ = self.question()
+            self.wait(23.0)
+            for client in clients:
+                self.assertEqual(status, read(client.take()).status)
+            self.assertIsNotNone(upstream.lost)
+            self.assertEqual([], self.fetches)
+
     def test_unreachable(self) -> None:
         """Instead of what the proxy would have to say itself."""
         for field, status in ((b"X: 1", 200), (b"Cache-Control: max-age=1, no-cache", 502)):
