@@ -19,9 +19,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
 
 from benchmarks.cache_index import head_of, key_of
-from pyproxy.cache.disk import DiskStore
-from pyproxy.cache.disk_file import opened, read
-from pyproxy.cache.disk_names import Names
+from pyproxy.cache.disk.file import opened, read
+from pyproxy.cache.disk.names import Names
+from pyproxy.cache.disk.store import DiskStore
 from pyproxy.cache.seams import Entry
 
 FILES = 100_000

@@ -19,7 +19,7 @@ from pyproxy.relay.transports import IProxyReactor
 def check_store(config: CacheConfig) -> None:
     """See whether a store can be, before anything else starts.  Raises: CannotStart."""
     if config.disk is not None:
-        from pyproxy.cache.disk_names import Unfit, check_folder
+        from pyproxy.cache.disk.names import Unfit, check_folder
 
         try:
             check_folder(config.disk)
@@ -38,15 +38,15 @@ class Opened:
 def open_store(config: CacheConfig, reactor: IProxyReactor) -> Opened:
     """Open the store that a configuration asks for.  Raises: CannotStart."""
     if config.disk is not None:
-        from pyproxy.cache.disk import DiskStore
-        from pyproxy.cache.disk_names import Unfit
+        from pyproxy.cache.disk.names import Unfit
+        from pyproxy.cache.disk.store import DiskStore
 
         try:
             return Opened(DiskStore.at(config.disk, config.disk_size, config.entry, reactor))
         except Unfit as error:
             raise CannotStart(str(error)) from error
     if config.redis is not None:
-        from pyproxy.cache.redis import RedisStore
+        from pyproxy.cache.redis.store import RedisStore
         from pyproxy.sharing.redis import RedisClient
         from pyproxy.sharing.redis_place import place_of
 

@@ -65,6 +65,7 @@ def pack(head: StoredResponse, key: bytes) -> bytes:
             float(head.stale_on_error),
             [_text(tag) for tag in head.tags],
             b64encode(head.events).decode("ascii"),
+            head.immutable,
         ]
     ).encode("ascii")
     version = bytes((VERSION,))
@@ -84,10 +85,11 @@ def unpack(octets: bytes) -> tuple[bytes, StoredResponse]:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Unreadable("it is no JSON") from error
-    if type(values) is not list or len(values) != 17:
-        _refuse("it is no list of 17")
+    if type(values) is not list or len(values) != 18:
+        _refuse("it is no list of 18")
     key, status, reason, fields, born, fresh_until, varies, length, etag, modified = values[:10]
-    date, no_cache, must_revalidate, stale_behind, stale_on_error, tags, events = values[10:]
+    date, no_cache, must_revalidate, stale_behind, stale_on_error = values[10:15]
+    tags, events, immutable = values[15:]
     return _octets(key), StoredResponse(
         status=_number(status, 100, 999),
         reason=_line(reason),
@@ -105,6 +107,7 @@ def unpack(octets: bytes) -> tuple[bytes, StoredResponse]:
         stale_on_error=_seconds(stale_on_error),
         tags=tuple(_octets(tag) for tag in _list(tags)),
         events=_events(events),
+        immutable=_truth(immutable),
     )
 
 

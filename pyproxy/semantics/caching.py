@@ -55,11 +55,15 @@ class Use(Enum):
 
 
 def judge(stored: StoredResponse, wishes: Wishes, now: float) -> Use:
-    """Return how a stored response may be used for a request.  Spec: RFC 9111 4.2, 4.2.4, 5.2.1."""
+    """Return how a stored response may be used for a request.
+
+    Spec: RFC 9111 4.2, 4.2.4, 5.2.1; RFC 8246 2.
+    """
     if stored.no_cache or wishes.no_cache:
         return Use.VALIDATE
     left = stored.fresh_until - now
-    if wishes.max_age is not None and now - stored.born > wishes.max_age:
+    too_old = wishes.max_age is not None and now - stored.born > wishes.max_age
+    if too_old and not (stored.immutable and left > 0):
         return Use.VALIDATE
     if wishes.min_fresh is not None and left < wishes.min_fresh:
         return Use.VALIDATE

@@ -28,6 +28,7 @@ class StoredResponse:
         stale_on_error: seconds that it may be served stale in place of an error (RFC 5861 4).
         tags: by which it can be purged, from ``Cache-Tag``.
         events: of a stored event stream, as ``EventTimes`` packs them.
+        immutable: while it is fresh no client's limit of age takes a validation (RFC 8246 2).
     """
 
     status: int
@@ -46,6 +47,7 @@ class StoredResponse:
     stale_on_error: float = 0.0
     tags: tuple[bytes, ...] = ()
     events: bytes = b""
+    immutable: bool = False
 
     @property
     def has_validator(self) -> bool:

@@ -154,6 +154,7 @@ def stored_of(
         float(said.seconds(b"stale-while-revalidate") or 0),
         float(said.seconds(b"stale-if-error") or 0),
         tags_of(fields, names),
+        immutable=b"immutable" in said,
     )
 
 

@@ -56,6 +56,7 @@ HEADS = st.builds(
     date=_TIME,
     no_cache=st.booleans(),
     must_revalidate=st.booleans(),
+    immutable=st.booleans(),
     stale_behind=_TIME,
     stale_on_error=_TIME,
     tags=st.lists(st.binary(max_size=20), max_size=3).map(tuple),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from hashlib import sha256
 
-from pyproxy.cache.disk import DiskStore
+from pyproxy.cache.disk.store import DiskStore
 from pyproxy.cache.seams import Entry
 from tests.cache import head_of
 

@@ -20,12 +20,12 @@ from typing import Any
 
 from twisted.logger import LogLevel, capturedLogs
 
-from pyproxy.cache.disk import FIND_SECONDS, UNWRITTEN_BYTES, DiskStore
-from pyproxy.cache.disk_access import READERS
-from pyproxy.cache.disk_file import Torn, opened, read, read_block
-from pyproxy.cache.disk_folder import LEFT_OVER_SECONDS, MAX_VARIANTS
-from pyproxy.cache.disk_names import TALLY, TMP, Names, Unfit, check_folder
-from pyproxy.cache.lane import nobody
+from pyproxy.cache.disk.access import READERS
+from pyproxy.cache.disk.file import Torn, opened, read, read_block
+from pyproxy.cache.disk.folder import LEFT_OVER_SECONDS, MAX_VARIANTS
+from pyproxy.cache.disk.lane import nobody
+from pyproxy.cache.disk.names import TALLY, TMP, Names, Unfit, check_folder
+from pyproxy.cache.disk.store import FIND_SECONDS, UNWRITTEN_BYTES, DiskStore
 from pyproxy.cache.seams import BLOCK_BYTES, ContentLost, Store
 from pyproxy.semantics.stored import Varies
 from tests.cache import head_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Event, get_ident
 
-from pyproxy.cache.lane import Lane, nobody
+from pyproxy.cache.disk.lane import Lane, nobody
 from tests.turning import TurningTestCase
 
 

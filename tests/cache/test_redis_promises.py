@@ -8,8 +8,8 @@ import attrs
 from hypothesis import given
 
 from pyproxy.cache.packing import Unreadable
-from pyproxy.cache.redis import RedisStore
-from pyproxy.cache.redis_record import MIN_LIFE, YEAR, Record, life_of, new_token, read_record
+from pyproxy.cache.redis.record import MIN_LIFE, YEAR, Record, life_of, new_token, read_record
+from pyproxy.cache.redis.store import RedisStore
 from pyproxy.cache.seams import Store
 from pyproxy.semantics.stored import StoredResponse
 from pyproxy.sharing.redis import RedisClient

@@ -11,9 +11,9 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
-from pyproxy.cache import redis_missed, redis_shelf
-from pyproxy.cache.redis import RedisStore
-from pyproxy.cache.redis_record import INLINE_BYTES, MAX_VARIANTS
+from pyproxy.cache.redis import missed, shelf
+from pyproxy.cache.redis.record import INLINE_BYTES, MAX_VARIANTS
+from pyproxy.cache.redis.store import RedisStore
 from pyproxy.cache.seams import BLOCK_BYTES, Content, ContentLost, Entry, Filling
 from pyproxy.semantics.stored import StoredResponse
 from pyproxy.sharing.redis import LOOKUP_LIMIT
@@ -237,7 +237,7 @@ class KeepingTests(StoreTestCase):
         assert filling is not None
         filling.hold()
         while filling.write(LARGE):
-            self.assertLessEqual(filling.count, redis_shelf.MAX_UNCONFIRMED_BYTES)
+            self.assertLessEqual(filling.count, shelf.MAX_UNCONFIRMED_BYTES)
         self.assertEqual(LARGE, (await taken(filling))[: len(LARGE)])
         self.redis.signal(signal.SIGCONT)
         filling.drop()
@@ -475,7 +475,7 @@ class LossTests(StoreTestCase):
         store.remove(entry)
         name = entry.content._name  # type: ignore[attr-defined]
         left = await store.client.call(b"PTTL", name, limit=LONG)
-        self.assertTrue(0 < cast(int, left) <= redis_shelf.LINGER * 1000)
+        self.assertTrue(0 < cast(int, left) <= shelf.LINGER * 1000)
         await store.client.call(b"PEXPIRE", name, 5000, limit=LONG)
         await taken(entry.content)
         left = await store.client.call(b"PTTL", name, limit=LONG)
@@ -641,7 +641,7 @@ class AwayTests(StoreTestCase):
         for _ in range(3):
             store.find(KEY, Found())
         await self.until(lambda: not store.client.connected)
-        for number in range(redis_missed.MAX_MISSED + 1):
+        for number in range(missed.MAX_MISSED + 1):
             store.invalidate(b"%d" % number)
         self.redis.signal(signal.SIGCONT)
         await self.until(lambda: store.client.connected)

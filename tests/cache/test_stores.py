@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyproxy.cache.disk import DiskStore
+from pyproxy.cache.disk.store import DiskStore
 from pyproxy.cache.memory import MemoryStore
 from pyproxy.cache.seams import Store
 from tests.cache import stores

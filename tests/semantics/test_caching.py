@@ -80,6 +80,14 @@ class JudgeTests(SynchronousTestCase):
             with self.subTest(stored=stored, wishes=wishes, now=now):
                 self.assertIs(use, judge(stored, wishes, now))
 
+    def test_immutable(self) -> None:
+        """What does not change is not asked about by a reload while it is fresh.  RFC 8246 2."""
+        lasting = attrs.evolve(STALE, immutable=True)
+        self.assertIs(Use.FRESH, judge(lasting, Wishes(max_age=0), 1059))
+        self.assertIs(Use.VALIDATE, judge(lasting, Wishes(max_age=0), 1060))
+        self.assertIs(Use.VALIDATE, judge(lasting, Wishes(no_cache=True), 1000))
+        self.assertIs(Use.VALIDATE, judge(lasting, Wishes(min_fresh=60), 1001))
+
     def test_strict(self) -> None:
         """What is never to be used stale, or without a validation, is not.  RFC 9111 5.2.2."""
         wishes = Wishes(max_stale=math.inf)

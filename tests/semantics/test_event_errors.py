@@ -35,7 +35,9 @@ NONE = (
 def has_error(*pieces: bytes) -> bool:
     """Tell whether an error is found in a stream of these pieces."""
     errors = EventErrors()
-    return any(errors.feed(piece) for piece in pieces)
+    # Each is fed, also behind the first that has one.
+    found = [errors.feed(piece) for piece in pieces]
+    return any(found)
 
 
 class EventErrorsTests(SynchronousTestCase):

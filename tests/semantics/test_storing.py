@@ -324,6 +324,11 @@ class LifetimeTests(SynchronousTestCase):
             self.assertLessEqual(stored.fresh_until, NOW + longest - max(date, delay, 0))
             self.assertLessEqual(stored.born, NOW)
 
+    def test_immutable(self) -> None:
+        """It is taken note of.  RFC 8246 2."""
+        self.assertTrue(kept(control(b"max-age=60, immutable")).immutable)
+        self.assertFalse(kept(control(b"max-age=60")).immutable)
+
     def test_stale(self) -> None:
         """How long it may be used stale, and that it may not.  RFC 5861, RFC 9111 4.2.4."""
         value = b"max-age=1, stale-while-revalidate=5, stale-if-error=9"

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pyproxy.cache.lane import Done, Lane
+from pyproxy.cache.disk.lane import Done, Lane
 from pyproxy.relay.transports import IProxyReactor
 
 T = TypeVar("T")

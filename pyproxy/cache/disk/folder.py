@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from pyproxy.cache.disk_file import Aside, mark_in, opened
-from pyproxy.cache.disk_names import (
+from pyproxy.cache.disk.file import Aside, mark_in, opened
+from pyproxy.cache.disk.names import (
     FOLDERS,
     TALLY,
     TMP,
@@ -33,7 +33,7 @@ from pyproxy.cache.disk_names import (
     make_folders,
     room_of,
 )
-from pyproxy.cache.tally import Tally
+from pyproxy.cache.disk.tally import Tally
 from pyproxy.semantics.stored import StoredResponse
 
 LEFT_OVER_SECONDS = 3600

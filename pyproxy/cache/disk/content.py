@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from pyproxy.cache.disk_file import INLINE_BYTES, Aside, Handle, Read, mark_in, opened
-from pyproxy.cache.disk_file import read_block as read_one
-from pyproxy.cache.disk_folder import Folder
+from pyproxy.cache.disk.file import INLINE_BYTES, Aside, Handle, Read, mark_in, opened
+from pyproxy.cache.disk.file import read_block as read_one
+from pyproxy.cache.disk.folder import Folder
 from pyproxy.cache.seams import BLOCK_BYTES, ContentLost
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.stored import StoredResponse

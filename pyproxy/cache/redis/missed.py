@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pyproxy.cache.redis_scripts import INVALIDATE
-from pyproxy.cache.redis_shelf import LINGER, WRITE_LIMIT, Shelf, ms
+from pyproxy.cache.redis.scripts import INVALIDATE
+from pyproxy.cache.redis.shelf import LINGER, WRITE_LIMIT, Shelf, ms
 from pyproxy.sharing.redis_errors import RedisRefused, RedisTrouble
 from pyproxy.sharing.resp import Reply
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from pyproxy.cache.packing import Unreadable
-from pyproxy.cache.redis_record import Names, Record, read_record
-from pyproxy.cache.redis_scripts import HEADS
+from pyproxy.cache.redis.record import Names, Record, read_record
+from pyproxy.cache.redis.scripts import HEADS
 from pyproxy.sharing.redis import RedisClient
 from pyproxy.sharing.redis_errors import RedisTrouble
 from pyproxy.sharing.resp import Reply

@@ -4,7 +4,7 @@ Nothing here waits for the disk: one thread of its own changes things in their o
 who asks is told within 50 ms that nothing is known when they do not answer.  It needs no repair
 after a process was killed, since a file gets its name when it is whole, nor after a loss of power,
 since what was not written then has another digest.  What leaves a full store is told in
-``disk_folder``.  However many files are there, it serves at once: they are counted behind.
+``folder``.  However many files are there, it serves at once: they are counted behind.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from pyproxy.cache.disk_access import Access, Away
-from pyproxy.cache.disk_content import DiskContent, DiskFilling
-from pyproxy.cache.disk_file import Aside, Handle, Torn, write_head
-from pyproxy.cache.disk_find import Changes, Find, Looked, look
-from pyproxy.cache.disk_folder import Folder
-from pyproxy.cache.disk_names import FOLDERS, Names, room_of
-from pyproxy.cache.disk_walk import walk
-from pyproxy.cache.lane import nobody
+from pyproxy.cache.disk.access import Access, Away
+from pyproxy.cache.disk.content import DiskContent, DiskFilling
+from pyproxy.cache.disk.file import Aside, Handle, Torn, write_head
+from pyproxy.cache.disk.find import Changes, Find, Looked, look
+from pyproxy.cache.disk.folder import Folder
+from pyproxy.cache.disk.lane import nobody
+from pyproxy.cache.disk.names import FOLDERS, Names, room_of
+from pyproxy.cache.disk.walk import walk
 from pyproxy.cache.seams import Chosen, ContentLost, Entry, Found
 from pyproxy.relay.transports import IProxyReactor
 from pyproxy.semantics.stored import StoredResponse

@@ -1,4 +1,4 @@
-"""What Redis does in one step for the cache.  The layout of a record is ``redis_record``'s.
+"""What Redis does in one step for the cache.  The layout of a record is ``record``'s.
 
 They need Redis 5 or later.  Where memory is short only those fail that keep something.
 """

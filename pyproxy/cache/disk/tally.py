@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from pyproxy.cache.disk_file import Handle
-from pyproxy.cache.disk_names import FOLDERS
+from pyproxy.cache.disk.file import Handle
+from pyproxy.cache.disk.names import FOLDERS
 
 LOCK_SECONDS = 0.5
 """How long the lock is waited for; who holds it longer was stopped, and the count may be off."""

@@ -15,9 +15,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pyproxy.cache.packing import Unreadable
-from pyproxy.cache.redis_record import INLINE_BYTES, Record, field_of, new_token, read_record
-from pyproxy.cache.redis_scripts import READ
-from pyproxy.cache.redis_shelf import FILL_LIFE, LINGER, WRITE_LIMIT, Shelf, ms
+from pyproxy.cache.redis.record import INLINE_BYTES, Record, field_of, new_token, read_record
+from pyproxy.cache.redis.scripts import READ
+from pyproxy.cache.redis.shelf import FILL_LIFE, LINGER, WRITE_LIMIT, Shelf, ms
 from pyproxy.cache.seams import BLOCK_BYTES, ContentLost
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.stored import StoredResponse

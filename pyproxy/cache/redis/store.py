@@ -21,12 +21,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pyproxy.cache.packing import Unreadable
-from pyproxy.cache.redis_census import Census
-from pyproxy.cache.redis_content import RedisContent, RedisFilling
-from pyproxy.cache.redis_missed import Invalidations
-from pyproxy.cache.redis_record import Names, Record, field_of, life_of, read_record
-from pyproxy.cache.redis_scripts import FIND, REFRESH, STAMP
-from pyproxy.cache.redis_shelf import (
+from pyproxy.cache.redis.census import Census
+from pyproxy.cache.redis.content import RedisContent, RedisFilling
+from pyproxy.cache.redis.missed import Invalidations
+from pyproxy.cache.redis.record import Names, Record, field_of, life_of, read_record
+from pyproxy.cache.redis.scripts import FIND, REFRESH, STAMP
+from pyproxy.cache.redis.shelf import (
     FILL_LIFE,
     LINGER,
     MAX_UNCONFIRMED_BYTES,
@@ -34,7 +34,7 @@ from pyproxy.cache.redis_shelf import (
     Shelf,
     ms,
 )
-from pyproxy.cache.redis_sweep import SWEEP_LIMIT, sweep
+from pyproxy.cache.redis.sweep import SWEEP_LIMIT, sweep
 from pyproxy.cache.seams import Chosen, Entry, Found
 from pyproxy.semantics.stored import StoredResponse
 from pyproxy.sharing.redis import LOOKUP_LIMIT, RedisClient

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from pyproxy.cache.disk_access import Access
-from pyproxy.cache.disk_file import Read
-from pyproxy.cache.disk_find import Changes, Find, Looked, look_at
-from pyproxy.cache.disk_folder import Folder
-from pyproxy.cache.disk_names import FOLDERS
+from pyproxy.cache.disk.access import Access
+from pyproxy.cache.disk.file import Read
+from pyproxy.cache.disk.find import Changes, Find, Looked, look_at
+from pyproxy.cache.disk.folder import Folder
+from pyproxy.cache.disk.names import FOLDERS
 from pyproxy.cache.seams import Chosen
 from pyproxy.semantics.stored import StoredResponse
 

@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pyproxy.cache.redis_record import MAX_VARIANTS, Names, Record, field_of, life_of
-from pyproxy.cache.redis_scripts import BEGIN, HOLD, KEEP, REMOVE
+from pyproxy.cache.redis.record import MAX_VARIANTS, Names, Record, field_of, life_of
+from pyproxy.cache.redis.scripts import BEGIN, HOLD, KEEP, REMOVE
 from pyproxy.sharing.redis import RedisClient
 from pyproxy.sharing.redis_errors import RedisRefused, RedisTrouble
 from pyproxy.sharing.resp import Reply

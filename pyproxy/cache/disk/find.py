@@ -12,8 +12,8 @@ from collections.abc import Iterable
 import attrs
 from twisted.internet.interfaces import IDelayedCall
 
-from pyproxy.cache.disk_file import Read, Torn, opened, read, visit
-from pyproxy.cache.disk_folder import Folder
+from pyproxy.cache.disk.file import Read, Torn, opened, read, visit
+from pyproxy.cache.disk.folder import Folder
 from pyproxy.cache.seams import Found
 from pyproxy.semantics.stored import StoredResponse
 

@@ -11,8 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from pyproxy.cache.redis_record import Names
-from pyproxy.cache.redis_sweep import scanned
+from pyproxy.cache.redis.record import Names
+from pyproxy.cache.redis.sweep import scanned
 from pyproxy.sharing.redis import RedisClient
 from pyproxy.sharing.redis_errors import RedisTrouble
 

@@ -1,0 +1,1 @@
+"""Responses kept on disk, for all workers of a machine and over restarts."""

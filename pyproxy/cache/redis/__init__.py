@@ -1,0 +1,1 @@
+"""Responses kept in Redis, for several machines."""

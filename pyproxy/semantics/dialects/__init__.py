@@ -1,0 +1,1 @@
+"""How models say what they are and what an answer took: a module for each dialect."""
