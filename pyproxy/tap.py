@@ -12,7 +12,7 @@ from twisted.python import usage
 
 from pyproxy import __version__
 from pyproxy.collector import importing
-from pyproxy.config.endpoints import is_of_systemd
+from pyproxy.config.endpoints import is_of_systemd, name_inherited
 from pyproxy.config.loader import ConfigError, Loader
 from pyproxy.config.schema import Config
 from pyproxy.descriptors import raise_descriptor_limit
@@ -164,6 +164,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Make the configuration.  Raises: UsageError that names every option that is wrong."""
+        name_inherited(os.environ)
         choose_reactor()
         self._directory = Path.cwd()
         if self["config"] is not None:

@@ -23,6 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from pyproxy import __version__
+from pyproxy.config.endpoints import name_inherited
 from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import Config
 from pyproxy.config.values import MAX_VALUE_FILE_BYTES, usable_cpus
@@ -365,6 +366,22 @@ class BadValuesTests(OptionsTestCase):
         self.patch(sys, "stderr", StringIO())
         words = (*TARGET, "--listen=systemd:domain=INET")
         self.assertEqual(1, self.assertRaises(SystemExit, configure, *words, "--check").code)
+
+    def test_inherited_names(self) -> None:
+        """Sockets that were handed over without names get some, and nothing else changes."""
+        for given, names in (
+            ({"LISTEN_FDS": "2"}, "unknown:unknown"),
+            ({"LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}, "web"),
+            ({"LISTEN_FDS": "0"}, None),
+            ({"LISTEN_FDS": "99999"}, None),
+            ({"LISTEN_FDS": "two"}, None),
+            ({}, None),
+        ):
+            environment: dict[str, str] = {**given}
+            name_inherited(environment)
+            self.assertEqual(names, environment.pop("LISTEN_FDNAMES", None))
+            given.pop("LISTEN_FDNAMES", None)
+            self.assertEqual(given, environment)
 
     def test_listen_shared(self) -> None:
         """What several workers cannot share is refused; one process may have it."""

@@ -182,7 +182,9 @@ class Delivery:
                 self._reading = True
                 self._reactor.callLater(0, self._again)
                 return
-            if self.position >= self._content.count or not self._may_go_on():
+            if self.grows is not None and self.position >= self._content.count:
+                return
+            if not self._may_go_on():
                 return
             try:
                 piece = self._content.read(self.position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 
 from pyproxy.config import values
@@ -33,6 +33,17 @@ def unquoted(argument: str) -> str:
 def files_of(description: str) -> set[str]:
     """Return the names of the files, keys and certificates, that an endpoint string has."""
     return {unquoted(match[2]) for match in FILE_ARGUMENT.finditer(description)}
+
+
+def name_inherited(environment: MutableMapping[str, str]) -> None:
+    """Name the sockets that whoever started this process has opened for it, if they have no names.
+
+    Without names Twisted, once it is imported, takes none of them; ``systemd-socket-activate``
+    gives none unless it is told to.  Spec: sd_listen_fds(3), which has ``unknown`` for those.
+    """
+    count = environment.get("LISTEN_FDS", "")
+    if "LISTEN_FDNAMES" not in environment and re.fullmatch(r"[1-9][0-9]{0,3}", count):
+        environment["LISTEN_FDNAMES"] = ":".join(["unknown"] * int(count))
 
 
 def check_endpoint(description: str, check: Check, tries: bool = True) -> None:

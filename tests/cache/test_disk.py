@@ -420,28 +420,33 @@ class DeathTests(DiskCase):
         self.assertEqual(self.files(), [])
 
 
+MIB = 1024 * 1024
+
+
 class FailingDiskTests(DiskCase):
     """A disk may be full, fail, or hang: what cannot be done is left out."""
 
     def test_full(self) -> None:
         """Nothing is stored, what was taken can be read, it is said once, and it heals."""
-        store = self.open()
+        store = self.open(64 * MIB, 16 * MIB)
+        long = LONG * (12 * MIB // len(LONG))
         self.store(store, b"before", b"x")
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         with self.errors() as errors:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+            # The log of the tests is a file too, and shorter than that.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8 * MIB, hard))
             try:
                 for key in (b"a", b"b"):
-                    filling = self.begin(store, key, LONG)
+                    filling = self.begin(store, key, long)
                     self.settle(store)
                     self.assertFalse(filling.write(b"more"))
-                    filling.keep(head_of(LONG))
+                    filling.keep(head_of(long))
                     self.settle(store)
-                    self.assertEqual(self.octets(filling), LONG)
+                    self.assertEqual(self.octets(filling), long)
                     self.assertEqual(self.find(store, key), [])
                     filling.release()
                     # The failure may also come with the last block.
-                    self.store(store, key, LONG)
+                    self.store(store, key, long)
                     self.assertEqual(self.find(store, key), [])
                 self.assertEqual(self.octets(self.one(store, b"before").content), b"x")
             finally:
@@ -450,8 +455,8 @@ class FailingDiskTests(DiskCase):
         self.assertIn("File too large", errors[0])
         self.assertEqual(store.figures()["unwritten"], 0)
         self.assertEqual(list((self.folder / TMP).iterdir()), [])
-        self.store(store, b"a", LONG)
-        self.assertEqual(self.octets(self.one(store, b"a").content), LONG)
+        self.store(store, b"a", long)
+        self.assertEqual(self.octets(self.one(store, b"a").content), long)
 
     def test_folder_is_gone(self) -> None:
         """Without its folder a store finds nothing, stores nothing, and goes on."""

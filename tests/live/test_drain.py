@@ -295,12 +295,12 @@ class SystemdTests(DrainTestCase):
         self.listening = self.enterContext(socket.create_server(("127.0.0.1", 0)))
         self.port = self.listening.getsockname()[1]
 
-    def run_proxy(self, *more: str) -> subprocess.Popen[bytes]:
-        """Start a process with the socket."""
+    def run_proxy(self, *more: str, code: str = HAND_OVER) -> subprocess.Popen[bytes]:
+        """Start a process with the socket.  Args: code, of whoever hands it over."""
         descriptor = self.listening.fileno()
         process = subprocess.Popen(
             [
-                *(sys.executable, "-c", HAND_OVER, str(descriptor), sys.executable, "-m"),
+                *(sys.executable, "-c", code, str(descriptor), sys.executable, "-m"),
                 *("pyproxy", "--target", self.upstream.url, *more),
                 *("--listen", "systemd:domain=INET:index=0"),
             ],
@@ -358,6 +358,21 @@ class SystemdTests(DrainTestCase):
     def test_notices_of_workers(self) -> None:
         """With workers the parent alone speaks, and it is ready once they serve."""
         self.check_notices("--workers=2")
+
+    def test_without_names(self) -> None:
+        """Who hands the socket over need not name it, as ``systemd-socket-activate`` does not.
+
+        Trap, Twisted's ListenFDs: takes no socket without a name.
+        """
+        self.upstream.script = answer()
+        code = HAND_OVER.replace("LISTEN_FDNAMES=", "LISTEN_OTHER=")
+        self.assertNotEqual(HAND_OVER, code)
+        for workers in ("1", "2"):
+            process = self.run_proxy("--workers", workers, code=code)
+            self.told("READY")
+            self.assertEqual(200, self.ask())
+            process.terminate()
+            self.assertEqual(0, process.wait(PATIENCE))
 
     def test_restart(self) -> None:
         """Who comes between two processes waits, and is served by the second."""

@@ -35,9 +35,7 @@ NONE = (
 def has_error(*pieces: bytes) -> bool:
     """Tell whether an error is found in a stream of these pieces."""
     errors = EventErrors()
-    # Each is fed, also behind the first that has one.
-    found = [errors.feed(piece) for piece in pieces]
-    return any(found)
+    return any(errors.feed(piece) for piece in pieces)
 
 
 class EventErrorsTests(SynchronousTestCase):
