@@ -399,7 +399,7 @@ watch = true
             ("tcp:0:backlog=x", "Twisted endpoint"),
         ):
             (error,) = self.errors(f'admin = "{endpoint}"\n' + SMALL)
-            self.assertTrue(error.startswith("1: admin = "), error)
+            self.assertTrue(error.startswith(f"1: admin = {endpoint}: "), error)
             self.assertIn(right, error)
         with socket.create_server(("127.0.0.1", 0)) as taken:
             text = f'admin = "tcp:{taken.getsockname()[1]}"\n' + SMALL
