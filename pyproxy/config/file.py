@@ -120,7 +120,7 @@ class FileReader:
             for name, one in upstreams.items()
         }
         listen = self._listen(root, "listeners" in document)
-        admin = self._admin(root)
+        admin = self._admin(root, document.get("admin"))
         routes = [
             self._route(number, route, root, targets) for number, route in _present(root.routes)
         ]
@@ -167,18 +167,19 @@ class FileReader:
                 self.walker.also_wrong(path, "several workers cannot share it; use tcp: or unix:")
         return tuple(Listen(listener.endpoint) for _, listener in _present(root.listeners))
 
-    def _admin(self, root: Root) -> Listen | None:
+    def _admin(self, root: Root, written: object) -> Listen | None:
         if root.admin is None:
             return None
-        self._try(root.admin, ("admin",))
+        self._try(root.admin, ("admin",), written=written)
         return Listen(root.admin)
 
-    def _try(self, endpoint: str, path: KeyPath, more: str = "") -> None:
+    def _try(self, endpoint: str, path: KeyPath, more: str = "", written: object = None) -> None:
+        """Try an endpoint.  Args: written, what the file says for it, if that is something else."""
         self.walker.sources.files.update(Path(name).absolute() for name in files_of(endpoint))
         try:
             check_endpoint(endpoint, self._check_listen, self._tries)
         except ValueError as error:
-            self.walker.also_wrong(path, f"{error}{more}", endpoint)
+            self.walker.also_wrong(path, f"{error}{more}", written or endpoint)
 
     def _guard_secrets(self, config: Config, is_open: bool) -> None:
         """Keep a proxy that holds a key from being an open proxy by accident."""
