@@ -21,6 +21,7 @@ import stat
 import struct
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 
 import attrs
@@ -48,6 +49,14 @@ HEAD_BYTES = 4 * 1024
 
 _NONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 """What it means that there is no such file; a link is never followed."""
+
+MAX_KNOWN = 256
+"""Heads that are remembered as they are packed, since to unpack one is half of a lookup."""
+
+KNOWN_BYTES = 4096
+"""Octets that the packed head has at most that is remembered."""
+
+_unpacked = lru_cache(MAX_KNOWN)(unpack)
 
 _COMMON = os.O_CLOEXEC | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
 
@@ -209,7 +218,7 @@ def read(handle: Handle, whole: bool = True) -> Read:
     if not sequence:
         raise Torn("neither slot has a head")
     try:
-        key, head = unpack(packed)
+        key, head = _unpacked(packed) if len(packed) <= KNOWN_BYTES else unpack(packed)
     except Unreadable as error:
         raise Torn(f"its head cannot be read: {error}") from error
     size = start + room_for(count)
@@ -223,7 +232,7 @@ def read(handle: Handle, whole: bool = True) -> Read:
     content = first[start : start + count]
     if count and first[start + count : size] != checksum(mark, 0, content):
         raise Torn("its content is another")
-    return attrs.evolve(found, content=content, handle=None)
+    return Read(found.extent, key, head, sequence, content)
 
 
 def _read_slot(first: bytes, mark: bytes, slot: int, place: int) -> tuple[int, int, bytes]:
