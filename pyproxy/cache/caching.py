@@ -223,6 +223,7 @@ class CachingRoute:
             post is None
             and entry.ready is not self
             and getattr(entry.ready, "route", None) is not self
+            and self.cache.store.hot.get(entry.key) is entry
         ):
             entry.ready = ready_for(self, entry, lookup.host) or self
         entry.visited = True

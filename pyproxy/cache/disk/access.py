@@ -58,6 +58,11 @@ class Access:
         """Whether something that was asked for is still to be done."""
         return bool(self._writer.waiting or self._readers.waiting)
 
+    @property
+    def reading(self) -> int:
+        """How many reads wait or are under way."""
+        return self._readers.waiting
+
     def look(self, done: Done[T], function: Callable[..., T], *arguments: Any) -> bool:
         """Have a reader do something; tell whether it will."""
         return not self.off and self._readers.call(done, function, *arguments)

@@ -8,9 +8,10 @@ from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from pyproxy.cache.disk.file import INLINE_BYTES, Aside, Handle, Read, mark_in, opened
-from pyproxy.cache.disk.file import read_block as read_one
+from pyproxy.cache.disk.block import Extent, Handle, PageCache, read_block
+from pyproxy.cache.disk.file import INLINE_BYTES, Aside, Read, mark_in, opened
 from pyproxy.cache.disk.folder import Folder
+from pyproxy.cache.disk.shared import Shared
 from pyproxy.cache.seams import BLOCK_BYTES, ContentLost
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.stored import StoredResponse
@@ -23,10 +24,14 @@ class Keeper(Protocol):
 
     Attributes:
         entry: octets that one content may have.
+        shared: blocks that were read last.
+        page_cache: what the kernel has in memory.
     """
 
     folder: Folder
     entry: int
+    shared: Shared
+    page_cache: PageCache
 
     def reserve(self, octets: int) -> bool:
         """Make room in memory for octets that will be written; tell whether there is."""
@@ -56,7 +61,8 @@ class DiskContent:
     """The content of a file.
 
     A short one was read together with the head.  A longer one has the file open while somebody
-    holds it, and for a while before; it is opened again by its name for who reads without.
+    holds it, and for a while before; it is opened again by its name for who reads without.  A block
+    that was just read, or that the kernel has in memory, is given at once.
 
     Attributes:
         count: octets.
@@ -70,9 +76,9 @@ class DiskContent:
         self._store = store
         self._all = known.content
         self._handle = known.handle
-        self._start = known.start
+        self._start = known.extent.start
         self._holds = 0
-        self.count = known.count
+        self.count = known.extent.count
         self.mark = known.mark
         self.name = name
 
@@ -85,20 +91,39 @@ class DiskContent:
             return self._all[start:] if start else self._all
         return self._from_file(number, offset)
 
-    def _from_file(self, number: int, offset: int) -> Deferred[bytes]:
-        """Read a block of the file.  It fails with ContentLost."""
-        path = self._store.folder.place(self.name)
-        reading = self._store.read(
-            self, _read, self._handle, path, self.mark, self._start, self.count, number
-        )
+    def _from_file(self, number: int, offset: int) -> bytes | Deferred[bytes]:
+        """Read a block of the file.  A Deferred fails with ContentLost."""
+        store, place = self._store, (self.mark, number)
+        block = store.shared.get(place)
+        if block is None and self._handle is not None:
+            extent = Extent(self.mark, self._start, self.count)
+            block = store.page_cache.read(self._handle, extent, number)
+            if block is not None:
+                store.shared.put(place, block)
+        if block is not None:
+            return block[offset:] if offset else block
+        reading = self._waited_for(number)
+        return reading.addCallback(lambda block: block[offset:]) if offset else reading
+
+    def _waited_for(self, number: int) -> Deferred[bytes]:
+        """Read a block in a thread, once for all who have the file open and want it now."""
+        store, place, handle = self._store, (self.mark, number), self._handle
+        extent = Extent(self.mark, self._start, self.count)
+        if handle is not None:
+            others = store.shared.join(place)
+            if others is not None:
+                return others
+            reading = store.read(self, read_block, handle, extent, number)
+            return store.shared.first(place, reading)
 
         def came(result: tuple[bytes, Handle]) -> bytes:
-            block, handle = result
+            block, opened_now = result
             if self._holds and self._handle is None:
-                self._handle = handle
-            return block[offset:] if offset else block
+                self._handle = opened_now
+            return block
 
-        return reading.addCallback(came)
+        path = store.folder.place(self.name)
+        return store.read(self, _open_and_read, path, extent, number).addCallback(came)
 
     def hold(self) -> None:
         """Have the file open."""
@@ -121,18 +146,12 @@ class DiskContent:
             self._store.let_go(handle)
 
 
-def _read(
-    handle: Handle | None, path: str, mark: bytes, start: int, count: int, number: int
-) -> tuple[bytes, Handle]:
-    """Read a block, perhaps of a file that has to be opened.
-
-    Raises: ContentLost, Torn, OSError.
-    """
-    if handle is None:
-        handle = opened(path)
-        if handle is None or mark_in(handle) != mark:
-            raise ContentLost("the stored response was removed")
-    return read_one(handle, mark, start, count, number), handle
+def _open_and_read(path: str, extent: Extent, number: int) -> tuple[bytes, Handle]:
+    """Read a block of a file that has to be opened.  Raises: ContentLost, Torn, OSError."""
+    handle = opened(path)
+    if handle is None or mark_in(handle) != extent.mark:
+        raise ContentLost("the stored response was removed")
+    return read_block(handle, extent, number), handle
 
 
 class _State(Enum):
@@ -168,7 +187,7 @@ class DiskFilling(DiskContent):
     )
 
     def __init__(self, store: Keeper, key: bytes, head: StoredResponse, aside: Aside) -> None:
-        super().__init__(store, "", Read(aside.mark, key, head, aside.start, 0, 0))
+        super().__init__(store, "", Read(Extent(aside.mark, aside.start, 0), key, head, 0))
         self.key = key
         self.head = head
         self.aside = aside
@@ -215,7 +234,7 @@ class DiskFilling(DiskContent):
         """Take note that blocks are in the file, or cannot be; then they stay where they are."""
         self._writing = False
         if not failed:
-            self._handle = self.aside.handle
+            self._handle, self._start = self.aside.handle, self.aside.start
             self._forget(self._sent)
             if self._state is _State.OPEN and self._blocks:
                 self._write_on()
@@ -240,10 +259,9 @@ class DiskFilling(DiskContent):
             return block[offset:] if offset else block
         if self._tail and number == self.count // BLOCK_BYTES:
             return bytes(self._tail[offset:])
-        if self._state is _State.STORED:
-            return self._from_file(number, offset)
-        reading = self._store.read(self, self.aside.read, self._handle, number)
-        return reading.addCallback(lambda block: block[offset:] if offset else block)
+        if self._handle is None and self._state is not _State.STORED:
+            raise ContentLost("the response was not stored")
+        return self._from_file(number, offset)
 
     def keep(self, head: StoredResponse) -> None:
         """Make an entry of it."""

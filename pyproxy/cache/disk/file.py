@@ -1,12 +1,13 @@
 """One stored response as a file: how it is laid out, written and read.
 
-A preamble, two slots for the head, the content, and a digest of each of its blocks::
+A preamble, two slots for the head, and the content in blocks of 64 KiB, the last one shorter::
 
-    magic 8 | mark 16 | octets of a slot 4 | slot | slot | content | 16 for each 64 KiB of content
+    magic 8 | mark 16 | octets of a slot 4 | slot | slot | block | checksum 4 | block | ...
     slot:  digest 16 | sequence 8 | octets of content 8 | octets of the packed head 4 | packed head
 
-The mark is random: all digests are keyed with it, so nothing of another file, of an older one in
-the same blocks of the disk, or of another place in this file is taken for what was written here.
+The mark is random: all digests and checksums are begun with it, so nothing of another file, of an
+older one in the same blocks of the disk, or of another place in this file is taken for what was
+written here; what a checksum finds is told in ``block``.
 The slot with the higher sequence counts.  Another head goes into the other slot in one write: if
 that is cut short the old head counts still.  Everything here may wait for the disk and runs in a
 store's threads.
@@ -20,15 +21,17 @@ import stat
 import struct
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 
 import attrs
 
+from pyproxy.cache.disk.block import Extent, Handle, Torn, checksum, room_for
 from pyproxy.cache.packing import DIGEST_BYTES, MAX_PACKED, Unreadable, pack, unpack
 from pyproxy.cache.seams import BLOCK_BYTES
 from pyproxy.semantics.stored import StoredResponse
 
-MAGIC = b"pyproxy\x01"
+MAGIC = b"pyproxy\x02"
 MARK_BYTES = 16
 
 _PREAMBLE = struct.Struct(">8s16sI")
@@ -42,30 +45,20 @@ INLINE_BYTES = BLOCK_BYTES
 """A content of up to so many octets is read together with its head."""
 
 HEAD_BYTES = 4 * 1024
-"""Octets that are read first where the head alone is wanted."""
-
-_FIRST_BYTES = INLINE_BYTES + HEAD_BYTES
+"""Octets that are read first: the head, and a very short content."""
 
 _NONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 """What it means that there is no such file; a link is never followed."""
 
+MAX_KNOWN = 256
+"""Heads that are remembered as they are packed, since to unpack one is half of a lookup."""
+
+KNOWN_BYTES = 4096
+"""Octets that the packed head has at most that is remembered."""
+
+_unpacked = lru_cache(MAX_KNOWN)(unpack)
+
 _COMMON = os.O_CLOEXEC | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
-
-
-class Torn(Exception):
-    """A file is not what was written."""
-
-
-class Handle:
-    """An open file, until nobody refers to it any more."""
-
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __del__(self) -> None:
-        os.close(self.number)
 
 
 @attrs.frozen(eq=False)
@@ -73,20 +66,22 @@ class Read:
     """What is known of a file.
 
     Attributes:
-        start: where the content begins.
-        count: octets of content.
+        extent: where the content is.
         content: all of it, when it is short; None when it has not been read.
         handle: the open file, when the content has not been read.
     """
 
-    mark: bytes
+    extent: Extent
     key: bytes
     head: StoredResponse
-    start: int
-    count: int
     sequence: int
     content: bytes | None = None
     handle: Handle | None = None
+
+    @property
+    def mark(self) -> bytes:
+        """The mark of the file."""
+        return self.extent.mark
 
 
 def _slot(mark: bytes, size: int, sequence: int, count: int, packed: bytes) -> bytes:
@@ -101,12 +96,6 @@ def _room(packed: bytes) -> int:
     """Return the octets of a slot for a head that is like this one."""
     needed = _SLOT.size + len(packed) + max(SLACK_BYTES, len(packed) // 2)
     return -(-needed // 256) * 256
-
-
-def block_digest(mark: bytes, number: int, block: bytes) -> bytes:
-    """Return the digest of a block of the content of a file."""
-    place = number.to_bytes(8, "big")
-    return blake2b(block, digest_size=DIGEST_BYTES, key=mark, salt=place).digest()
 
 
 def start_of(slot: int) -> int:
@@ -131,7 +120,7 @@ class Aside:
         count: octets of content that are written.
     """
 
-    __slots__ = ("_digests", "_error", "_slot", "count", "handle", "mark", "path")
+    __slots__ = ("_error", "_slot", "count", "handle", "mark", "path")
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -139,7 +128,6 @@ class Aside:
         self._slot = 0
         self.count = 0
         self.handle: Handle | None = None
-        self._digests: list[bytes] = []
         self._error: OSError | None = None
 
     @property
@@ -150,7 +138,7 @@ class Aside:
     @property
     def size(self) -> int:
         """Octets of the file once it is whole."""
-        return self.start + self.count + DIGEST_BYTES * len(self._digests)
+        return self.start + room_for(self.count)
 
     def append(self, blocks: Sequence[bytes], key: bytes, head: StoredResponse) -> None:
         """Write blocks behind the others; all but the very last have BLOCK_BYTES.
@@ -166,27 +154,13 @@ class Aside:
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _COMMON
                 self.handle = Handle(os.open(self.path, flags, 0o600))
             for block in blocks:
-                self._digests.append(block_digest(self.mark, len(self._digests), block))
-                _write(self.handle.number, block, self.start + self.count)
+                number, place = self.count // BLOCK_BYTES, self.start + room_for(self.count)
+                _write(self.handle.number, block + checksum(self.mark, number, block), place)
                 self.count += len(block)
         except OSError as error:
             self._error = error
             self.discard()
             raise
-
-    def read(self, handle: Handle | None, number: int) -> bytes:
-        """Read a block that is written.  Args: handle, as it is known to who reads.
-
-        Raises: Torn, OSError.
-        """
-        if handle is None:
-            raise Torn("the file is gone")
-        place = number * BLOCK_BYTES
-        length = min(BLOCK_BYTES, self.count - place)
-        block = os.pread(handle.number, length, self.start + place)
-        if block_digest(self.mark, number, block) != self._digests[number]:
-            raise Torn("a block is another")
-        return block
 
     def finish(self, key: bytes, head: StoredResponse) -> None:
         """Write what stands around the content.  Raises: OSError."""
@@ -196,7 +170,6 @@ class Aside:
             raise OSError(errno.E2BIG, "the head has outgrown its place")
         slot = _slot(self.mark, self._slot, 1, self.count, packed)
         number = self.handle.number
-        _write(number, b"".join(self._digests), self.start + self.count)
         preamble = _PREAMBLE.pack(MAGIC, self.mark, self._slot)
         _write(number, b"%b%b" % (preamble, slot.ljust(2 * self._slot, b"\0")), 0)
         now = time.time_ns()
@@ -229,7 +202,7 @@ def read(handle: Handle, whole: bool = True) -> Read:
     Raises: Torn, OSError.
     """
     number = handle.number
-    first = os.pread(number, _FIRST_BYTES if whole else HEAD_BYTES, 0)
+    first = os.pread(number, HEAD_BYTES, 0)
     if len(first) < _PREAMBLE.size:
         raise Torn("it is shorter than its preamble")
     magic, mark, slot = _PREAMBLE.unpack_from(first)
@@ -245,21 +218,21 @@ def read(handle: Handle, whole: bool = True) -> Read:
     if not sequence:
         raise Torn("neither slot has a head")
     try:
-        key, head = unpack(packed)
+        key, head = _unpacked(packed) if len(packed) <= KNOWN_BYTES else unpack(packed)
     except Unreadable as error:
         raise Torn(f"its head cannot be read: {error}") from error
-    size = start + count + DIGEST_BYTES * -(-count // BLOCK_BYTES)
+    size = start + room_for(count)
     if os.fstat(number).st_size != size:
         raise Torn("it has another length")
-    found = Read(mark, key, head, start, count, sequence, None, handle)
+    found = Read(Extent(mark, start, count), key, head, sequence, None, handle)
     if not whole or count > INLINE_BYTES:
         return found
     if len(first) < size:
         first = os.pread(number, size, 0)
     content = first[start : start + count]
-    if count and first[start + count : size] != block_digest(mark, 0, content):
+    if count and first[start + count : size] != checksum(mark, 0, content):
         raise Torn("its content is another")
-    return attrs.evolve(found, content=content, handle=None)
+    return Read(found.extent, key, head, sequence, content)
 
 
 def _read_slot(first: bytes, mark: bytes, slot: int, place: int) -> tuple[int, int, bytes]:
@@ -273,17 +246,6 @@ def _read_slot(first: bytes, mark: bytes, slot: int, place: int) -> tuple[int, i
     if _slot(mark, slot, sequence, count, packed)[:DIGEST_BYTES] != digest:
         return 0, 0, b""
     return sequence, count, packed
-
-
-def read_block(handle: Handle, mark: bytes, start: int, count: int, number: int) -> bytes:
-    """Read one block of a content.  Raises: Torn, OSError."""
-    place = number * BLOCK_BYTES
-    length = min(BLOCK_BYTES, count - place)
-    block = os.pread(handle.number, length, start + place)
-    digest = os.pread(handle.number, DIGEST_BYTES, start + count + DIGEST_BYTES * number)
-    if len(block) != length or block_digest(mark, number, block) != digest:
-        raise Torn("a block is another")
-    return block
 
 
 def mark_in(handle: Handle) -> bytes:
@@ -304,13 +266,13 @@ def write_head(path: str, mark: bytes, key: bytes, head: StoredResponse) -> bool
     if handle is None:
         return False
     known = read(handle, whole=False)
-    slot = (known.start - _PREAMBLE.size) // 2
+    slot = (known.extent.start - _PREAMBLE.size) // 2
     packed = pack(head, key)
     if known.mark != mark or _SLOT.size + len(packed) > slot:
         return False
     sequence = known.sequence + 1
     place = _PREAMBLE.size + (slot if sequence % 2 == 0 else 0)
-    _write(handle.number, _slot(mark, slot, sequence, known.count, packed), place)
+    _write(handle.number, _slot(mark, slot, sequence, known.extent.count, packed), place)
     return True
 
 

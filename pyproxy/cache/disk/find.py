@@ -12,7 +12,8 @@ from collections.abc import Iterable
 import attrs
 from twisted.internet.interfaces import IDelayedCall
 
-from pyproxy.cache.disk.file import Read, Torn, opened, read, visit
+from pyproxy.cache.disk.block import Torn
+from pyproxy.cache.disk.file import Read, opened, read, visit
 from pyproxy.cache.disk.folder import Folder
 from pyproxy.cache.seams import Found
 from pyproxy.semantics.stored import StoredResponse

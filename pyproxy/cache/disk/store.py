@@ -1,10 +1,11 @@
 """A store on disk, for long contents and for what has to outlive the process; several may share it.
 
-Nothing here waits for the disk: one thread of its own changes things in their order, some read, and
-who asks is told within 50 ms that nothing is known when they do not answer.  It needs no repair
-after a process was killed, since a file gets its name when it is whole, nor after a loss of power,
-since what was not written then has another digest.  What leaves a full store is told in
-``folder``.  However many files are there, it serves at once: they are counted behind.
+Nothing here waits for the disk: what the kernel has in memory of a content is read at once; for all
+else one thread of its own changes things in their order, some read, and who asks is told within
+50 ms that nothing is known when they do not answer.  It needs no repair after a process was killed,
+since a file gets its name when it is whole, nor after a loss of power, since what was not written
+then has another digest or checksum.  What leaves a full store is told in ``folder``.  However many
+files are there, it serves at once: they are counted behind.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from pyproxy.cache.disk.access import Access, Away
+from pyproxy.cache.disk.block import Handle, PageCache, Torn
 from pyproxy.cache.disk.content import DiskContent, DiskFilling
-from pyproxy.cache.disk.file import Aside, Handle, Torn, write_head
+from pyproxy.cache.disk.file import Aside, write_head
 from pyproxy.cache.disk.find import Changes, Find, Looked, look
 from pyproxy.cache.disk.folder import Folder
 from pyproxy.cache.disk.lane import nobody
 from pyproxy.cache.disk.names import FOLDERS, Names, room_of
+from pyproxy.cache.disk.shared import Shared
 from pyproxy.cache.disk.walk import walk
 from pyproxy.cache.seams import Chosen, ContentLost, Entry, Found
 from pyproxy.relay.transports import IProxyReactor
@@ -55,6 +58,8 @@ class DiskStore:
         entry: octets that one content may have.
         hot: nothing: another process may have removed what this one remembers.
         patience: how long a lookup waits for the disk, in seconds.
+        shared: blocks that were read last.
+        page_cache: what the kernel has in memory.
     """
 
     folder: Folder
@@ -62,6 +67,8 @@ class DiskStore:
     access: Access
     hot: Mapping[bytes, Entry] = attrs.Factory(dict)
     patience: float = FIND_SECONDS
+    shared: Shared = attrs.Factory(Shared)
+    page_cache: PageCache = attrs.Factory(PageCache)
     _changes: Changes = attrs.Factory(Changes)
     _keeping: dict[bytes, list[DiskFilling]] = attrs.Factory(dict)
     _filling: set[DiskFilling] = attrs.Factory(set)
@@ -344,6 +351,7 @@ class DiskStore:
         self.access.close()
 
     def _settle(self) -> None:
+        self.shared.clear()
         while self._idle:
             self._idle.popleft().settle()
 

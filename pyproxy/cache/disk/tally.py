@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from pyproxy.cache.disk.file import Handle
+from pyproxy.cache.disk.block import Handle
 from pyproxy.cache.disk.names import FOLDERS
 
 LOCK_SECONDS = 0.5
