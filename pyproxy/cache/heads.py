@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import marshal
 import zlib
+from itertools import chain
+from operator import attrgetter
 
 import attrs
 
@@ -57,17 +59,20 @@ _FORMAT = 2
 _NAMES = tuple(field.name for field in attrs.fields(StoredResponse))
 _FIELDS, _ETAG, _MODIFIED = (_NAMES.index(name) for name in ("fields", "etag", "modified"))
 
+_values = attrgetter(*_NAMES)
+
 
 def _written(head: StoredResponse) -> bytes:
-    values = [getattr(head, name) for name in _NAMES]
-    lines = [octets for field in head.fields for octets in field]
+    values = list(_values(head))
+    lines = list(chain.from_iterable(head.fields))
     # Lines have no lengths between them, which are others in each head.
     joined = b"\n".join(lines)
     values[_FIELDS] = joined if joined.count(b"\n") == len(lines) - 1 else lines
     # A validator is the value of a field as a rule: its place is enough.
-    for place in (_ETAG, _MODIFIED):
-        if values[place] in lines:
-            values[place] = lines.index(values[place])
+    if head.etag in lines:
+        values[_ETAG] = lines.index(head.etag)
+    if head.modified in lines:
+        values[_MODIFIED] = lines.index(head.modified)
     # The process's own octets come back to it: marshal needs 2 us for what pickle does in 9.
     return marshal.dumps(values, _FORMAT)
 
@@ -77,11 +82,11 @@ def _read(octets: bytes) -> StoredResponse:
     lines = values[_FIELDS]
     if type(lines) is bytes:
         lines = lines.split(b"\n")
-    names = iter(lines)
-    values[_FIELDS] = tuple(zip(names, names, strict=True))
-    for place in (_ETAG, _MODIFIED):
-        if type(values[place]) is int:
-            values[place] = lines[values[place]]
+    values[_FIELDS] = tuple(zip(lines[::2], lines[1::2], strict=True))
+    if type(values[_ETAG]) is int:
+        values[_ETAG] = lines[values[_ETAG]]
+    if type(values[_MODIFIED]) is int:
+        values[_MODIFIED] = lines[values[_MODIFIED]]
     return StoredResponse(*values)
 
 

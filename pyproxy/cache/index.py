@@ -62,7 +62,8 @@ class Index:
             if self._hashes[place] == mark and self.records[place].startswith(start):
                 found.append(place)
             place = self._following[place]
-        found.sort(reverse=True)
+        if len(found) > 1:
+            found.sort(reverse=True)
         return found
 
     def add(self, record: bytes, content: Blocks | bytes | None) -> int:
