@@ -8,9 +8,11 @@ Whose key it is, the record says; ``records`` has how it is written.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 
 from pyproxy.cache.blocks import Blocks
 from pyproxy.cache.records import beginning, key_of
+from pyproxy.collector import unseen
 
 _BITS = 0xFFFF_FFFF
 """What is kept of a hash and of a serial number."""
@@ -40,8 +42,8 @@ class Index:
 
     def __init__(self) -> None:
         # Place 0 is nobody's: chains end there.  There are as many chains as places.
-        self.records = [b""]
-        self.contents: list[Blocks | bytes | None] = [None]
+        self.records = unseen([b""])
+        self.contents: list[Blocks | bytes | None] = unseen([None])
         self.serials = array("I", (0,))
         self._hashes = array("I", (0,))
         self._following = array("I", (0,))
@@ -51,6 +53,10 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.records) - 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the key of each entry."""
+        return (key_of(record) for record in self.records[1:])
 
     def find(self, key: bytes) -> list[int]:
         """Return the places of a key, the last one first: so all can be removed in turn."""

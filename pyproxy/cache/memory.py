@@ -18,7 +18,7 @@ from pyproxy.cache.blocks import Blocks
 from pyproxy.cache.eviction import Sieve
 from pyproxy.cache.heads import packed, unpacked
 from pyproxy.cache.index import Index
-from pyproxy.cache.records import SMALL_BYTES, key_of, read, written
+from pyproxy.cache.records import SMALL_BYTES, read, written
 from pyproxy.cache.seams import BLOCK_BYTES, Chosen, Entry, Found
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.stored import StoredResponse
@@ -102,11 +102,11 @@ class MemoryStore:
             self._warm[entry.serial] = entry
             # From now on the entry has it.
             self._queue.visited[place] = False
-            if alone:
-                self.hot[entry.key] = entry
             if len(self._warm) > max(1, min(MAX_HOT, self.memory // HOT_SHARE // HOT_BYTES)):
                 self._cool(next(iter(self._warm.values())))
         entry.visited = True
+        if alone:
+            self.hot[entry.key] = entry
         return entry
 
     def _at_hand(self, place: int) -> MemoryEntry | None:
@@ -236,6 +236,9 @@ class MemoryStore:
         place = self._place(entry)
         if place:
             self._remove(place)
+            others = self._index.find(entry.key)
+            if len(others) == 1 and (other := self._at_hand(others[0])) is not None:
+                self.hot[entry.key] = other
 
     def invalidate(self, key: bytes) -> None:
         """Have no entry of a key any more."""
@@ -246,16 +249,12 @@ class MemoryStore:
         entry = self._at_hand(place)
         if entry is not None:
             self._cool(entry)
-        key = key_of(self._index.records[place])
         self._used -= self._size(place)
         self._index.remove(place)
         self._queue.remove(place)
         moved = self._at_hand(place) if place <= len(self._index) else None
         if moved is not None:
             moved.place = place
-        others = self._index.find(key)
-        if len(others) == 1 and (entry := self._at_hand(others[0])) is not None:
-            self.hot[key] = entry
 
     def _trim(self) -> None:
         """Give back what was needed for more entries than there are."""
