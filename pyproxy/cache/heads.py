@@ -82,7 +82,8 @@ def _read(octets: bytes) -> StoredResponse:
     lines = values[_FIELDS]
     if type(lines) is bytes:
         lines = lines.split(b"\n")
-    values[_FIELDS] = tuple(zip(lines[::2], lines[1::2], strict=True))
+    line = iter(lines)
+    values[_FIELDS] = tuple(zip(line, line, strict=False))
     if type(values[_ETAG]) is int:
         values[_ETAG] = lines[values[_ETAG]]
     if type(values[_MODIFIED]) is int:

@@ -2,7 +2,9 @@
 
 Its bound counts everything: keys, heads, contents, what is still being fetched, and what Python
 needs for each.  Heads wait packed, since most are never asked for again: a head of eight fields
-takes 1.6 KiB as objects and 0.15 KiB packed, for 6 us when it is stored and 3 us when it is found.
+takes 1.6 KiB as objects and 0.15 KiB packed, for 11 us when it is stored and 4 us when it is found.
+A million entries with such heads, keys of 44 octets and contents of 100 take 365 MiB, and no call
+waits for the others: nothing is moved or looked at for all of them at once.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from pyproxy.cache.seams import BLOCK_BYTES, Chosen, Entry, Found
 from pyproxy.semantics.fields import Octets
 from pyproxy.semantics.stored import StoredResponse
 
-NODE_BYTES = 96
+NODE_BYTES = 88
 """What an entry takes beside its record: its places in index and queue, headers of objects.
 
 Measured by ``benchmarks/cache_index.py``.
@@ -191,12 +193,15 @@ class MemoryStore:
 
     def _shrink(self) -> None:
         """Evict until everything fits."""
-        while self._used > self.memory and len(self._index):
+        while self._used > self.memory:
+            place = self._victim()
+            if not place:
+                return
             self._evicted += 1
-            self._remove(self._victim())
+            self._remove(place)
 
     def _victim(self) -> int:
-        """Return who has to go."""
+        """Return who has to go; 0 when there is nobody."""
         while True:
             place = self._queue.victim()
             entry = self._at_hand(place)
@@ -252,9 +257,10 @@ class MemoryStore:
         self._used -= self._size(place)
         self._index.remove(place)
         self._queue.remove(place)
-        moved = self._at_hand(place) if place <= len(self._index) else None
-        if moved is not None:
-            moved.place = place
+        if place < len(self._index.records):
+            moved = self._at_hand(place)
+            if moved is not None:
+                moved.place = place
 
     def _trim(self) -> None:
         """Give back what was needed for more entries than there are."""
