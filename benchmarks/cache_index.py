@@ -2,7 +2,7 @@
 
 Run with ``python -m benchmarks.cache_index``.  ``NODE_BYTES`` and ``HOT_BYTES`` in
 ``pyproxy.cache.memory`` come from here: the growth of the resident memory, less the octets of keys,
-packed heads and contents, by the entries.
+packed heads and contents, by the entries.  Times are of the CPU.
 """
 
 from __future__ import annotations
@@ -99,13 +99,13 @@ def filled(entries: int, bound: int = UNBOUND) -> MemoryStore:
 
 
 def microseconds(calls: Sequence[int], call: Callable[[int], object]) -> float:
-    """Return how long a call takes: the median of batches."""
+    """Return how much CPU time a call takes: the median of batches."""
     taken = []
     for start in range(0, len(calls), BATCH):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         for number in calls[start : start + BATCH]:
             call(number)
-        taken.append((time.perf_counter() - begun) / len(calls[start : start + BATCH]))
+        taken.append((time.thread_time() - begun) / len(calls[start : start + BATCH]))
     return statistics.median(taken) * 1e6
 
 
@@ -125,6 +125,9 @@ def memory(entries: int) -> None:
         f"  counted were {counted / 2**20:,.0f} MiB: {octets:,.0f} octets and {NODE_BYTES} a node"
     )
     print(f"  NODE_BYTES measured: {each - octets:,.0f}")
+    begun = time.thread_time()
+    gc.collect()
+    print(f"  to look for cycles beside them takes {(time.thread_time() - begun) * 1e3:,.0f} ms")
     hot: list[Entry] = []
     number = min(MAX_HOT, entries)
     before = resident()
@@ -132,6 +135,19 @@ def memory(entries: int) -> None:
         store.find(key_of(place), hot.extend)
     gc.collect()
     print(f"  HOT_BYTES measured: {(resident() - before) / number:,.0f} (is {HOT_BYTES})")
+
+
+def pauses(entries: int) -> None:
+    """Print how long the longest call takes while entries come."""
+    store = MemoryStore(UNBOUND, 1 << 20)
+    heads = [head_of(number) for number in range(BATCH)]
+    longest = 0.0
+    for number in range(entries):
+        key, head = key_of(number), heads[number % BATCH]
+        begun = time.thread_time()
+        keep(store, key, head)
+        longest = max(longest, time.thread_time() - begun)
+    print(f"  the longest call until they are there takes {longest * 1e3:,.1f} ms")
 
 
 def speed(sizes: Sequence[int]) -> None:
@@ -159,11 +175,12 @@ def speed(sizes: Sequence[int]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print both."""
+    """Print all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cache_index", description=__doc__)
     parser.add_argument("--entries", type=int, default=ENTRIES)
     options = parser.parse_args(arguments)
     memory(options.entries)
+    pauses(options.entries)
     speed([size for size in SIZES if size <= options.entries])
 
 

@@ -90,41 +90,35 @@ class Clock:
         return False
 
 
-class _Node:
-    __slots__ = ("key", "newer", "older", "visited")
-
-    def __init__(self, key: int) -> None:
-        self.key = key
-        self.visited = False
-        self.newer: object | None = None
-        self.older: object | None = None
-
-    def spare(self) -> bool:
-        visited, self.visited = self.visited, False
-        return visited
-
-
 class OurSieve:
     """Evicts as the store in memory does, by the same code."""
 
     def __init__(self, room: int) -> None:
         self._room = room
-        self._nodes: dict[int, _Node] = {}
-        self._queue: Sieve[_Node] = Sieve()
+        self._places: dict[int, int] = {}
+        self._keys = [-1]
+        self._queue = Sieve()
 
     def ask(self, key: int) -> bool:
-        node = self._nodes.get(key)
-        if node is not None:
-            node.visited = True
+        place = self._places.get(key)
+        if place is not None:
+            self._queue.visited[place] = True
             return True
-        if len(self._nodes) >= self._room:
-            victim = self._queue.victim()
-            if victim is not None:
-                self._queue.remove(victim)
-                del self._nodes[victim.key]
-        node = self._nodes[key] = _Node(key)
-        self._queue.add(node)
+        if len(self._places) >= self._room:
+            self._remove(self._queue.victim())
+        self._places[key] = self._queue.add()
+        self._keys.append(key)
         return False
+
+    def _remove(self, place: int) -> None:
+        self._queue.remove(place)
+        last = self._keys.pop()
+        if place < len(self._keys):
+            del self._places[self._keys[place]]
+            self._keys[place] = last
+            self._places[last] = place
+        else:
+            del self._places[last]
 
 
 CACHES: dict[str, Callable[[int], Cache]] = {

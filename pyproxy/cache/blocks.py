@@ -40,10 +40,6 @@ class Blocks:
         blocks._blocks = self._blocks
         return blocks
 
-    def is_of(self, block: object) -> bool:
-        """Tell whether its only block is this one."""
-        return len(self._blocks) == 1 and self._blocks[0] is block
-
     def append(self, octets: Octets) -> None:
         """Copy octets to the end."""
         self.count += len(octets)

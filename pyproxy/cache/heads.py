@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import marshal
 import zlib
+from itertools import chain
+from operator import attrgetter
 
 import attrs
 
 from pyproxy.semantics.stored import StoredResponse
-
-_NAMES = tuple(field.name for field in attrs.fields(StoredResponse) if field.init)
-
 
 _USUAL = StoredResponse(
     200,
@@ -49,12 +48,47 @@ _USUAL = StoredResponse(
 _WINDOW = -10
 """1 KiB, and no envelope: more finds nothing more, and costs more to begin with."""
 
-_MEMORY = 4
+_MEMORY = 5
+
+_LEVEL = 6
+"""Heads are 5 % smaller than with 1, for 0.5 us."""
+
+_FORMAT = 2
+"""Of marshal: the last one that does not note which objects are the same one."""
+
+_NAMES = tuple(field.name for field in attrs.fields(StoredResponse))
+_FIELDS, _ETAG, _MODIFIED = (_NAMES.index(name) for name in ("fields", "etag", "modified"))
+
+_values = attrgetter(*_NAMES)
 
 
 def _written(head: StoredResponse) -> bytes:
+    values = list(_values(head))
+    lines = list(chain.from_iterable(head.fields))
+    # Lines have no lengths between them, which are others in each head.
+    joined = b"\n".join(lines)
+    values[_FIELDS] = joined if joined.count(b"\n") == len(lines) - 1 else lines
+    # A validator is the value of a field as a rule: its place is enough.
+    if head.etag in lines:
+        values[_ETAG] = lines.index(head.etag)
+    if head.modified in lines:
+        values[_MODIFIED] = lines.index(head.modified)
     # The process's own octets come back to it: marshal needs 2 us for what pickle does in 9.
-    return marshal.dumps([getattr(head, name) for name in _NAMES])
+    return marshal.dumps(values, _FORMAT)
+
+
+def _read(octets: bytes) -> StoredResponse:
+    values = marshal.loads(octets)
+    lines = values[_FIELDS]
+    if type(lines) is bytes:
+        lines = lines.split(b"\n")
+    line = iter(lines)
+    values[_FIELDS] = tuple(zip(line, line, strict=False))
+    if type(values[_ETAG]) is int:
+        values[_ETAG] = lines[values[_ETAG]]
+    if type(values[_MODIFIED]) is int:
+        values[_MODIFIED] = lines[values[_MODIFIED]]
+    return StoredResponse(*values)
 
 
 _COMMON = _written(_USUAL)[-(1 << -_WINDOW) :]
@@ -63,10 +97,10 @@ _COMMON = _written(_USUAL)[-(1 << -_WINDOW) :]
 def packed(head: StoredResponse) -> bytes:
     """Return a head as few octets."""
     strategy = zlib.Z_DEFAULT_STRATEGY
-    deflate = zlib.compressobj(1, zlib.DEFLATED, _WINDOW, _MEMORY, strategy, _COMMON)
+    deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, strategy, _COMMON)
     return deflate.compress(_written(head)) + deflate.flush()
 
 
 def unpacked(octets: bytes) -> StoredResponse:
     """Return the head that ``packed`` was given."""
-    return StoredResponse(*marshal.loads(zlib.decompressobj(_WINDOW, _COMMON).decompress(octets)))
+    return _read(zlib.decompressobj(_WINDOW, _COMMON).decompress(octets))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,44 +11,77 @@ from twisted.trial.unittest import SynchronousTestCase
 from pyproxy.cache.eviction import Sieve
 
 
-class Queued:
-    """An entry that stands in the queue."""
+class Queue:
+    """A sieve whose entries have names: who moves to another place is known by it."""
 
-    def __init__(self, name: int) -> None:
-        self.name = name
-        self.visited = False
-        self.looks = 0
-        self.newer: object | None = None
-        self.older: object | None = None
+    def __init__(self, count: int = 0) -> None:
+        self.sieve = Sieve()
+        self.names = [-1]
+        for name in range(count):
+            self.add(name)
 
-    def spare(self) -> bool:
-        """Tell whether it was asked for, and forget that."""
+    def add(self, name: int) -> None:
+        """Let an entry come."""
+        self.names.append(name)
+        assert self.sieve.add() == self.names.index(name)
+
+    def visit(self, *names: int) -> None:
+        """Ask for entries."""
+        for name in names:
+            self.sieve.visited[self.names.index(name)] = True
+
+    def remove(self, name: int) -> None:
+        """Take an entry out."""
+        place = self.names.index(name)
+        self.sieve.remove(place)
+        last = self.names.pop()
+        if last != name:
+            self.names[place] = last
+
+    def victim(self) -> int | None:
+        """Return the name of who has to go."""
+        place = self.sieve.victim()
+        return self.names[place] if place else None
+
+    def evict(self) -> int:
+        """Let one leave; return its name."""
+        name = self.victim()
+        assert name is not None
+        self.remove(name)
+        return name
+
+
+class Counted(bytearray):
+    """Marks of visits that count who looks at them."""
+
+    looks = 0
+
+    def __getitem__(self, place: Any) -> Any:
         self.looks += 1
-        visited, self.visited = self.visited, False
-        return visited
+        return super().__getitem__(place)
 
 
 class Model:
     """The same on a list, as the paper has it in words: the oldest first, and a hand."""
 
     def __init__(self) -> None:
-        self.queue: list[Queued] = []
-        self.hand: Queued | None = None
+        self.queue: list[int] = []
+        self.hand: int | None = None
 
-    def remove(self, node: Queued) -> None:
+    def remove(self, name: int) -> None:
         """Take one out; the hand goes on to the next newer one."""
-        place = self.queue.index(node)
-        if self.hand is node:
+        place = self.queue.index(name)
+        if self.hand == name:
             self.hand = self.queue[place + 1] if place + 1 < len(self.queue) else None
         del self.queue[place]
 
-    def victim(self, visited: set[int]) -> Queued | None:
+    def victim(self, visited: set[int]) -> int | None:
         """Find who has to go."""
         if not self.queue:
             return None
         place = 0 if self.hand is None else self.queue.index(self.hand)
-        while self.queue[place].name in visited:
-            visited.discard(self.queue[place].name)
+        while self.queue[place] in visited:
+            visited.discard(self.queue[place])
             place = (place + 1) % len(self.queue)
         self.hand = self.queue[place]
         return self.hand
@@ -55,113 +90,96 @@ class Model:
 class SieveTests(SynchronousTestCase):
     """The queue and its hand."""
 
-    def evict(self, sieve: Sieve[Queued]) -> int:
-        """Let one leave; return its name."""
-        node = sieve.victim()
-        assert node is not None
-        sieve.remove(node)
-        return node.name
-
     def test_empty(self) -> None:
         """Nobody leaves an empty queue."""
-        sieve: Sieve[Queued] = Sieve()
-        self.assertIsNone(sieve.victim())
-        node = Queued(1)
-        sieve.add(node)
-        sieve.remove(node)
-        self.assertIsNone(sieve.victim())
-        self.assertEqual((node.newer, node.older), (None, None))
+        queue = Queue()
+        self.assertIsNone(queue.victim())
+        queue.add(1)
+        queue.remove(1)
+        self.assertIsNone(queue.victim())
 
     def test_oldest_first(self) -> None:
         """Who was never asked for leaves in the order of coming."""
-        sieve: Sieve[Queued] = Sieve()
-        for name in range(5):
-            sieve.add(Queued(name))
-        self.assertEqual([self.evict(sieve) for _ in range(5)], [0, 1, 2, 3, 4])
+        queue = Queue(5)
+        self.assertEqual([queue.evict() for _ in range(5)], [0, 1, 2, 3, 4])
 
     def test_as_in_the_paper(self) -> None:
         """Who was asked for is spared once, where it stands; the hand stays.  SIEVE, figure 1."""
-        sieve: Sieve[Queued] = Sieve()
-        nodes = {name: Queued(name) for name in range(7)}
-        for node in nodes.values():
-            sieve.add(node)
-        for name in (0, 1, 6):
-            nodes[name].visited = True
-        self.assertEqual(self.evict(sieve), 2)
-        sieve.add(Queued(7))
-        nodes[3].visited = False
-        nodes[0].visited = True
-        self.assertEqual([self.evict(sieve) for _ in range(3)], [3, 4, 5])
+        queue = Queue(7)
+        queue.visit(0, 1, 6)
+        self.assertEqual(queue.evict(), 2)
+        queue.add(7)
+        queue.visit(0)
+        self.assertEqual([queue.evict() for _ in range(3)], [3, 4, 5])
         # 6 was asked for, 7 was not; then the hand begins again, and 0 was asked for meanwhile.
-        self.assertEqual([self.evict(sieve) for _ in range(4)], [7, 1, 6, 0])
+        self.assertEqual([queue.evict() for _ in range(4)], [7, 1, 6, 0])
 
     def test_victim_stays(self) -> None:
         """Who has to go is named, and named again until it is removed."""
-        sieve: Sieve[Queued] = Sieve()
-        first, second = Queued(1), Queued(2)
-        sieve.add(first)
-        sieve.add(second)
-        self.assertIs(sieve.victim(), first)
-        self.assertIs(sieve.victim(), first)
-        sieve.remove(second)
-        self.assertIs(sieve.victim(), first)
+        queue = Queue(2)
+        self.assertEqual(queue.victim(), 0)
+        self.assertEqual(queue.victim(), 0)
+        queue.remove(1)
+        self.assertEqual(queue.victim(), 0)
 
     def test_all_asked_for(self) -> None:
         """When all were asked for, one leaves after one round."""
-        sieve: Sieve[Queued] = Sieve()
-        nodes = [Queued(name) for name in range(1000)]
-        for node in nodes:
-            node.visited = True
-            sieve.add(node)
-        self.assertIs(sieve.victim(), nodes[0])
-        self.assertEqual(sum(node.looks for node in nodes), 1001)
+        queue = Queue(1000)
+        queue.visit(*range(1000))
+        marks = queue.sieve.visited = Counted(queue.sieve.visited)
+        self.assertEqual(queue.victim(), 0)
+        self.assertEqual(marks.looks, 1001)
 
     def test_no_long_walks(self) -> None:
         """A look is paid for by a visit or by an eviction: there are no more than both."""
-        sieve: Sieve[Queued] = Sieve()
-        nodes = [Queued(name) for name in range(500)]
-        for node in nodes:
-            sieve.add(node)
+        queue = Queue(500)
+        marks = queue.sieve.visited = Counted(queue.sieve.visited)
         looks = visits = 0
         for turn in range(3000):
-            node = nodes[(turn * 7919) % len(nodes)]
-            visits += not node.visited
-            node.visited = True
-            victim = sieve.victim()
-            assert victim is not None
-            sieve.remove(victim)
-            looks += victim.looks
-            nodes.remove(victim)
-            nodes.append(Queued(turn + 500))
-            sieve.add(nodes[-1])
-        looks += sum(node.looks for node in nodes)
+            place = (turn * 7919) % 500 + 1
+            visits += not marks[place]
+            marks[place] = True
+            marks.looks = 0
+            name = queue.victim()
+            looks += marks.looks
+            assert name is not None
+            queue.remove(name)
+            queue.add(turn + 500)
         self.assertLessEqual(looks, visits + 3000)
+
+    def test_trimmed(self) -> None:
+        """What holds no more memory than it needs does the same."""
+        queue = Queue(50)
+        queue.visit(0, 20)
+        for name in range(30, 50):
+            queue.remove(name)
+        queue.sieve.trim()
+        self.assertEqual([queue.evict() for _ in range(30)], [*range(1, 20), *range(21, 30), 0, 20])
 
     @given(st.lists(st.tuples(st.sampled_from("avre"), st.integers(0, 30)), max_size=200))
     def test_model(self, script: list[tuple[str, int]]) -> None:
         """Whatever is added, asked for, removed and evicted, it does what the words say."""
-        sieve: Sieve[Queued] = Sieve()
+        queue = Queue()
         model = Model()
         visited: set[int] = set()
         for name, (what, which) in enumerate(script):
             if what == "a":
-                node = Queued(name)
-                sieve.add(node)
-                model.queue.append(node)
+                queue.add(name)
+                model.queue.append(name)
             elif not model.queue:
-                self.assertIsNone(sieve.victim())
+                self.assertIsNone(queue.victim())
             elif what == "e":
-                victim = sieve.victim()
-                self.assertIs(victim, model.victim(visited))
+                victim = queue.victim()
                 assert victim is not None
-                sieve.remove(victim)
+                self.assertEqual(victim, model.victim(visited))
+                queue.remove(victim)
                 model.remove(victim)
             else:
-                node = model.queue[which % len(model.queue)]
+                one = model.queue[which % len(model.queue)]
                 if what == "v":
-                    node.visited = True
-                    visited.add(node.name)
+                    queue.visit(one)
+                    visited.add(one)
                 else:
-                    sieve.remove(node)
-                    model.remove(node)
-                    visited.discard(node.name)
+                    queue.remove(one)
+                    model.remove(one)
+                    visited.discard(one)

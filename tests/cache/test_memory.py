@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pyproxy.cache.blocks import Blocks
 from pyproxy.cache.memory import (
+    APART_BYTES,
     HOT_BYTES,
     HOT_SHARE,
     MAX_HOT,
@@ -15,6 +16,7 @@ from pyproxy.cache.memory import (
     MemoryFilling,
     MemoryStore,
 )
+from pyproxy.cache.records import SMALL_BYTES
 from pyproxy.cache.seams import BLOCK_BYTES, Entry
 from pyproxy.semantics.stored import Varies
 from tests.cache import head_of
@@ -37,10 +39,13 @@ class BoundTests(StoreCase):
 
     def test_entry(self) -> None:
         """An entry counts its key, its head, its content and what Python needs."""
-        self.store(self.memory, b"k" * 100, b"c" * 1000)
-        least = 100 + 1000 + NODE_BYTES
-        self.assertGreater(self.used, least + 16)
-        self.assertLess(self.used, least + sum(len(n) + len(v) for n, v in head_of().fields))
+        fields = sum(len(name) + len(value) for name, value in head_of().fields)
+        for count, beside in ((SMALL_BYTES, 0), (SMALL_BYTES + 1, APART_BYTES)):
+            before = self.used
+            self.store(self.memory, b"%d" % count * 25, b"c" * count)
+            least = before + 75 + count + NODE_BYTES + beside
+            self.assertGreater(self.used, least + 16)
+            self.assertLess(self.used, least + fields)
 
     def test_fetched(self) -> None:
         """What is still being fetched counts, until it is dropped; kept, it counts once."""
