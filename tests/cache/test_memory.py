@@ -191,6 +191,42 @@ class HotTests(StoreCase):
             self.store(store, b"%d" % number, b"x" * 5_000)
         self.assertIs(store.hot.get(b"a"), entry)
 
+    def test_spared_once(self) -> None:
+        """Who was asked for once is spared once, at hand or not."""
+        for cooled in (False, True):
+            store = MemoryStore(44_000, ENTRY)
+            for number in range(7):
+                self.store(store, b"%d" % number, b"x" * 5_000)
+            self.one(store, b"0")
+            if cooled:
+                self.one(store, b"6")
+                self.one(store, b"5")
+            store.resize(19_000, ENTRY)
+            self.assertEqual(self.keys(store), {b"0", b"5", b"6"})
+            self.one(store, b"5")
+            self.one(store, b"6")
+            store.resize(14_000, ENTRY)
+            self.assertEqual(self.keys(store), {b"5", b"6"})
+
+    def test_moved(self) -> None:
+        """Whoever leaves, who is at hand is still known: to refresh, to cool and to remove."""
+        store = MemoryStore(HOT_SHARE * HOT_BYTES * 4, ENTRY)
+        for number in range(8):
+            self.store(store, b"%d" % number, b"%d" % number)
+        entries = [self.one(store, b"%d" % number) for number in (5, 6, 7)]
+        for number in (0, 6, 1):
+            store.invalidate(b"%d" % number)
+        for entry in entries:
+            store.refresh(entry, head_of(status=203))
+        self.assertEqual([entry.live for entry in entries], [True, False, True])
+        for number in (2, 3, 4):
+            self.one(store, b"%d" % number)
+        for key in (b"5", b"7"):
+            entry = self.one(store, key)
+            self.assertEqual((entry.head.status, self.octets(entry.content)), (203, key))
+            store.remove(entry)
+        self.assertEqual(self.keys(store), {b"2", b"3", b"4"})
+
 
 class BlocksTests(StoreCase):
     """Octets that grow."""
