@@ -6,13 +6,9 @@ Modules are made once and stay.  Looking for cycles among them takes some 30 ms 
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
-
-Kept = TypeVar("Kept")
 
 
 @contextmanager
@@ -26,13 +22,3 @@ def importing() -> Iterator[None]:
         gc.freeze()
         if collects:
             gc.enable()
-
-
-def unseen(kept: list[Kept]) -> list[Kept]:
-    """Return a list that is never looked at; nothing in it may refer to it.
-
-    A list of a million octet strings takes 50 ms whenever all generations are collected, and as
-    strings do not count as objects that stay, that is often.
-    """
-    ctypes.pythonapi.PyObject_GC_UnTrack(ctypes.py_object(kept))
-    return kept

@@ -461,7 +461,7 @@ class ValidationTests(CacheTestCase):
         self.wait(61.0)
         client, other = self.client(asked(german)), self.client(asked(english))
         question = self.answer(unchanged(FRESH, vary, b'ETag: "g"'))
-        self.assertIn(b'\r\nIf-None-Match: "g", "e"\r\n', question)
+        self.assertRegex(question, rb'\r\nIf-None-Match: ("g", "e"|"e", "g")\r\n')
         self.assertEqual(b"gut", read(client.take()).content)
         self.answer(answer(FRESH, vary, content=b"better"))
         self.assertEqual(b"better", read(other.take()).content)
