@@ -53,6 +53,7 @@ class RouteConfig:
         authorities: the PEM text of --upstream-ca, None for the system's.
         allowed_hosts, allowed_origins: as ``Guard.of`` has them.
         cache: what the cache may do here, None for no cache.
+        usage: what models answer is watched.
     """
 
     target: Target | None
@@ -70,6 +71,7 @@ class RouteConfig:
     allowed_hosts: tuple[bytes, ...] = ()
     allowed_origins: tuple[WebOrigin, ...] = ()
     cache: CachePolicy | None = None
+    usage: bool = False
 
     @property
     def needs_demo(self) -> bool:
