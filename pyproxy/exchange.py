@@ -120,7 +120,8 @@ class Exchange:
         if to_upstream.passed_here(head):
             raise LoopDetected("this request has already passed through this proxy")
         step = route.step
-        if step is not None and upload is None and self._answered_at_once(step, target):
+        at_once = upload is None and route.watch is None
+        if step is not None and at_once and self._answered_at_once(step, target):
             return
         framing = NO_CONTENT if upload is None else upload.framing
         key = opening_key(head, options, framing) if opens else None
