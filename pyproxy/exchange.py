@@ -120,7 +120,7 @@ class Exchange:
         if to_upstream.passed_here(head):
             raise LoopDetected("this request has already passed through this proxy")
         step = route.step
-        at_once = upload is None and route.watch is None
+        at_once = upload is None and route.watch is None and not route.server_timing
         if step is not None and at_once and self._answered_at_once(step, target):
             return
         framing = NO_CONTENT if upload is None else upload.framing
@@ -183,13 +183,13 @@ class Exchange:
         client, to_client = self._client, self._route.to_client
         head, account = response.head, self._account
         try:
-            framing = response.framing
-            if self._route.watch is not None:
-                framing = uncoded(framing)
-            if account is not None:
-                self._note_response(account, response)
             reason = to_client.reason(head.reason)
             fields = to_client.fields(head, response.options, self._host)
+            framing = response.framing
+            if account is not None:
+                self._note_response(account, response, fields)
+            if self._route.watch is not None:
+                framing = uncoded(framing)
             if head.status == 101:
                 self._switch(response, reason, fields)
                 return
@@ -206,12 +206,17 @@ class Exchange:
         except Exception as cause:  # noqa: BLE001 - the unknown is logged at the end
             self._end(cause)
 
-    def _note_response(self, account: Account, response: UpstreamResponse) -> None:
-        """Take note of a response."""
+    def _note_response(self, account: Account, response: UpstreamResponse, fields: Fields) -> None:
+        """Take note of a response, and tell the client of it where the route does.
+
+        Args: the fields that the client will get.
+        """
         account.responded = account.clock()
         account.status = response.head.status
         if self._route.step is not None:
             account.cache = said(response.head.fields)
+        if self._route.server_timing:
+            fields.append((b"Server-Timing", account.server_timing))
 
     def _followed(self, account: Account, response: UpstreamResponse) -> Download:
         """Return what takes a content of which an account is kept."""

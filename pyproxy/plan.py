@@ -97,6 +97,7 @@ def route_of(
         step_of(config, target, to_client, cache),
         name_of(config.match),
         watch_of(config),
+        config.server_timing,
     )
 
 

@@ -272,7 +272,7 @@ class JsonTests(WatchTestCase):
 
     def test_bound(self) -> None:
         """Up to its bound an answer is read, and not beyond."""
-        content = {"model": "m", "choices": [{"message": {"content": ""}}]}
+        content: dict[str, Any] = {"model": "m", "choices": [{"message": {"content": ""}}]}
         content["usage"] = {"prompt_tokens": 1, "completion_tokens": 2}
         size = len(json.dumps(content))
         for more, model in ((0, "m"), (1, None)):
