@@ -234,6 +234,25 @@ class LifeTestCase(SynchronousTestCase):
         return "\n".join(formatEvent(event) for event in self.events)
 
 
+class ReopenTests(LifeTestCase):
+    """SIGUSR1 opens logs anew."""
+
+    def test_both(self) -> None:
+        """Ours, and twistd's, which heeds it too."""
+        heard: list[int] = []
+        signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+        self.start()
+        self.kill(signal.SIGUSR1)
+        self.assertEqual((1, [signal.SIGUSR1]), (self.serving.reopened, heard))
+
+    def test_ours_alone(self) -> None:
+        """Where nobody else heeds it; it would end the process."""
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        self.start()
+        self.kill(signal.SIGUSR1)
+        self.assertEqual(1, self.serving.reopened)
+
+
 class HangUpTests(LifeTestCase):
     """SIGHUP reloads."""
 
