@@ -213,6 +213,9 @@ class Proxy:
     def _keep_accounts(self, accounting: Accounting | None) -> Accounts | None:
         """Return who keeps the accounts of requests that begin from now on, None for nobody."""
         if accounting is None:
+            if self._accounts is not None:
+                # What is open is told to those who want to know now.
+                self._accounts.sinks = ()
             return None
         if self._accounts is None:
             self._accounts = Accounts(self._reactor)
