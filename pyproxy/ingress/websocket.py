@@ -60,6 +60,7 @@ class WebSocketRecord:
         self.sentLength, self.error, self.left = pair.sent, pair.error, pair.client_left
         if self.account is not None:
             self.account.received = pair.received
+            self.account.messages_received, self.account.messages_sent = pair.messages
 
 
 # The two bases of autobahn's own class declare some attributes with different types.
@@ -118,4 +119,5 @@ class ClientWebSocketFactory(WebSocketServerFactory):
                 record.end(pair)
                 site.log(record)
 
-        return client, Pair(client, upstream, limits, site.reactor, site.sweeper, ended)
+        counts = request.account is not None
+        return client, Pair(client, upstream, limits, site.reactor, site.sweeper, ended, counts)
