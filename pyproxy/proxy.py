@@ -18,17 +18,29 @@ from pyproxy.ingress.site import ProxySite
 from pyproxy.life.desk import CacheDesk
 from pyproxy.listeners import Place
 from pyproxy.observe.access_log import AccessLog
+from pyproxy.observe.accounts import Accounts, Sink
+from pyproxy.observe.json_log import COMBINED, account_log
 from pyproxy.observe.masking import Mask
-from pyproxy.observe.twistd_log import take_lines_everywhere
+from pyproxy.observe.twistd_log import publish_line, take_lines_everywhere
 from pyproxy.plan import Plan, make_plan
 from pyproxy.policy.routing import Peer
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
+from pyproxy.semantics.forwarding import Network
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
 
 if TYPE_CHECKING:
     from pyproxy.cache.cache import Cache
+
+
+@attrs.frozen
+class Accounting:
+    """How accounts are kept.  Attributes: as ``Accounts`` has them."""
+
+    sinks: tuple[Sink, ...]
+    trusted: tuple[Network, ...]
+    begins_traces: bool
 
 
 @attrs.frozen
@@ -42,6 +54,7 @@ class Prepared:
     injects: bool
     cache: Cache | None
     bounds: CacheConfig
+    accounting: Accounting | None
 
 
 class Proxy:
@@ -50,7 +63,8 @@ class Proxy:
     What is not yet used, a large plan, may be made in a thread: ``prepare`` changes nothing.
 
     Args: the service's name in ``Via``: a request that comes back to another worker is in a loop
-        too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes.
+        too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes;
+        to_file takes lines of an access log that has a file of its own.
     Attributes: site, the factory of clients' connections; cache, who answers for what is stored,
         None where nothing is.
     """
@@ -61,8 +75,11 @@ class Proxy:
         reactor: IProxyReactor,
         pseudonym: bytes,
         count: Callable[[int], None] | None = None,
+        to_file: Callable[[str], None] = publish_line,
     ) -> None:
         self._reactor = reactor
+        self._to_file = to_file
+        self._accounts: Accounts | None = None
         self._pseudonym = pseudonym
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
@@ -108,6 +125,7 @@ class Proxy:
             config.injects,
             cache,
             config.cache.share_of(config.workers),
+            self._accounting(config) if config.needs_accounts else None,
         )
 
     def take(self, prepared: Prepared) -> None:
@@ -115,12 +133,13 @@ class Proxy:
 
         Connections to upstreams that stay the same are kept.
         """
-        if prepared.terms.access_log is not None:
+        if prepared.terms.access_log is not None or prepared.accounting is not None:
             take_lines_everywhere()
+        terms = attrs.evolve(prepared.terms, accounts=self._keep_accounts(prepared.accounting))
         self._resource.table = prepared.plan.table
         self._peers = {peer: peer for peer in prepared.plan.peers}
         self._secrets, self._injects = prepared.secrets, prepared.injects
-        self.site.take(prepared.terms)
+        self.site.take(terms)
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
         cache = self._shared or prepared.cache
@@ -166,11 +185,44 @@ class Proxy:
     def _terms(self, config: Config) -> Terms:
         """Return on which terms clients are served."""
         log = None
-        if any(route.access_log for route in config.routes):
-            # What is open may still be logged with the secrets of the configuration before.
-            log = AccessLog(self._reactor, Mask.of(config.secrets + self._secrets), config.trusted)
+        if config.log.access == COMBINED and any(route.access_log for route in config.routes):
+            log = AccessLog(
+                self._reactor, self._mask(config), config.trusted, self._write_of(config)
+            )
         silence = max(route.limits.idle for route in config.routes)
         return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence)
+
+    def _mask(self, config: Config) -> Mask:
+        """Return what keeps secrets out of logs.
+
+        What is open may still be logged with those of the configuration before.
+        """
+        return Mask.of(config.secrets + self._secrets)
+
+    def _write_of(self, config: Config) -> Callable[[str], None]:
+        """Return what takes the lines of the access log."""
+        return publish_line if config.log.place is None else self._to_file
+
+    def _accounting(self, config: Config) -> Accounting:
+        """Return how accounts are kept."""
+        sinks: tuple[Sink, ...] = ()
+        if config.log.access != COMBINED:
+            sinks = (account_log(config.log.access, self._mask(config), self._write_of(config)),)
+        return Accounting(sinks, config.trusted, config.log.trace)
+
+    def _keep_accounts(self, accounting: Accounting | None) -> Accounts | None:
+        """Return who keeps the accounts of requests that begin from now on, None for nobody."""
+        if accounting is None:
+            if self._accounts is not None:
+                # What is open is told to those who want to know now.
+                self._accounts.sinks = ()
+            return None
+        if self._accounts is None:
+            self._accounts = Accounts(self._reactor)
+        accounts = self._accounts
+        accounts.sinks, accounts.trusted = accounting.sinks, accounting.trusted
+        accounts.begins_traces = accounting.begins_traces
+        return accounts
 
     def drain(self, timeout: float) -> Deferred[None]:
         """Let what is open end by itself.

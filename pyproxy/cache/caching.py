@@ -326,6 +326,7 @@ class CachingRoute:
             request.target,
             fields.copy(),
             request.content,
+            account=None if behind else request.account,
         )
 
     def invalidate(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from enum import Enum
 from math import floor
+
+from pyproxy.semantics.fields import Field
 
 NAME = b"pyproxy"
 """By what the field calls this cache."""
@@ -57,3 +61,17 @@ def forwarded(
     if detail:
         said += b"; detail=" + detail.encode("ascii")
     return said
+
+
+_ours = re.compile(re.escape(NAME) + rb"; (?:fwd=([a-z-]+)|(hit)|detail=(only-if-cached))").match
+
+
+def said(fields: Sequence[Field]) -> str:
+    """Return what this cache said in fields: ``hit``, why it asked the upstream, or nothing.
+
+    The last word is ours; another of the same name may stand before.
+    """
+    for name, value in reversed(fields):
+        if name.lower() == b"cache-status" and (match := _ours(value)):
+            return (match[1] or match[2] or match[3]).decode("ascii")
+    return ""
