@@ -16,6 +16,7 @@ from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import CacheConfig, Config, Listen
 from pyproxy.life.condition import Condition, Phase, Serving
 from pyproxy.life.desk import Asked, Document
+from pyproxy.life.measuring import Measuring
 from pyproxy.life.reloading import Load, Loaded, Observer, Reloader
 from pyproxy.semantics.urls import parse_target
 from tests.configs import one_route
@@ -59,6 +60,10 @@ class FakeServing:
 
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Have no cache."""
+        return succeed(None)
+
+    def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
+        """Count nothing."""
         return succeed(None)
 
 
