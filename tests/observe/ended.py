@@ -2,49 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
+from pyproxy.account import Account
 from pyproxy.semantics.dialects.reading import Usage
 
 
-@attrs.define(eq=False)
-class Over:
-    """An exchange that has ended well, unless a test says otherwise; what ``Metrics`` looks at."""
-
-    route: str = "/"
-    websocket: bool = False
-    method: bytes = b"GET"
-    began: float = 1000.0
-    connected: float | None = 1000.01
-    responded: float | None = 1000.02
-    first_token: float | None = None
-    last_token: float | None = None
-    ended: float | None = 1000.03
-    reused: bool = False
-    attempts: int = 1
-    received: int = 0
-    sent: int = 0
-    messages_received: int = 0
-    messages_sent: int = 0
-    status: int = 200
-    closed_by: str = ""
-    cache: str = ""
-    model: str | None = None
-    usage: Usage | None = None
-    outcome: str = ""
-
-
-def of_model(model: str = "m", output: int = 11, **more: object) -> Over:
-    """Return the answer of a model: half a second to the first token, and two seconds more."""
-    return attrs.evolve(
-        Over(
-            method=b"POST",
-            first_token=1000.5,
-            last_token=1002.5,
-            ended=1002.6,
-            model=model,
-            usage=Usage(input_tokens=7, output_tokens=output, cached_tokens=3, reasoning_tokens=2),
-            outcome="ended",
-        ),
-        **more,
+def over(**facts: Any) -> Account:
+    """Return an exchange that took 30 ms and ended well, unless facts say otherwise."""
+    account = Account(
+        number=1,
+        request_id="a-1",
+        clock=lambda: 1000.03,
+        on_end=lambda account: None,
+        began=1000.0,
+        method=b"GET",
+        route="/",
+        status=200,
+        connected=1000.01,
+        responded=1000.02,
+        ended=1000.03,
     )
+    return attrs.evolve(account, **facts)
+
+
+def of_model(model: str = "m", output: int = 11, **facts: Any) -> Account:
+    """Return the answer of a model: half a second to the first token, and two seconds more."""
+    usage = Usage(input_tokens=7, output_tokens=output, cached_tokens=3, reasoning_tokens=2)
+    account = over(
+        method=b"POST",
+        first_token=1000.5,
+        last_token=1002.5,
+        ended=1002.6,
+        model=model,
+        usage=usage,
+        outcome="ended",
+    )
+    return attrs.evolve(account, **facts)

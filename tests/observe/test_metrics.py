@@ -16,7 +16,7 @@ from pyproxy.observe.masking import Mask
 from pyproxy.observe.metrics import ROWS_AT_ONCE, Metrics
 from pyproxy.observe.rows import MAX_MODELS, MAX_NAME, MAX_ROUTES, MAX_ROWS, Key
 from pyproxy.semantics.dialects.reading import Usage
-from tests.observe.ended import Over, of_model
+from tests.observe.ended import of_model, over
 
 FAMILY = {family.name: family for family in FAMILIES}
 
@@ -59,7 +59,7 @@ class RecordTests(MetricsTestCase):
 
     def test_plain(self) -> None:
         """An exchange that was none of a model's."""
-        self.metrics.record(Over(received=5, sent=9))
+        self.metrics.record(over(received=5, sent=9))
         self.assertEqual([("/", "GET", "2xx", "")], list(rows_of(self.metrics)))
         self.assertEqual((1, 0.03), self.said("http_server_request_duration_seconds"))
         self.assertEqual((1, 0.02), self.said("pyproxy_time_to_first_byte_seconds"))
@@ -99,7 +99,7 @@ class RecordTests(MetricsTestCase):
     def test_quiet_failures(self) -> None:
         """Each outcome that is none of the good ones."""
         for outcome in ("ended", "truncated", "empty", "empty", "failed", "new"):
-            self.metrics.record(Over(outcome=outcome))
+            self.metrics.record(over(outcome=outcome))
         found = self.said("pyproxy_quiet_failures_total")
         self.assertEqual({"truncated": 1, "empty": 2, "failed": 1}, found)
         self.assertEqual(6, self.said("pyproxy_event_streams_total"))
@@ -107,7 +107,7 @@ class RecordTests(MetricsTestCase):
     def test_ends(self) -> None:
         """Who ended it; whoever is unknown makes no series."""
         for who in ("", "client", "client", "upstream", "proxy", "operator", "nobody"):
-            self.metrics.record(Over(closed_by=who))
+            self.metrics.record(over(closed_by=who))
         self.assertEqual(
             {"client": 2, "upstream": 1, "proxy": 1, "operator": 1},
             self.said("pyproxy_ended_early_total"),
@@ -116,7 +116,7 @@ class RecordTests(MetricsTestCase):
     def test_websocket(self) -> None:
         """Its messages; an exchange that is none has none."""
         self.metrics.record(
-            Over(websocket=True, status=101, messages_received=3, messages_sent=4, ended=4600.0)
+            over(websocket=True, status=101, messages_received=3, messages_sent=4, ended=4600.0)
         )
         self.assertEqual([("/", "GET", "1xx", "")], list(rows_of(self.metrics)))
         self.assertEqual({"received": 3, "sent": 4}, self.said("pyproxy_websocket_messages_total"))
@@ -124,28 +124,28 @@ class RecordTests(MetricsTestCase):
 
     def test_connections(self) -> None:
         """New and kept ones, and what was sent again; none where no upstream was asked."""
-        self.metrics.record(Over(reused=True))
-        self.metrics.record(Over(reused=False, attempts=3))
-        self.metrics.record(Over(connected=None, attempts=2))
+        self.metrics.record(over(reused=True))
+        self.metrics.record(over(reused=False, attempts=3))
+        self.metrics.record(over(connected=None, attempts=2))
         self.assertEqual({"new": 1, "reused": 1}, self.said("pyproxy_upstream_requests_total"))
         self.assertEqual(2, self.said("pyproxy_upstream_retries_total"))
 
     def test_cache(self) -> None:
         """In the words of Cache-Status; others are one."""
         for result in ("hit", "uri-miss", "hit", "", "odd", "odder"):
-            self.metrics.record(Over(cache=result))
+            self.metrics.record(over(cache=result))
         expected = {"hit": 2, "uri-miss": 1, OTHER: 2}
         self.assertEqual(expected, self.said("pyproxy_cache_results_total"))
 
     def test_no_response(self) -> None:
         """An exchange that had neither a status nor any time but its first."""
-        self.metrics.record(Over(status=0, responded=None, connected=None, ended=None))
+        self.metrics.record(over(status=0, responded=None, connected=None, ended=None))
         self.assertEqual([("/", "GET", "none", "")], list(rows_of(self.metrics)))
         self.assertEqual((0, 0), self.said("http_server_request_duration_seconds"))
 
     def test_clock_set_back(self) -> None:
         """Nothing takes less than no time: a sum that falls would look like a restart."""
-        self.metrics.record(Over(ended=10.0, responded=20.0))
+        self.metrics.record(over(ended=10.0, responded=20.0))
         self.assertEqual((1, 0.0), self.said("http_server_request_duration_seconds"))
 
     @given(st.lists(st.floats(0, 1000, allow_nan=False), min_size=1))
@@ -153,7 +153,7 @@ class RecordTests(MetricsTestCase):
         """A bucket has all that took its bound or less, as Prometheus has it."""
         metrics = Metrics.of(Clock())
         for seconds in times:
-            metrics.record(Over(began=0.0, ended=seconds))
+            metrics.record(over(began=0.0, ended=seconds))
         family = FAMILY["http_server_request_duration_seconds"]
         assert isinstance(family, Histogram)
         ((_, numbers),) = rows_of(metrics).items()
@@ -169,8 +169,8 @@ class BoundTests(MetricsTestCase):
     def test_models(self) -> None:
         """Beyond a number of models all others are one, and those that were there stay."""
         for number in range(MAX_MODELS + 50):
-            self.metrics.record(Over(model=f"m{number}"))
-        self.metrics.record(Over(model="m0"))
+            self.metrics.record(over(model=f"m{number}"))
+        self.metrics.record(over(model="m0"))
         rows = rows_of(self.metrics)
         self.assertEqual(MAX_MODELS + 1, len(rows))
         at = FAMILY["http_server_request_duration_seconds"].at
@@ -180,27 +180,27 @@ class BoundTests(MetricsTestCase):
     def test_methods(self) -> None:
         """A method that nobody knows is one of them all."""
         for method in (b"GET", b"BREW", b"WHEN", b"\xff", b"get"):
-            self.metrics.record(Over(method=method))
+            self.metrics.record(over(method=method))
         self.assertEqual({"GET", OTHER_METHOD}, {key[1] for key in rows_of(self.metrics)})
 
     def test_status(self) -> None:
         """Nor can a status that is none."""
         for status in (100, 204, 302, 404, 599, 600, 999, 0):
-            self.metrics.record(Over(status=status))
+            self.metrics.record(over(status=status))
         expected = {"1xx", "2xx", "3xx", "4xx", "5xx", "none"}
         self.assertEqual(expected, {key[2] for key in rows_of(self.metrics)})
 
     def test_routes(self) -> None:
         """Routes come from the operator; those of ever new configurations are bounded too."""
         for number in range(MAX_ROUTES + 5):
-            self.metrics.record(Over(route=f"/{number}"))
+            self.metrics.record(over(route=f"/{number}"))
         self.assertEqual(MAX_ROUTES + 1, len(rows_of(self.metrics)))
 
     def test_rows(self) -> None:
         """All together have a bound: what comes later is counted, but not apart."""
         for route in range(80):
             for model in range(MAX_MODELS):
-                self.metrics.record(Over(route=f"/{route}", model=f"m{model}"))
+                self.metrics.record(over(route=f"/{route}", model=f"m{model}"))
         rows = rows_of(self.metrics)
         self.assertEqual(MAX_ROWS + 1, len(rows))
         at = FAMILY["http_server_request_duration_seconds"].at
@@ -211,7 +211,7 @@ class BoundTests(MetricsTestCase):
         """A long name is cut, a credential in one masked, half a character replaced."""
         self.metrics.mask = Mask.of([b"hunter2-hunter2"])
         for name in ("n" * 1000, "m-hunter2-hunter2", "sk-abcdefghijkl", "a\ud800b"):
-            self.metrics.record(Over(model=name))
+            self.metrics.record(over(model=name))
         names = {key[3] for key in rows_of(self.metrics)}
         self.assertIn("n" * MAX_NAME, names)
         self.assertIn("a?b", names)
@@ -225,10 +225,10 @@ class PageTests(MetricsTestCase):
     def test_pages(self) -> None:
         """Some rows at a time; what comes meanwhile stands behind them; JSON can hold it."""
         for number in range(ROWS_AT_ONCE + 1):
-            self.metrics.record(Over(route=f"/{number}"))
+            self.metrics.record(over(route=f"/{number}"))
         first = json.loads(json.dumps(self.metrics.page(0)))
         self.assertEqual((ROWS_AT_ONCE, True), (len(first["rows"]), first["more"]))
-        self.metrics.record(Over(route="/late"))
+        self.metrics.record(over(route="/late"))
         second = json.loads(json.dumps(self.metrics.page(ROWS_AT_ONCE)))
         routes = [key[0] for key, _ in second["rows"]]
         self.assertEqual(([f"/{ROWS_AT_ONCE}", "/late"], False), (routes, second["more"]))
@@ -237,7 +237,7 @@ class PageTests(MetricsTestCase):
 
     def test_gauges(self) -> None:
         """What is open, by route, and what else is measured at that moment."""
-        opened = [Over(route="/a"), Over(route="/a"), Over(route="/b", websocket=True)]
+        opened = [over(route="/a"), over(route="/a"), over(route="/b", websocket=True)]
         self.metrics.opened = lambda: opened
         self.metrics.gauges["pyproxy_client_connections"] = lambda: 7
         page = self.metrics.page(0)

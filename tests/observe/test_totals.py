@@ -14,7 +14,7 @@ from pyproxy.observe.families import DURATION_BOUNDS, LAG, OTHER
 from pyproxy.observe.metrics import ROWS_AT_ONCE, Metrics
 from pyproxy.observe.rows import MAX_MODELS, Key
 from pyproxy.observe.totals import Totals
-from tests.observe.ended import Over
+from tests.observe.ended import over
 
 CONNECTIONS = "pyproxy_client_connections"
 REQUESTS = slice(0, len(DURATION_BOUNDS) + 1)
@@ -63,16 +63,16 @@ class TotalsTests(SynchronousTestCase):
 
     def test_sums(self) -> None:
         """Rows of the same are added, others stand beside each other, gauges are sums."""
-        self.one.record(Over(route="/a"))
-        self.two.record(Over(route="/a"))
-        self.two.record(Over(route="/b"))
+        self.one.record(over(route="/a"))
+        self.two.record(over(route="/a"))
+        self.two.record(over(route="/b"))
         self.gather((1, self.one), (2, self.two))
         self.assertEqual((2, 1), (self.count("/a"), self.count("/b")))
         self.assertEqual((7, 2), (self.totals.gauge(CONNECTIONS), self.totals.living))
 
     def test_again(self) -> None:
         """What is told again is not counted twice."""
-        self.one.record(Over())
+        self.one.record(over())
         for _ in range(3):
             self.gather((1, self.one))
         self.assertEqual(1, self.count())
@@ -80,18 +80,18 @@ class TotalsTests(SynchronousTestCase):
     def test_many_rows(self) -> None:
         """Several pages, also with rows that came between them."""
         for number in range(ROWS_AT_ONCE * 2 + 10):
-            self.one.record(Over(route=f"/{number}"))
+            self.one.record(over(route=f"/{number}"))
         page = json.loads(json.dumps(self.one.page(0)))
         self.totals.take(1, page)
-        self.one.record(Over(route="/0"))
+        self.one.record(over(route="/0"))
         tell(self.totals, 1, self.one)
         self.assertEqual(ROWS_AT_ONCE * 2 + 11, sum(requests(self.totals).values()))
 
     def test_worker_ends(self) -> None:
         """What it counted stays, what it had open does not; its successor begins at nothing."""
-        self.one.record(Over())
-        self.two.record(Over())
-        self.two.opened = lambda: [Over()]
+        self.one.record(over())
+        self.two.record(over())
+        self.two.opened = lambda: [over()]
         self.gather((1, self.one), (2, self.two))
         self.assertEqual({"/": [1, 0]}, self.totals.open(["/"]))
         self.gather((1, self.one))
@@ -100,13 +100,13 @@ class TotalsTests(SynchronousTestCase):
         successor = process(5)
         self.gather((1, self.one), (2, successor))
         self.assertEqual((2, 8), (self.count(), self.totals.gauge(CONNECTIONS)))
-        successor.record(Over())
+        successor.record(over())
         self.gather((1, self.one), (2, successor))
         self.assertEqual(3, self.count())
 
     def test_silent(self) -> None:
         """A worker that does not answer has counted what it said last."""
-        self.one.record(Over())
+        self.one.record(over())
         self.gather((1, self.one))
         self.gather()
         self.assertEqual((1, 0), (self.count(), self.totals.living))
@@ -114,7 +114,7 @@ class TotalsTests(SynchronousTestCase):
     def test_page_of_a_successor(self) -> None:
         """A second page whose first was of another process is left for the next time."""
         for number in range(ROWS_AT_ONCE + 1):
-            self.one.record(Over(route=f"/{number}"))
+            self.one.record(over(route=f"/{number}"))
         self.totals.take(1, self.two.page(0))
         self.totals.take(1, json.loads(json.dumps(self.one.page(ROWS_AT_ONCE))))
         self.assertEqual({}, requests(self.totals))
@@ -134,8 +134,8 @@ class TotalsTests(SynchronousTestCase):
     def test_models(self) -> None:
         """Of many workers together there are no more models than of one."""
         for number in range(MAX_MODELS):
-            self.one.record(Over(model=f"a{number}"))
-            self.two.record(Over(model=f"b{number}"))
+            self.one.record(over(model=f"a{number}"))
+            self.two.record(over(model=f"b{number}"))
         self.gather((1, self.one), (2, self.two))
         models = {key[3] for key in requests(self.totals)}
         self.assertEqual((MAX_MODELS + 1, True), (len(models), OTHER in models))
@@ -160,7 +160,7 @@ class TotalsTests(SynchronousTestCase):
         before: dict[Key, float] = {}
         for step, which, model in steps:
             if step == "record":
-                workers[which].record(Over(model=model))
+                workers[which].record(over(model=model))
             elif step == "end":
                 workers[which] = process()
             else:
