@@ -180,14 +180,16 @@ class TakenTests(ReloaderTestCase):
     def test_fixed(self) -> None:
         """What a reload cannot change stays as it is, and is said; the rest is taken."""
         admin = Listen("tcp:9000")
-        self.found = attrs.evolve(SECOND, workers=4, admin=admin, drain_timeout=7.0)
+        self.found = attrs.evolve(SECOND, workers=4, admin=admin, metrics=True, drain_timeout=7.0)
         self.reloader.reload()
         taken = attrs.evolve(SECOND, drain_timeout=7.0)
         self.assertEqual(([taken], taken), (self.serving.taken, self.condition.config))
-        for line, name in zip(self.logged(LogLevel.warn), ("workers", "admin"), strict=True):
+        for line, name in zip(
+            self.logged(LogLevel.warn), ("workers", "admin", "metrics"), strict=True
+        ):
             self.assertTrue(line.startswith(f"{name} is not changed by a reload; restart"), line)
         self.reloader.reload()
-        self.assertEqual(4, len(self.logged(LogLevel.warn)))
+        self.assertEqual(6, len(self.logged(LogLevel.warn)))
 
     def test_store(self) -> None:
         """Of the cache the bounds of memory change, and where it is kept stays, with its secret."""
