@@ -21,7 +21,7 @@ from pyproxy import __version__
 from pyproxy.admin.channel import AdminChannel
 from pyproxy.admin.pages import READ, Branch, answer, problem
 from pyproxy.life.condition import Condition, Serving
-from pyproxy.life.measuring import Gatherer
+from pyproxy.life.gathering import Gatherer
 from pyproxy.observe import families
 from pyproxy.observe.exposition import OPEN_METRICS, TEXT, Samples, pieces, wants_open_metrics
 from pyproxy.observe.rows import Key, Numbers

@@ -8,7 +8,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.life.desk import Document, NobodyAnswers
-from pyproxy.life.measuring import MOST_PAGES, Gatherer, Measuring
+from pyproxy.life.gathering import MOST_PAGES, Gatherer
+from pyproxy.life.measuring import Measuring
 from pyproxy.observe.metrics import ROWS_AT_ONCE, Metrics
 from pyproxy.observe.totals import Totals
 from tests.observe.ended import over
