@@ -116,6 +116,9 @@ class Workers:
         """Have none."""
         return 0
 
+    def reopen_logs(self) -> None:
+        """Have none."""
+
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Have no cache."""
         return succeed(None)

@@ -19,19 +19,30 @@ from pyproxy.life.desk import Asked, CacheDesk, Document, ask
 from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import Place
 from pyproxy.observe.access_log import AccessLog
+from pyproxy.observe.accounts import Accounts, Sink
+from pyproxy.observe.json_log import COMBINED, account_log
 from pyproxy.observe.masking import Mask
-from pyproxy.observe.twistd_log import take_lines_everywhere
+from pyproxy.observe.twistd_log import publish_line, take_lines_everywhere
 from pyproxy.plan import Plan, make_plan
 from pyproxy.policy.routing import Peer
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
+from pyproxy.semantics.forwarding import Network
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
 
 if TYPE_CHECKING:
     from pyproxy.cache.cache import Cache
-    from pyproxy.observe.accounts import Accounts
     from pyproxy.observe.metrics import Metrics
+
+
+@attrs.frozen
+class Accounting:
+    """How accounts are kept.  Attributes: as ``Accounts`` has them."""
+
+    sinks: tuple[Sink, ...]
+    trusted: tuple[Network, ...]
+    begins_traces: bool
 
 
 @attrs.frozen
@@ -45,6 +56,7 @@ class Prepared:
     injects: bool
     cache: Cache | None
     bounds: CacheConfig
+    accounting: Accounting | None
 
 
 class Proxy:
@@ -53,7 +65,8 @@ class Proxy:
     What is not yet used, a large plan, may be made in a thread: ``prepare`` changes nothing.
 
     Args: the service's name in ``Via``: a request that comes back to another worker is in a loop
-        too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes.
+        too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes;
+        to_file takes lines of an access log that has a file of its own.
     Attributes: site, the factory of clients' connections; cache, who answers for what is stored,
         None where nothing is; metrics, what counts exchanges, None where nothing does.
     """
@@ -64,8 +77,11 @@ class Proxy:
         reactor: IProxyReactor,
         pseudonym: bytes,
         count: Callable[[int], None] | None = None,
+        to_file: Callable[[str], None] = publish_line,
     ) -> None:
         self._reactor = reactor
+        self._to_file = to_file
+        self._accounts: Accounts | None = None
         self._pseudonym = pseudonym
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
@@ -77,7 +93,6 @@ class Proxy:
         self.cache: CacheDesk | None = None
         self._agent = ForwardingAgent(reactor, self._sweeper)
         self._client = ForwardingClient(self._agent)
-        self._accounts: Accounts | None = None
         self.metrics = self._metrics() if config.metrics else None
         first = self.prepare(config)
         self._resource = PrefixResource(first.plan.table, self._client, self._sweeper)
@@ -104,13 +119,11 @@ class Proxy:
 
     def _metrics(self) -> Metrics:
         """Return what counts; a reload neither begins nor ends that."""
-        from pyproxy.observe.accounts import Accounts
         from pyproxy.observe.families import CLIENT_CONNECTIONS, IDLE_CONNECTIONS
         from pyproxy.observe.metrics import Metrics
 
         metrics = Metrics.of(self._reactor)
-        self._accounts = accounts = Accounts(self._reactor, (metrics.record,))
-        metrics.opened = accounts.open.values
+        metrics.opened = lambda: () if self._accounts is None else self._accounts.open.values()
         metrics.gauges[CLIENT_CONNECTIONS.name] = lambda: self.site.connections
         metrics.gauges[IDLE_CONNECTIONS.name] = lambda: self._agent.idle
         return metrics
@@ -134,6 +147,7 @@ class Proxy:
             config.injects,
             cache,
             config.cache.share_of(config.workers),
+            self._accounting(config) if config.needs_accounts else None,
         )
 
     def take(self, prepared: Prepared) -> None:
@@ -141,16 +155,15 @@ class Proxy:
 
         Connections to upstreams that stay the same are kept.
         """
-        if prepared.terms.access_log is not None:
+        if prepared.terms.access_log is not None or prepared.accounting is not None:
             take_lines_everywhere()
+        terms = attrs.evolve(prepared.terms, accounts=self._keep_accounts(prepared.accounting))
         self._resource.table = prepared.plan.table
         self._peers = {peer: peer for peer in prepared.plan.peers}
         if self.metrics is not None:
             self.metrics.mask = Mask.of(prepared.secrets + self._secrets)
         self._secrets, self._injects = prepared.secrets, prepared.injects
-        self.site.take(prepared.terms)
-        if self._accounts is not None:
-            self._accounts.trusted = prepared.terms.trusted
+        self.site.take(terms)
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
         cache = self._shared or prepared.cache
@@ -196,12 +209,46 @@ class Proxy:
     def _terms(self, config: Config) -> Terms:
         """Return on which terms clients are served."""
         log = None
-        if any(route.access_log for route in config.routes):
-            # What is open may still be logged with the secrets of the configuration before.
-            log = AccessLog(self._reactor, Mask.of(config.secrets + self._secrets), config.trusted)
+        if config.log.access == COMBINED and any(route.access_log for route in config.routes):
+            log = AccessLog(
+                self._reactor, self._mask(config), config.trusted, self._write_of(config)
+            )
         silence = max(route.limits.idle for route in config.routes)
+        return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence)
+
+    def _mask(self, config: Config) -> Mask:
+        """Return what keeps secrets out of logs.
+
+        What is open may still be logged with those of the configuration before.
+        """
+        return Mask.of(config.secrets + self._secrets)
+
+    def _write_of(self, config: Config) -> Callable[[str], None]:
+        """Return what takes the lines of the access log."""
+        return publish_line if config.log.place is None else self._to_file
+
+    def _accounting(self, config: Config) -> Accounting:
+        """Return how accounts are kept."""
+        sinks: tuple[Sink, ...] = ()
+        if config.log.access != COMBINED:
+            sinks = (account_log(config.log.access, self._mask(config), self._write_of(config)),)
+        if self.metrics is not None:
+            sinks += (self.metrics.record,)
+        return Accounting(sinks, config.trusted, config.log.trace)
+
+    def _keep_accounts(self, accounting: Accounting | None) -> Accounts | None:
+        """Return who keeps the accounts of requests that begin from now on, None for nobody."""
+        if accounting is None:
+            if self._accounts is not None:
+                # What is open is told to those who want to know now.
+                self._accounts.sinks = ()
+            return None
+        if self._accounts is None:
+            self._accounts = Accounts(self._reactor)
         accounts = self._accounts
-        return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence, accounts)
+        accounts.sinks, accounts.trusted = accounting.sinks, accounting.trusted
+        accounts.begins_traces = accounting.begins_traces
+        return accounts
 
     def drain(self, timeout: float) -> Deferred[None]:
         """Let what is open end by itself.

@@ -20,6 +20,7 @@ from pyproxy.listeners import (
     leave,
     make_pseudonym,
 )
+from pyproxy.observe.output import Output
 from pyproxy.proxy import Proxy
 from pyproxy.threads import in_own_thread
 
@@ -43,6 +44,7 @@ class ProxyService(Service):
         self._proxy: Proxy | None = None
         self._listeners: Listeners | None = None
         self._draining = False
+        self._output = Output(reactor.seconds)
 
     def privilegedStartService(self) -> None:
         """Listen, while the process still may bind low ports."""
@@ -51,7 +53,8 @@ class ProxyService(Service):
 
     def _listen(self) -> None:
         config = self._config.with_demo(self._demo.start)
-        proxy = Proxy(config, self._reactor, make_pseudonym())
+        proxy = Proxy(config, self._reactor, make_pseudonym(), to_file=self._output)
+        self._output.take(config.log.place)
         listeners = Listeners(self._reactor, proxy.site)
         try:
             fresh, _ = listeners.take(config.listen)
@@ -91,6 +94,7 @@ class ProxyService(Service):
             return
         fresh, gone = listeners.take(config.listen)
         proxy.take(prepared)
+        self._output.take(config.log.place)
         if not config.injects:
             accept_waiting(gone)
         proxy.leave(gone, listeners.places)
@@ -123,6 +127,10 @@ class ProxyService(Service):
         answered = self._proxy.answer(asked)
         return answered.addCallback(lambda page: None if page is None else {"workers": {0: page}})
 
+    def reopen_logs(self) -> None:
+        """Open the access log's own file anew."""
+        self._output.reopen()
+
     def stopService(self) -> Deferred[list[object]]:
         """Stop listening and end every connection."""
         super().stopService()  # type: ignore[no-untyped-call]
@@ -132,4 +140,8 @@ class ProxyService(Service):
             stopped += self._listeners.stop()
         if self._proxy is not None:
             stopped.append(self._proxy.stop())
-        return gatherResults(stopped, consumeErrors=True)
+        return gatherResults(stopped, consumeErrors=True).addBoth(self._stopped)
+
+    def _stopped(self, result: list[object]) -> list[object]:
+        self._output.close()
+        return result

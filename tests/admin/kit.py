@@ -51,6 +51,9 @@ class Served:
         """Return how many there are."""
         return self.open
 
+    def reopen_logs(self) -> None:
+        """Have no logs."""
+
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Ask the desk, if there is one."""
         return ask(self.desk, asked)

@@ -58,6 +58,9 @@ class FakeServing:
         """Have nothing open."""
         return 0
 
+    def reopen_logs(self) -> None:
+        """Have no logs."""
+
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Have no cache."""
         return succeed(None)

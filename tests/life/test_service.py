@@ -119,6 +119,7 @@ class FakeServing:
     begins: Deferred[None] = attrs.field(factory=partial(succeed, None))
     drained: Deferred[None] = attrs.Factory(Deferred)
     open: int = 0
+    reopened: int = 0
 
     def serves(self) -> Deferred[None]:
         """Serve when the test says so."""
@@ -137,6 +138,10 @@ class FakeServing:
     def streams(self) -> int:
         """Have so many open."""
         return self.open
+
+    def reopen_logs(self) -> None:
+        """Count it."""
+        self.reopened += 1
 
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Have no cache."""
@@ -157,7 +162,7 @@ class LifeTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make what the service needs, and hear the log."""
-        for number in (signal.SIGHUP, signal.SIGTERM):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="life-")))
         self.reactor = Reactor()
@@ -232,6 +237,25 @@ class LifeTestCase(SynchronousTestCase):
     def said(self) -> str:
         """Return all that was logged, a line each."""
         return "\n".join(formatEvent(event) for event in self.events)
+
+
+class ReopenTests(LifeTestCase):
+    """SIGUSR1 opens logs anew."""
+
+    def test_both(self) -> None:
+        """Ours, and twistd's, which heeds it too."""
+        heard: list[int] = []
+        signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+        self.start()
+        self.kill(signal.SIGUSR1)
+        self.assertEqual((1, [signal.SIGUSR1]), (self.serving.reopened, heard))
+
+    def test_ours_alone(self) -> None:
+        """Where nobody else heeds it; it would end the process."""
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        self.start()
+        self.kill(signal.SIGUSR1)
+        self.assertEqual(1, self.serving.reopened)
 
 
 class HangUpTests(LifeTestCase):
