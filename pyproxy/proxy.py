@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from pyproxy.config.schema import CacheConfig, Config
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
-from pyproxy.life.desk import CacheDesk
+from pyproxy.life.desk import Asked, CacheDesk, Document, ask
+from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import Place
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.accounts import Accounts, Sink
@@ -32,6 +33,7 @@ from pyproxy.upstream.client import ForwardingClient
 
 if TYPE_CHECKING:
     from pyproxy.cache.cache import Cache
+    from pyproxy.observe.metrics import Metrics
 
 
 @attrs.frozen
@@ -66,7 +68,7 @@ class Proxy:
         too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes;
         to_file takes lines of an access log that has a file of its own.
     Attributes: site, the factory of clients' connections; cache, who answers for what is stored,
-        None where nothing is.
+        None where nothing is; metrics, what counts exchanges, None where nothing does.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Proxy:
         self.cache: CacheDesk | None = None
         self._agent = ForwardingAgent(reactor, self._sweeper)
         self._client = ForwardingClient(self._agent)
+        self.metrics = self._metrics() if config.metrics else None
         first = self.prepare(config)
         self._resource = PrefixResource(first.plan.table, self._client, self._sweeper)
         self.site = ProxySite(self._resource, reactor, self._sweeper, first.terms)
@@ -111,6 +114,25 @@ class Proxy:
     def start(self) -> None:
         """Begin to keep time limits."""
         self._sweeper.start()
+        if self.metrics is not None:
+            self.metrics.lag.start()
+
+    def _metrics(self) -> Metrics:
+        """Return what counts; a reload neither begins nor ends that."""
+        from pyproxy.observe.families import CLIENT_CONNECTIONS, IDLE_CONNECTIONS
+        from pyproxy.observe.metrics import Metrics
+
+        metrics = Metrics.of(self._reactor)
+        metrics.opened = lambda: () if self._accounts is None else self._accounts.open.values()
+        metrics.gauges[CLIENT_CONNECTIONS.name] = lambda: self.site.connections
+        metrics.gauges[IDLE_CONNECTIONS.name] = lambda: self._agent.idle
+        return metrics
+
+    def answer(self, asked: Asked | Measuring) -> Deferred[Document | None]:
+        """Answer a question about the cache, or what was counted; None where there is none."""
+        if isinstance(asked, Measuring):
+            return succeed(None if self.metrics is None else self.metrics.page(asked.start))
+        return ask(self.cache, asked)
 
     def prepare(self, config: Config) -> Prepared:
         """Make what a configuration brings; nothing of it is used yet, and nothing changes."""
@@ -138,6 +160,8 @@ class Proxy:
         terms = attrs.evolve(prepared.terms, accounts=self._keep_accounts(prepared.accounting))
         self._resource.table = prepared.plan.table
         self._peers = {peer: peer for peer in prepared.plan.peers}
+        if self.metrics is not None:
+            self.metrics.mask = Mask.of(prepared.secrets + self._secrets)
         self._secrets, self._injects = prepared.secrets, prepared.injects
         self.site.take(terms)
         self._sweeper.suit(prepared.waits)
@@ -208,6 +232,8 @@ class Proxy:
         sinks: tuple[Sink, ...] = ()
         if config.log.access != COMBINED:
             sinks = (account_log(config.log.access, self._mask(config), self._write_of(config)),)
+        if self.metrics is not None:
+            sinks += (self.metrics.record,)
         return Accounting(sinks, config.trusted, config.log.trace)
 
     def _keep_accounts(self, accounting: Accounting | None) -> Accounts | None:
@@ -239,6 +265,8 @@ class Proxy:
         if self._shared is not None:
             self._shared.close()
             self._close_store()
+        if self.metrics is not None:
+            self.metrics.lag.stop()
         self._sweeper.stop()
         self._agent.close()
         return result
