@@ -10,6 +10,7 @@ import attrs
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from pyproxy.account import Account
 from pyproxy.errors import (
     BadRequest,
     BadResponse,
@@ -24,9 +25,11 @@ from pyproxy.errors import (
     WriteTimeout,
 )
 from pyproxy.policy.instead import Instead
-from pyproxy.policy.routing import Route, RoutingTable, Step
+from pyproxy.policy.routing import Peer, Route, RoutingTable, Step
 from pyproxy.relay.content import Download, Upload
 from pyproxy.relay.limits import LOOKS, Sweeper
+from pyproxy.relay.watching import Followed, Watched
+from pyproxy.semantics.cache_status import said
 from pyproxy.semantics.fields import Fields, tokens
 from pyproxy.semantics.forwarding import (
     ALLOWED_METHODS,
@@ -35,10 +38,11 @@ from pyproxy.semantics.forwarding import (
     hops_left,
     one_hop_less,
 )
-from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
+from pyproxy.semantics.framing import NO_CONTENT, UNTIL_CLOSE, Framing, Kind
 from pyproxy.semantics.handshake import SWITCH, opening_key, opens_websocket
 from pyproxy.semantics.logins import logs_in
 from pyproxy.semantics.messages import ResponseHead, noted_values
+from pyproxy.semantics.trace_context import begun_in
 from pyproxy.sides import Bond, ClientSide, UpstreamRequest, UpstreamResponse, UpstreamSide
 
 _LOGIN = frozenset({b"N", b"n"})
@@ -70,6 +74,7 @@ class Exchange:
     _route: Route = attrs.field(init=False)
     _host: bytes = b""
     _interims: int = 0
+    _account: Account | None = None
     _request: UpstreamRequest | None = None
     _response: UpstreamResponse | None = None
     _download: Download | None = None
@@ -102,8 +107,10 @@ class Exchange:
         route, target, authority = self._table.find(head, client.asked_host)
         # A target in absolute-form outranks Host.  Spec: RFC 9112 3.2.2.
         self._host = host = client.asked_host if authority is None else authority
-        if not route.logs:
-            client.unlogged = True
+        client.unlogged = not route.logs
+        account = self._account = client.account
+        if account is not None:
+            account.route, account.host, account.logged = route.name, host, route.logs
         if route.guard is not None:
             route.guard.admit(head, host, client.hop)
         if route.instead is not None:
@@ -123,8 +130,7 @@ class Exchange:
         fields = to_upstream.fields(head, options, host, client.hop, framing)
         if head.method in HOP_BOUNDED and self._answered_as_final_recipient(head.method, fields):
             return
-        if key is not None:
-            fields += SWITCH
+        fields += () if key is None else SWITCH
         bond, names = client.bond, head.names
         # Most that have Authorization have a key in it: they pay no call for what few have.
         if (
@@ -136,9 +142,12 @@ class Exchange:
             and logs_in(head)
         ):
             bond = client.bind()
-        peer, coded = route.peer, client.takes_chunks
+        # Who watches content does not want it in its coding.
+        peer, coded = route.peer, client.takes_chunks and route.watch is None
+        if account is not None:
+            self._note_asked(account, peer, fields)
         self._request = request = UpstreamRequest(
-            self, peer, head.method, target, fields, upload, key, coded, bond
+            self, peer, head.method, target, fields, upload, key, coded, bond, account
         )
         self._since = self._sweeper.now
         self._sweeper.watch(self)
@@ -146,6 +155,13 @@ class Exchange:
             self._upstream.send(request)
         else:
             step.send(request, head, host, client.hop)
+
+    def _note_asked(self, account: Account, peer: Peer, fields: Fields) -> None:
+        """Take note of a request that goes to the upstream, as part of the trace begun for it."""
+        account.passed = account.asked = account.clock()
+        account.peer = peer.origin.shown
+        if account.trace is not None and account.trace_begun:
+            fields[:] = begun_in(account.trace, fields)
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on an interim response.  Spec: RFC 9110 15.2."""
@@ -164,21 +180,50 @@ class Exchange:
         if self._over:
             return
         client, to_client = self._client, self._route.to_client
-        head = response.head
+        head, account = response.head, self._account
         try:
+            framing = response.framing
+            if account is not None:
+                framing = self._note_response(account, response)
             reason = to_client.reason(head.reason)
             fields = to_client.fields(head, response.options, self._host)
             if head.status == 101:
                 self._switch(response, reason, fields)
                 return
-            client.begin(head.status, reason, fields, response.framing)
+            client.begin(head.status, reason, fields, framing)
             self._response = response
-            self._download = download = Download(client, self._content_ended)
+            if account is None:
+                download = Download(client, self._content_ended)
+            else:
+                download = self._followed(account, response)
+            self._download = download
             response.deliverBody(download)
             if not self._over:
                 head.forget_fields()
         except Exception as cause:  # noqa: BLE001 - the unknown is logged at the end
             self._end(cause)
+
+    def _note_response(self, account: Account, response: UpstreamResponse) -> Framing:
+        """Take note of a response; return how its content is delimited for the client.
+
+        On a route that is watched no content comes in its coding.
+        """
+        account.responded = account.clock()
+        account.status = response.head.status
+        if self._route.step is not None:
+            account.cache = said(response.head.fields)
+        framing = response.framing
+        watched = self._route.watch is not None and framing.kind is Kind.CHUNKED
+        return UNTIL_CLOSE if watched else framing
+
+    def _followed(self, account: Account, response: UpstreamResponse) -> Download:
+        """Return what takes a content of which an account is kept."""
+        watch, client = self._route.watch, self._client
+        if watch is not None and client.head.method != b"HEAD":
+            watcher = watch(account, response.head)
+            if watcher is not None:
+                return Watched(client, self._content_ended, account, watcher)
+        return Followed(client, self._content_ended, account)
 
     def _content_ended(self, broken: BaseException | None) -> None:
         """End the response as its content ended."""
@@ -231,6 +276,8 @@ class Exchange:
 
     def _answer_instead(self, instead: Instead, rest: bytes) -> None:
         """Answer where no upstream is asked.  Args: what follows the route's path in the target."""
+        if self._account is not None:
+            self._account.passed = self._account.clock()
         self._let_go()
         self._client.answer(*instead.reply(rest))
 
@@ -240,7 +287,12 @@ class Exchange:
         reply = step.reply(client.head, self._host, target, client.hop)
         if reply is None:
             return False
-        content = reply.content
+        content, account = reply.content, self._account
+        if account is not None:
+            account.passed = account.responded = account.clock()
+            account.status, account.cache = reply.status, said(reply.fields)
+            if content:
+                account.first = account.last = account.responded
         client.begin(reply.status, reply.reason, reply.fields, Framing(Kind.LENGTH, len(content)))
         if content:
             client.write_content(content)
@@ -289,11 +341,15 @@ class Exchange:
         self._sweeper.unwatch(self)
         if self._response is not None and self._download is not None:
             self._client.note_sent(self._download.count - self._response.overhead)
+            if isinstance(self._download, Followed):
+                self._download.close(whole=False, left=self._left)
             # It holds this exchange through what it calls at the end: that would be a cycle.
             self._download = None
         upload = self._client.upload
         if upload is not None:
             upload.fail = None
+            if self._account is not None:
+                self._account.received = upload.count - upload.overhead
 
     def _end(self, cause: BaseException | None) -> None:
         """End early: close the upstream's connection and say why to the client, if it is there.
@@ -313,7 +369,9 @@ class Exchange:
         """Say to the client what ended the exchange early."""
         error = self._failure or self._as_error(cause)
         if self._request is not None:
-            error.fields = self._request.marks
+            error.fields = marks = self._request.marks
+            if self._account is not None and marks and not self._account.cache:
+                self._account.cache = said(marks)
         if self._client.begun:
             self._client.abort(error)
         else:

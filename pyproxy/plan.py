@@ -95,6 +95,7 @@ def route_of(
         bool(secrets),
         Guard.of(config.allowed_hosts, config.allowed_origins) if secrets else None,
         step_of(config, target, to_client, cache),
+        name_of(config.match),
     )
 
 

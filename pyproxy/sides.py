@@ -9,6 +9,7 @@ import attrs
 from twisted.internet.interfaces import IPushProducer
 from twisted.web.iweb import IBodyProducer
 
+from pyproxy.account import Account
 from pyproxy.errors import ProxyError
 from pyproxy.policy.routing import Limits, Peer
 from pyproxy.relay.content import Download, Upload
@@ -31,6 +32,7 @@ class ClientSide(Protocol):
         asked_host: the request's Host, empty without one.
         request_id: the request's name in logs and error texts.
         bond: of the client's connection, None unless an upstream connection belongs to it.
+        account: what happens to the request, None where nobody wants to know.
     """
 
     head: RequestHead
@@ -42,6 +44,7 @@ class ClientSide(Protocol):
     begun: bool
     unlogged: bool
     bond: Bond | None
+    account: Account | None
 
     @property
     def request_id(self) -> str:
@@ -185,6 +188,7 @@ class UpstreamRequest:
         websocket_key: the key of an opening handshake, None for any other request.
         coded: chunked content of the response is wanted in its coding, without its last chunk.
         bond: of the client's connection, if it has one; its connections serve this request.
+        account: what happens to it, None where nobody wants to know.
         opening: the connection that is being opened for it, if one is.
         connection: what it was written to, once that is there.
         marks: fields of the response that an error becomes, whoever ends it.
@@ -199,6 +203,7 @@ class UpstreamRequest:
     websocket_key: bytes | None = None
     coded: bool = False
     bond: Bond | None = None
+    account: Account | None = None
     opening: Opening | None = None
     connection: UpstreamConnection | None = None
     marks: tuple[Field, ...] = ()

@@ -413,6 +413,7 @@ class Client:
         self.head = RequestHead(method, b"/", 1, [(b"Host", b"front.test")])
         self.takes_chunks = True
         self.unlogged = False
+        self.account = None
         self.hop = Hop(b"192.0.2.1", b"http", b"80", False)
         self.options: list[bytes] = []
         self.asked_host = b"front.test"

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1] / "pyproxy"
 RINGS = (
     frozenset({"errors"}),
     frozenset({"semantics"}),
+    frozenset({"account"}),
     frozenset({"policy"}),
     frozenset({"relay"}),
     frozenset({"exchange", "sides"}),
@@ -47,7 +48,7 @@ RINGS = (
 )
 """What stands under ``pyproxy``, innermost first; a ring imports itself and those before it."""
 
-PURE = frozenset({"errors", "semantics", "policy"})
+PURE = frozenset({"errors", "semantics", "account", "policy"})
 """These import the standard library, what ``PURE_TOO`` names and each other, and nothing else."""
 
 PURE_TOO = frozenset({"attrs", "http_sf", "idna"})

@@ -324,6 +324,7 @@ class CachingRoute:
             request.target,
             fields.copy(),
             request.content,
+            account=None if behind else request.account,
         )
 
     def invalidate(

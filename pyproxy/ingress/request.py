@@ -17,6 +17,7 @@ from twisted.web.http import datetimeToString, parse_qs
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 
+from pyproxy.account import Account
 from pyproxy.errors import BadRequest, ProxyError
 from pyproxy.ingress.seams import ChannelSide, SiteSide
 from pyproxy.policy.routing import Limits
@@ -77,6 +78,7 @@ class ClientRequest(server.Request):
         left: the client was gone before the end of the response.
         began_at: seconds of the clock when the head was complete.
         unlogged: the access log has no line for it.
+        account: what happens to it, None where nobody wants to know.
     """
 
     channel: ChannelSide  # type: ignore[assignment]
@@ -117,6 +119,8 @@ class ClientRequest(server.Request):
         self._delimited = True
         self._without_content = self.head.method == b"HEAD"
         self._persists = channel.persists
+        accounts = channel.site.accounts
+        self.account: Account | None = None if accounts is None else accounts.begin(self)
 
     # what an exchange asks for
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import attrs
 from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime
 
+from pyproxy.account import Account
 from pyproxy.errors import ProxyError
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Upload
@@ -45,6 +46,7 @@ class SiteSide(Protocol):
     silence_limit: float
     closing: bool
     logs: bool
+    accounts: Accounting | None
     terms: Terms
 
     # A channel and a request of this ring; naming them here would close a circle of imports.
@@ -88,6 +90,7 @@ class Logged(Protocol):
         left: the client was gone before the end of the response.
         began_at: seconds of the clock when the head was complete.
         unlogged: it gets no line.
+        account: what happened to it, None where nobody wants to know.
     """
 
     head: RequestHead
@@ -98,10 +101,18 @@ class Logged(Protocol):
     left: bool
     began_at: float
     unlogged: bool
+    account: Account | None
 
     @property
     def request_id(self) -> str:
         """The request's name in logs and error texts."""
+
+
+class Accounting(Protocol):
+    """Who keeps accounts; ``observe.accounts.Accounts`` is one."""
+
+    def begin(self, request: Any) -> Account:
+        """Open the account of a request."""
 
 
 @attrs.frozen
@@ -114,6 +125,7 @@ class Terms:
         trust_unix: the same for whoever comes by a Unix socket.
         access_log: is told of each request that has ended; None for no log.
         silence_limit: seconds that a client may acknowledge nothing.
+        accounts: keeps an account of each request; None where nobody wants to know.
     """
 
     client_limit: float = 75.0
@@ -121,6 +133,7 @@ class Terms:
     trust_unix: bool = False
     access_log: Callable[[Logged], None] | None = None
     silence_limit: float = 300.0
+    accounts: Accounting | None = None
 
 
 class ChannelSide(Protocol):

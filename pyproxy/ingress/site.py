@@ -43,7 +43,8 @@ class ProxySite(server.Site):
         sweeper: keeps the time limits of connections.
         terms: on which clients are served, and what of them is asked for most.
         closing: no response keeps its connection any more.
-        logs: there is an access log.
+        logs: somebody is told of requests that have ended.
+        accounts: as ``Terms`` has it.
         count: is told how many connections are open, whenever that changes; None for nobody.
     """
 
@@ -71,7 +72,8 @@ class ProxySite(server.Site):
         self.terms = terms
         self.client_limit = terms.client_limit
         self.silence_limit = terms.silence_limit
-        self.logs = terms.access_log is not None
+        self.accounts = terms.accounts
+        self.logs = terms.access_log is not None or terms.accounts is not None
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:  # type: ignore[override]
         """Make a connection's protocol."""
@@ -184,10 +186,13 @@ class ProxySite(server.Site):
         return ClientWebSocketFactory(self)
 
     def log(self, request: Logged) -> None:  # type: ignore[override]
-        """Write the access log's line for a request that has ended."""
+        """Tell whoever wants to know of a request that has ended."""
         access_log = self.terms.access_log
         if access_log is not None and not request.unlogged:
             access_log(request)
+        account = request.account
+        if account is not None:
+            account.end(request.status, request.sentLength, request.error, request.left)
 
     @property
     def forwards_all(self) -> bool:

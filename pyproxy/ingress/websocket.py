@@ -10,6 +10,7 @@ from typing import cast
 import attrs
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 
+from pyproxy.account import Account
 from pyproxy.errors import ProxyError
 from pyproxy.ingress.request import ClientRequest
 from pyproxy.ingress.seams import LOGGED_FIELDS, SiteSide
@@ -38,6 +39,7 @@ class WebSocketRecord:
     error: ProxyError | None = None
     left: bool = False
     unlogged: bool = False
+    account: Account | None = None
 
     @classmethod
     def of(cls, request: ClientRequest) -> WebSocketRecord:
@@ -45,11 +47,17 @@ class WebSocketRecord:
         head = request.head
         shown = [field for field in head.fields if field[0].lower() in LOGGED_FIELDS]
         head = RequestHead(head.method, head.target, head.minor_version, shown)
-        return cls(head, request.hop, request.began_at, request.request_id)
+        record = cls(head, request.hop, request.began_at, request.request_id)
+        record.unlogged, record.account = request.unlogged, request.account
+        if record.account is not None:
+            record.account.websocket = True
+        return record
 
     def end(self, pair: Pair) -> None:
         """Take note of how it ended."""
         self.sentLength, self.error, self.left = pair.sent, pair.error, pair.client_left
+        if self.account is not None:
+            self.account.received = pair.received
 
 
 # The two bases of autobahn's own class declare some attributes with different types.
@@ -99,7 +107,7 @@ class ClientWebSocketFactory(WebSocketServerFactory):
         site = self._site
         client = cast(ClientWebSocket, self.buildProtocol(None))
         client.makeConnection(transport)
-        logs = site.logs and not request.unlogged
+        logs = site.logs and not (request.unlogged and request.account is None)
         record = WebSocketRecord.of(request) if logs else None
 
         def ended(pair: Pair) -> None:

@@ -6,17 +6,18 @@ A route is an immutable fact that each exchange keeps from its beginning to its 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import attrs
 
+from pyproxy.account import Account
 from pyproxy.errors import BadRequest, MethodRefused, RouteNotFound, TargetAmbiguous
 from pyproxy.policy.cross_origin import Guard
 from pyproxy.policy.instead import Instead, Reply
 from pyproxy.policy.matching import Match, MatchIndex
 from pyproxy.semantics.forwarding import Hop
-from pyproxy.semantics.messages import RequestHead
+from pyproxy.semantics.messages import RequestHead, ResponseHead
 from pyproxy.semantics.origins import MAX_ORIGIN_BYTES, read_authority
 from pyproxy.semantics.to_client import ResponseForwarding
 from pyproxy.semantics.to_upstream import RequestForwarding
@@ -83,6 +84,10 @@ class Step(Protocol):
         """Send it, an ``UpstreamRequest``, or serve it; who asks is told in either case."""
 
 
+Watch = Callable[[Account, ResponseHead], Any]
+"""Makes what watches a response, a ``relay.watching.Watcher``, or None for one that nobody can."""
+
+
 @attrs.frozen
 class Route:
     """A prefix, the target behind it, and the rules between the two.
@@ -94,6 +99,8 @@ class Route:
         injects: the route adds secrets, which an answer to TRACE would show.
         guard: keeps foreign web pages from spending what is added; None where nothing is.
         step: what requests pass before they are sent, None for nothing.
+        name: what it is called where it is counted.
+        watch: makes what watches a response, None where none is watched.
     """
 
     target: Target
@@ -108,6 +115,8 @@ class Route:
     injects: bool = False
     guard: Guard | None = None
     step: Step | None = None
+    name: str = "/"
+    watch: Watch | None = None
 
 
 # A tuple: a frozen attrs class costs 0.5 us more to make.

@@ -135,6 +135,11 @@ class Pair:
         """Octets of the upstream that passed to the client."""
         return self._to_client.count
 
+    @property
+    def received(self) -> int:
+        """Octets of the client that passed to the upstream."""
+        return self._to_upstream.count
+
     # how it ends
 
     def end(self, error: ProxyError) -> None:

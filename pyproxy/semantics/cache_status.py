@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from enum import Enum
 from math import floor
+
+from pyproxy.semantics.fields import Field
 
 NAME = b"pyproxy"
 """By what the field calls this cache."""
@@ -57,3 +61,14 @@ def forwarded(
     if detail:
         said += b"; detail=" + detail.encode("ascii")
     return said
+
+
+_ours = re.compile(re.escape(NAME) + rb"; (?:fwd=([a-z-]+)|(hit)|detail=(only-if-cached))").match
+
+
+def said(fields: Iterable[Field]) -> str:
+    """Return what this cache said in fields: ``hit``, why it asked the upstream, or nothing."""
+    for name, value in fields:
+        if name.lower() == b"cache-status" and (match := _ours(value)):
+            return (match[1] or match[2] or match[3]).decode("ascii")
+    return ""

@@ -11,11 +11,15 @@ import re
 
 import attrs
 
+from pyproxy.semantics.fields import Fields
+
 SAMPLED, RANDOM = 0x01, 0x02
 """Flags: whoever called may have recorded it; the last 7 octets of the trace ID are random."""
 
 TRACE_ID_BYTES = 16
 SPAN_ID_BYTES = 8
+
+_TRACE_FIELDS = (b"traceparent", b"tracestate")
 
 _traceparent = re.compile(
     rb"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?",
@@ -74,6 +78,15 @@ def begin(random_octets: bytes, sampled: bool) -> TraceContext:
         _identifier(random_octets[TRACE_ID_BYTES:], SPAN_ID_BYTES),
         RANDOM | (SAMPLED if sampled else 0),
     )
+
+
+def begun_in(context: TraceContext, fields: Fields) -> Fields:
+    """Return a request's fields with the trace that was begun for it, in place of a malformed one.
+
+    Spec: W3C Trace Context 4.3, where a ``tracestate`` without a trace is dropped.
+    """
+    kept = [field for field in fields if field[0].lower() not in _TRACE_FIELDS]
+    return [*kept, (b"traceparent", context.field_value)]
 
 
 def _identifier(octets: bytes, size: int) -> bytes:

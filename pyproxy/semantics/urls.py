@@ -59,6 +59,11 @@ class Origin:
         return self.host.removesuffix(".")
 
     @property
+    def shown(self) -> str:
+        """The origin as people are told of it."""
+        return f"{self.scheme}://{self.authority.decode('ascii')}"
+
+    @property
     def websocket_url(self) -> str:
         """The origin as a WebSocket has it.  Spec: RFC 6455 3."""
         scheme = "wss" if self.scheme == "https" else "ws"

@@ -129,6 +129,8 @@ class ForwardingAgent:
             and request.content is None
             and request.bond is None
         ):
+            if request.account is not None:
+                request.account.attempts += 1
             self._send_on_new(request, self._upstream(request.peer))
         else:
             request.asking.unanswered(reason)

@@ -161,6 +161,9 @@ class Connection(Protocol):
         self._responses.request = request
         self.replied = False
         request.connection = self
+        account = request.account
+        if account is not None:
+            account.connected, account.reused = account.clock(), self.kept
         head = write_head(b"%b %b HTTP/1.1" % (request.method, request.target), request.fields)
         self._write_out(head)
         if request.content is not None:
