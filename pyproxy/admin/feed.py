@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from pyproxy.life.board import BoardAsked, BoardLook, BoardStop, BoardStopAll
 from pyproxy.life.desk import Document, NobodyAnswers
-from pyproxy.observe.rows import MOVING
+from pyproxy.observe.board_rows import MOVING
 from pyproxy.observe.table import Table
 
 INTERVAL = 0.1

@@ -14,7 +14,7 @@ from pyproxy.carrier import Flow
 from pyproxy.observe.book import MOST_ENDED, Book, Document
 from pyproxy.observe.hour import Hour
 from pyproxy.observe.masking import Mask
-from pyproxy.observe.rows import MOVING, Lookout, ended_of, fixed_of, is_good, moving_of
+from pyproxy.observe.board_rows import MOVING, Lookout, ended_of, fixed_of, is_good, moving_of
 
 MOST_ROWS = 2000
 """Rows of one process; what is open beyond is counted."""

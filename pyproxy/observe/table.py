@@ -8,7 +8,7 @@ import attrs
 
 from pyproxy.observe.book import Book, Document
 from pyproxy.observe.hour import Hour, together
-from pyproxy.observe.rows import MOVING
+from pyproxy.observe.board_rows import MOVING
 
 
 @attrs.define(eq=False)
