@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from pyproxy.config.schema import CacheConfig, Config
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
-from pyproxy.life.desk import CacheDesk
+from pyproxy.life.desk import Asked, CacheDesk, Document, ask
+from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import Place
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.masking import Mask
@@ -29,6 +30,7 @@ from pyproxy.upstream.client import ForwardingClient
 
 if TYPE_CHECKING:
     from pyproxy.cache.cache import Cache
+    from pyproxy.observe.metrics import Metrics
 
 
 @attrs.frozen
@@ -52,7 +54,7 @@ class Proxy:
     Args: the service's name in ``Via``: a request that comes back to another worker is in a loop
         too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes.
     Attributes: site, the factory of clients' connections; cache, who answers for what is stored,
-        None where nothing is.
+        None where nothing is; metrics, what counts exchanges, None where nothing does.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Proxy:
         self._resource = PrefixResource(first.plan.table, self._client, self._sweeper)
         self.site = ProxySite(self._resource, reactor, self._sweeper, first.terms)
         self.site.count = count
+        self.metrics = self._metrics() if config.metrics else None
         self.take(first)
 
     def open(self) -> None:
@@ -94,6 +97,24 @@ class Proxy:
     def start(self) -> None:
         """Begin to keep time limits."""
         self._sweeper.start()
+        if self.metrics is not None:
+            self.metrics.lag.start()
+
+    def _metrics(self) -> Metrics:
+        """Return what counts; a reload neither begins nor ends that."""
+        from pyproxy.observe.families import CLIENT_CONNECTIONS, IDLE_CONNECTIONS
+        from pyproxy.observe.metrics import Metrics
+
+        metrics = Metrics.of(self._reactor)
+        metrics.gauges[CLIENT_CONNECTIONS.name] = lambda: self.site.connections
+        metrics.gauges[IDLE_CONNECTIONS.name] = lambda: self._agent.idle
+        return metrics
+
+    def answer(self, asked: Asked | Measuring) -> Deferred[Document | None]:
+        """Answer a question about the cache, or what was counted; None where there is none."""
+        if isinstance(asked, Measuring):
+            return succeed(None if self.metrics is None else self.metrics.page(asked.start))
+        return ask(self.cache, asked)
 
     def prepare(self, config: Config) -> Prepared:
         """Make what a configuration brings; nothing of it is used yet, and nothing changes."""
@@ -119,6 +140,8 @@ class Proxy:
             take_lines_everywhere()
         self._resource.table = prepared.plan.table
         self._peers = {peer: peer for peer in prepared.plan.peers}
+        if self.metrics is not None:
+            self.metrics.mask = Mask.of(prepared.secrets + self._secrets)
         self._secrets, self._injects = prepared.secrets, prepared.injects
         self.site.take(prepared.terms)
         self._sweeper.suit(prepared.waits)
@@ -187,6 +210,8 @@ class Proxy:
         if self._shared is not None:
             self._shared.close()
             self._close_store()
+        if self.metrics is not None:
+            self.metrics.lag.stop()
         self._sweeper.stop()
         self._agent.close()
         return result

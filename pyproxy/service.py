@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from pyproxy.config.schema import Config
 from pyproxy.life.desk import Asked, Document, ask
+from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import (
     DemoUpstream,
     GiveUp,
@@ -114,6 +115,13 @@ class ProxyService(Service):
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Ask the cache."""
         return ask(None if self._proxy is None else self._proxy.cache, asked)
+
+    def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
+        """Ask the metrics, as of a worker of number 0."""
+        if self._proxy is None:
+            return succeed(None)
+        answered = self._proxy.answer(asked)
+        return answered.addCallback(lambda page: None if page is None else {"workers": {0: page}})
 
     def stopService(self) -> Deferred[list[object]]:
         """Stop listening and end every connection."""

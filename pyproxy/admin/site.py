@@ -1,4 +1,4 @@
-"""The admin site: whether the proxy lives, whether it is ready, by what it serves, its cache."""
+"""The admin site: whether it lives, whether it is ready, by what it serves; cache and metrics."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from twisted.web.server import Request
 from pyproxy.admin.access import admit
 from pyproxy.admin.cache import cache_pages
 from pyproxy.admin.channel import REQUEST_LIMIT, AdminChannel, AdminRequest
+from pyproxy.admin.metrics import MetricsPage
 from pyproxy.admin.pages import Branch, Content, Page, Refusal, in_json, paths, problem
 from pyproxy.admin.routes import routes_of
 from pyproxy.config.schema import Config
@@ -53,6 +54,7 @@ class AdminSite(server.Site):
         readyz = Page(lambda: readiness(condition, serving))
         readyz.to_strangers = Page(lambda: in_json(*_public_readiness(condition)))
         self.root.putChild(b"readyz", readyz)
+        self.root.putChild(b"metrics", MetricsPage(condition, serving, reactor))
         self.root.putChild(b"api", self.api)
         self.api.putChild(b"config", Page(lambda: in_toml(condition.printed)))
         self.api.putChild(b"routes", Page(lambda: self._routes_of(condition.config)))

@@ -12,7 +12,7 @@ import attrs
 from pyproxy.config.cache_tables import Cache, RouteCache
 from pyproxy.config.endpoints import Check, can_be_shared, check_endpoint, files_of
 from pyproxy.config.kinds import Sources
-from pyproxy.config.loader import ConfigError, read_authorities_file
+from pyproxy.config.loader import NO_ADMIN, ConfigError, read_authorities_file
 from pyproxy.config.places import Places
 from pyproxy.config.schema import CacheConfig, Config, Listen, RouteConfig
 from pyproxy.config.tables import Answer, Root, Route, Upstream
@@ -137,6 +137,7 @@ class FileReader:
             client_limit=root.client_timeout,
             workers=root.workers,
             admin=admin,
+            metrics=root.metrics,
             drain_timeout=root.drain_timeout,
             drain_delay=root.drain_delay,
             unready_on_failed_reload=root.unready_on_failed_reload,
@@ -169,6 +170,8 @@ class FileReader:
 
     def _admin(self, root: Root) -> Listen | None:
         if root.admin is None:
+            if root.metrics:
+                self.walker.also_wrong(("metrics",), NO_ADMIN)
             return None
         self._try(root.admin, ("admin",))
         return Listen(root.admin)

@@ -132,6 +132,7 @@ class Config:
         client_limit: seconds for the head of a request, and for an idle connection.
         workers: processes that share the listening sockets.
         admin: where the admin site listens, None for nowhere.
+        metrics: it tells what is counted.
         drain_timeout, drain_delay: seconds; see ``life.service.LifeService`` and docs/reload.rst.
         unready_on_failed_reload: it is not ready while the last reload has failed.
         cache: where stored responses are kept, if a route stores any.
@@ -145,6 +146,7 @@ class Config:
     client_limit: float = 75.0
     workers: int = 1
     admin: Listen | None = None
+    metrics: bool = False
     drain_timeout: float = 30.0
     drain_delay: float = 0.0
     unready_on_failed_reload: bool = False

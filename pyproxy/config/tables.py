@@ -256,6 +256,12 @@ class Root:
         default=None,
         shown="off",
     )
+    metrics: bool = key(
+        kinds.FLAG,
+        "Count what passes, and tell it at `/metrics` of the admin site, for Prometheus.  Needs "
+        "`admin`.",
+        default=False,
+    )
     drain_timeout: float = key(
         kinds.WAIT,
         "After SIGTERM: for open requests and WebSockets to end by themselves; 0 ends them at "

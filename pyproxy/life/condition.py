@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from pyproxy.config.schema import Config
 from pyproxy.life.desk import Asked, Document
+from pyproxy.life.measuring import Measured
 
 
 class Phase(Enum):
@@ -33,6 +34,7 @@ class Condition:
         taken_at: seconds since the epoch at which it took the present one.
         failures: what is wrong with what the last reload found; empty when it went well.
         wanted: the files that it asked for then.
+        refusals: how many reloads were refused.
     """
 
     config: Config
@@ -42,6 +44,7 @@ class Condition:
     generation: int = 1
     failures: tuple[str, ...] = ()
     wanted: frozenset[Path] = frozenset()
+    refusals: int = 0
 
     @property
     def ready(self) -> bool:
@@ -50,7 +53,7 @@ class Condition:
         return self.phase is Phase.SERVING and not doubted
 
 
-class Serving(Protocol):
+class Serving(Measured, Protocol):
     """What serves, in one process or in several: ``ProxyService``, ``WorkersService``."""
 
     def serves(self) -> Deferred[None]:

@@ -19,6 +19,7 @@ import attrs
 from pyproxy.config.endpoints import FILE_ARGUMENT, unquoted
 from pyproxy.config.schema import Config, Listen
 from pyproxy.life.desk import Asked
+from pyproxy.life.measuring import Measuring
 
 LOG = 3
 """The descriptor on which a worker writes its log."""
@@ -103,12 +104,16 @@ class Draining:
     timeout: float
 
 
+Question = Asked | Measuring
+"""What a parent asks its workers: about their caches, and what they have counted."""
+
+
 @attrs.frozen
 class Asking:
-    """Answer a question about the cache.  Args: number, by which the answer names it."""
+    """Answer a question.  Args: number, by which the answer names it."""
 
     number: int
-    asked: Asked
+    asked: Question
 
 
 Order = Taking | Draining | Asking

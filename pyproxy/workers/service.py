@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from pyproxy.config.schema import Config
 from pyproxy.life.desk import Asked, Document
+from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import (
     DemoUpstream,
     GiveUp,
@@ -26,7 +27,7 @@ from pyproxy.listeners import (
     make_pseudonym,
 )
 from pyproxy.observe.twistd_log import take_lines_everywhere
-from pyproxy.workers.handover import Bound, Draining, Handover, Taking
+from pyproxy.workers.handover import Bound, Draining, Handover, Question, Taking
 from pyproxy.workers.orders import OrderLine, octets_of
 from pyproxy.workers.process import Running, Told, WorkerProtocol, spawn
 from pyproxy.workers.questions import Questions
@@ -269,6 +270,13 @@ class WorkersService(Service):
 
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Ask the cache of every worker."""
+        return self._ask(asked)
+
+    def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
+        """Ask the metrics of every worker."""
+        return self._ask(asked)
+
+    def _ask(self, asked: Question) -> Deferred[Document | None]:
         return self._questions.ask(asked, {n: line.orders for n, line in self._lines.items()})
 
     # the end

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from pyproxy.adopting import AdoptingReactor
 from pyproxy.collector import importing
 from pyproxy.ending import End
-from pyproxy.life.desk import Document, ask
+from pyproxy.life.desk import Document
 from pyproxy.listeners import Place, accept_waiting, endpoint_of, leave, open_now
 from pyproxy.threads import in_own_thread
 from pyproxy.workers.handover import (
@@ -162,16 +162,16 @@ class Worker:
         self._drain(Draining(LAST_STREAMS))
 
     def _answer(self, asking: Asking) -> None:
-        """Answer a question about the cache."""
+        """Answer a question."""
 
         def known(found: Document | None) -> str:
             return answer_of(asking.number, found)
 
         def failed(failure: Failure) -> str:
-            _log.failure("a question about the cache has no answer", failure)
+            _log.failure("a question has no answer", failure)
             return failure_of(asking.number)
 
-        answered = ask(self._proxy.cache, asking.asked)
+        answered = self._proxy.answer(asking.asked)
         answered.addTimeout(asking.asked.limit, self._reactor)
         told = answered.addCallback(known).addErrback(failed)
         told.addCallback(lambda text: self._pipe.tell(ANSWER, text))
