@@ -25,9 +25,9 @@ CLIENT, UPSTREAM, PROXY = "client", "upstream", "proxy"
 """Who closed an exchange before its good end; an operator may, too."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Account:
-    """What happened to one exchange.
+    """What happened to one exchange; it may hold credentials, which whoever shows it masks.
 
     Attributes:
         number: of this process, from 1.

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.testing import StringTransport
 
+from pyproxy.account import Account
 from pyproxy.errors import ClientTimeout, ConnectionTerminated, InternalError, ProxyError
 from pyproxy.exchange import MAX_INTERIMS, Exchange
 from pyproxy.policy.routing import Limits, RoutingTable
@@ -413,7 +414,7 @@ class Client:
         self.head = RequestHead(method, b"/", 1, [(b"Host", b"front.test")])
         self.takes_chunks = True
         self.unlogged = False
-        self.account = None
+        self.account: Account | None = None
         self.hop = Hop(b"192.0.2.1", b"http", b"80", False)
         self.options: list[bytes] = []
         self.asked_host = b"front.test"
