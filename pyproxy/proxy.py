@@ -5,6 +5,7 @@ Knows no listening port; who opens those gives them ``site``.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from pyproxy.config.schema import CacheConfig, Config
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
+from pyproxy.life.board import BoardAsked, ask_board
 from pyproxy.life.desk import Asked, CacheDesk, Document, ask
 from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import Place
@@ -30,6 +32,8 @@ from pyproxy.upstream.client import ForwardingClient
 
 if TYPE_CHECKING:
     from pyproxy.cache.cache import Cache
+    from pyproxy.observe.accounts import Accounts
+    from pyproxy.observe.board import Board
     from pyproxy.observe.metrics import Metrics
 
 
@@ -54,7 +58,8 @@ class Proxy:
     Args: the service's name in ``Via``: a request that comes back to another worker is in a loop
         too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes.
     Attributes: site, the factory of clients' connections; cache, who answers for what is stored,
-        None where nothing is; metrics, what counts exchanges, None where nothing does.
+        None where nothing is; metrics, what counts exchanges, None where nothing does; board, what
+        shows them, None where nothing does.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Proxy:
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
         self._injects = False
+        self._accounts: Accounts | None = None
         self._shared: Cache | None = None
         self._bounds = config.cache
         self._close_store: Callable[[], object] = lambda: None
@@ -81,6 +87,7 @@ class Proxy:
         self.site = ProxySite(self._resource, reactor, self._sweeper, first.terms)
         self.site.count = count
         self.metrics = self._metrics() if config.metrics else None
+        self.board = self._keep_board() if config.admin is not None else None
         self.take(first)
 
     def open(self) -> None:
@@ -109,6 +116,21 @@ class Proxy:
         metrics.gauges[CLIENT_CONNECTIONS.name] = lambda: self.site.connections
         metrics.gauges[IDLE_CONNECTIONS.name] = lambda: self._agent.idle
         return metrics
+
+    def _keep_board(self) -> Board:
+        """Return what shows every exchange that is kept an account of; a reload does not end it."""
+        from pyproxy.observe.accounts import Accounts
+        from pyproxy.observe.board import Board
+
+        if self._accounts is None:
+            self._accounts = Accounts(self._reactor)
+        board = Board(self._accounts, self._reactor.seconds, secrets.randbits(52))
+        self._accounts.sinks += (board.ended,)
+        return board
+
+    def ask_board(self, process: int, asked: BoardAsked) -> Document | None:
+        """Ask the board.  Args: by which number this process is known."""
+        return ask_board(self.board, process, asked)
 
     def answer(self, asked: Asked | Measuring) -> Deferred[Document | None]:
         """Answer a question about the cache, or what was counted; None where there is none."""
@@ -142,8 +164,12 @@ class Proxy:
         self._peers = {peer: peer for peer in prepared.plan.peers}
         if self.metrics is not None:
             self.metrics.mask = Mask.of(prepared.secrets + self._secrets)
+        if self.board is not None:
+            self.board.mask = Mask.of(prepared.secrets + self._secrets)
+        if self._accounts is not None:
+            self._accounts.trusted = prepared.terms.trusted
         self._secrets, self._injects = prepared.secrets, prepared.injects
-        self.site.take(prepared.terms)
+        self.site.take(attrs.evolve(prepared.terms, accounts=self._accounts))
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
         cache = self._shared or prepared.cache

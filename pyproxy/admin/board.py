@@ -60,16 +60,15 @@ class Asset(Page):
 
 
 class Front(Asset):
-    """The page; with the token in its query a browser is let in, and sent to it without."""
+    """The page, or the way in for those who have still to show the token."""
 
     def __init__(self, credential: Credential) -> None:
         super().__init__("board.html")
-        self._credential = credential
         self.private = True
-        self.login = Login(credential)
+        self.to_unknown = Login(credential)
 
     def render(self, request: Request) -> bytes:
-        """Answer with the page."""
+        """Answer with the page; a token in the query has done its part, and is taken out of it."""
         shown: list[bytes] = (request.args or {}).get(b"token", [])
         if request.method == b"GET" and shown:
             request.setHeader(b"Location", b"./")
@@ -92,7 +91,6 @@ class Login(Branch):
             self._credential.remember(request)
             request.setHeader(b"Location", b"./")
             return answer(request, Content(b"", b"text/plain", 303))
-        request.setHeader(b"WWW-Authenticate", b"Bearer")
         return answer(request, self._form)
 
 

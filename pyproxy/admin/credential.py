@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -24,9 +25,13 @@ _BEARER = b"bearer "
 
 @attrs.frozen
 class Credential:
-    """What has to be shown; None for nothing."""
+    """What has to be shown.  Args: returns the token in use, None where nothing has to be shown."""
 
-    _token: bytes | None = attrs.field(default=None, repr=False)
+    _ask: Callable[[], bytes | None]
+
+    @property
+    def _token(self) -> bytes | None:
+        return self._ask()
 
     @property
     def wanted(self) -> bool:
@@ -35,7 +40,8 @@ class Credential:
 
     def is_token(self, shown: bytes) -> bool:
         """Tell whether that is the token, in a time that says nothing of it."""
-        return self._token is not None and hmac.compare_digest(shown, self._token)
+        token = self._token
+        return token is not None and hmac.compare_digest(shown, token)
 
     def admits(self, request: Request) -> bool:
         """Tell whether a request shows it, or comes by a socket that files guard."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -128,7 +128,7 @@ class Feed:
         self._table = Table()
         self._watchers: list[Watcher] = []
         self._next: IDelayedCall | None = None
-        self._looking: Deferred[None] | None = None
+        self._looking: Deferred[Any] | None = None
 
     @property
     def full(self) -> bool:
@@ -171,7 +171,7 @@ class Feed:
     def _look(self) -> None:
         self._next = None
         asked = self._ask(BoardLook(self._table.seen))
-        looking = asked.addCallbacks(self._known, self._unknown)
+        looking: Deferred[Any] = asked.addCallbacks(self._known, self._unknown)
         looking.addErrback(lambda failure: _log.failure("the board could not be told", failure))
         self._looking = looking
         looking.addCallback(self._again)

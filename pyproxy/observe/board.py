@@ -11,10 +11,10 @@ from typing import Protocol
 
 from pyproxy.account import Account
 from pyproxy.carrier import Flow
+from pyproxy.observe.board_rows import MOVING, Lookout, ended_of, fixed_of, is_good, moving_of
 from pyproxy.observe.book import MOST_ENDED, Book, Document
 from pyproxy.observe.hour import Hour
 from pyproxy.observe.masking import Mask
-from pyproxy.observe.board_rows import MOVING, Lookout, ended_of, fixed_of, is_good, moving_of
 
 MOST_ROWS = 2000
 """Rows of one process; what is open beyond is counted."""
@@ -128,4 +128,3 @@ def _stop(account: Account) -> int:
     account.closed_by = account.closed_by or "operator"
     account.carrier.stop()
     return 1
-

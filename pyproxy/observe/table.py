@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 
 import attrs
 
+from pyproxy.observe.board_rows import MOVING
 from pyproxy.observe.book import Book, Document
 from pyproxy.observe.hour import Hour, together
-from pyproxy.observe.board_rows import MOVING
 
 
 @attrs.define(eq=False)
