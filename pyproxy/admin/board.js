@@ -7,6 +7,7 @@ const OVERSCAN = 8;       // rows above and below those that are seen
 const RATE_SPAN = 2;      // seconds over which a rate is measured
 const ROUTES = 12;        // routes that have a button of their own
 const REDRAW_MS = 100;
+const MOST_FRAMES = 100;
 
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -49,15 +50,21 @@ const now = () => Date.now() / 1000 + ahead;
 
 function note(row, at) {
   const samples = row.samples;
-  samples.push([at, row.events]);
+  samples.push([at, row.events, row.sent]);
   while (samples.length > 2 && samples[1][0] < at - RATE_SPAN) samples.shift();
 }
-function rate(row) {
+function rate(row, what = 1) {
   const at = now();
   const { samples } = row;
   while (samples.length > 1 && samples[1][0] < at - RATE_SPAN) samples.shift();
-  const [since, count] = samples[0];
-  return (row.events - count) / Math.max(at - Math.max(since, at - RATE_SPAN), 0.5);
+  const since = Math.max(samples[0][0], at - RATE_SPAN);
+  return ((what === 1 ? row.events : row.sent) - samples[0][what]) / Math.max(at - since, 0.5);
+}
+function pace(row) {
+  const events = rate(row);
+  if (events || row.events) return events ? `${events.toFixed(1)}/s` : "";
+  const sent = rate(row, 2);
+  return sent ? `${octets(sent)}/s` : "";
 }
 
 function take(news) {
@@ -65,7 +72,8 @@ function take(news) {
   if (news.moving) moving = news.moving;
   if (news.reset) { rows.clear(); ended.clear(); }
   for (const row of news.rows ?? []) {
-    row.samples = [[Math.max(row.began, news.now - RATE_SPAN), row.began < news.now - RATE_SPAN ? row.events : 0]];
+    const young = row.began > news.now - RATE_SPAN;
+    row.samples = [young ? [row.began, 0, 0] : [news.now - RATE_SPAN, row.events, row.sent]];
     row.stopping = rows.get(row.id)?.stopping ?? false;
     rows.set(row.id, row);
   }
@@ -100,12 +108,12 @@ const common = [
 const openColumns = [
   ["stop", "stop", null, null, { stop: true }],
   ...common,
-  ["peer", "upstream", (row) => row.peer, (row) => row.peer, { aside: true }],
+  ["peer", "upstream", (row) => row.peer, (row) => row.peer.replace(/^https?:\/\//, ""), { aside: true }],
   ["state", "state", (row) => row.state, (row) => (row.stopping ? "stopping" : row.state)
     , { wide: true, tone: (row) => (row.slow ? "warn" : row.first === null ? "" : "good") }],
   ["age", "age", (row) => -row.began, (row) => seconds(now() - row.began), { num: true }],
   ["first", "first", (row) => row.first ?? Infinity, (row) => seconds(row.first), { num: true }],
-  ["rate", "events/s", rate, (row) => { const value = rate(row); return value ? value.toFixed(1) : ""; }, { num: true }],
+  ["rate", "events", (row) => rate(row) || rate(row, 2) / 1e6, pace, { num: true, title: "Events or messages a second; octets where nobody reads events" }],
   ["tokens", "tokens", (row) => row.tokens ?? -1, (row) => (row.tokens === null ? "" : number.format(row.tokens)), { num: true }],
   ["sent", "sent", (row) => row.sent, (row) => octets(row.sent), { num: true, aside: true }],
   ["queued", "queued ⇠ ⇢", (row) => row.to_client + row.to_upstream
@@ -125,6 +133,12 @@ const endedColumns = [
   ["sent", "sent", (row) => row.sent, (row) => octets(row.sent), { num: true, aside: true }],
   ["at", "ended", (row) => row.began + row.duration, (row) => `${seconds(now() - row.began - row.duration)} ago`, { num: true, aside: true }],
 ];
+
+// Shares of the width.
+const widths = {
+  stop: 5.4, id: 5.4, route: 6, target: 13, client: 7, model: 7, peer: 7.5, state: 12.5, age: 4.8, first: 4.8, rate: 5.4,
+  tokens: 4.8, sent: 5.4, queued: 7.4, slow: 6.4, status: 4.5, how: 14, duration: 5.5, events: 5, at: 8,
+};
 
 // A table of which only the rows that can be seen are there.  A row's element is never another
 // row's: a click cannot end what was not pointed at.
@@ -147,8 +161,14 @@ class Table {
       this.heads.set(name, cell);
       head.append(cell);
     }
+    const share = columns.reduce((sum, [name]) => sum + widths[name], 0);
+    const group = make("colgroup", {}, ...columns.map(([name]) => {
+      const column = make("col");
+      column.style.width = `${(100 * widths[name]) / share}%`;
+      return column;
+    }));
     this.body = make("tbody", { role: "rowgroup" });
-    element.append(make("thead", { role: "rowgroup" }, head), this.body);
+    element.append(group, make("thead", { role: "rowgroup" }, head), this.body);
     this.above = this.pad();
     this.below = this.pad();
     for (const [on, value] of [["pointerenter", true], ["pointerleave", false]]) {
@@ -229,7 +249,8 @@ class Table {
   }
 
   rowHeight() {
-    return parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row")) || 34;
+    this.height ??= parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row")) || 34;
+    return this.height;
   }
 
   view(row) {
@@ -292,20 +313,18 @@ function text(row) {
 // Drawing: once a frame at most, and only when something may look otherwise.
 
 let asked = false;
+const frames = [];  // milliseconds that the last ones took
 function draw() {
   if (asked) return;
   asked = true;
   requestAnimationFrame(() => {
     asked = false;
-    performance.mark("board-frame");
+    const began = performance.now();
     openTable.draw();
     endedTable.draw();
     tiles();
-    performance.measure("board-frame", "board-frame");
-    performance.clearMarks("board-frame");
-    const spent = performance.getEntriesByName("board-frame", "measure");
-    document.documentElement.dataset.frame = Math.max(Number(document.documentElement.dataset.frame ?? 0), ...spent.map((each) => each.duration)).toFixed(1);
-    performance.clearMeasures("board-frame");
+    frames.push(performance.now() - began);
+    if (frames.length > MOST_FRAMES) frames.shift();
   });
 }
 function set(id, said) {
@@ -510,7 +529,10 @@ function follow() {
 }
 addEventListener("hashchange", follow);
 addEventListener("scroll", draw, { passive: true });
-addEventListener("resize", draw);
+addEventListener("resize", () => {
+  openTable.height = endedTable.height = undefined;
+  draw();
+});
 setInterval(() => { openTable.changed ||= openTable.by === "rate"; draw(); }, 250);
 let arrived = false;
 new MutationObserver((_, observer) => {

@@ -97,8 +97,9 @@ class Login(Branch):
 class Posted(Branch):
     """What is asked by POST, as JSON, which no form of another site can send."""
 
-    def read(self, request: AdminRequest) -> Any:
+    def read(self, request: Request) -> Any:
         """Return what was sent; a Content says what is wrong with it."""
+        assert isinstance(request, AdminRequest)
         if request.method != b"POST":
             request.setHeader(b"Allow", b"POST")
             return problem(405, "This goes with POST only.")
@@ -123,7 +124,6 @@ class TokenPage(Posted):
 
     def render(self, request: Request) -> bytes:
         """Let a browser in, or not."""
-        assert isinstance(request, AdminRequest)
         said = self.read(request)
         if isinstance(said, Content):
             return answer(request, said)
@@ -172,7 +172,6 @@ class StopPage(Posted):
 
     def render(self, request: Request) -> bytes | int:  # type: ignore[override]
         """Answer with how many were ended."""
-        assert isinstance(request, AdminRequest)
         said = self.read(request)
         if isinstance(said, Content):
             return answer(request, said)

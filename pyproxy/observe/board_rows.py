@@ -171,6 +171,8 @@ def how_it_ended(account: Account) -> str:
         return f"{account.closed_by or 'proxy'}: {account.error}"
     if account.closed_by:
         return f"the {account.closed_by} left"
+    if account.status >= 500:
+        return f"answered {account.status}"
     return account.outcome or "ended"
 
 
