@@ -82,12 +82,13 @@ class Proxy:
         self.cache: CacheDesk | None = None
         self._agent = ForwardingAgent(reactor, self._sweeper)
         self._client = ForwardingClient(self._agent)
+        self._accounts: Accounts | None = None
+        self.metrics = self._metrics() if config.metrics else None
+        self.board = self._keep_board() if config.admin is not None else None
         first = self.prepare(config)
         self._resource = PrefixResource(first.plan.table, self._client, self._sweeper)
         self.site = ProxySite(self._resource, reactor, self._sweeper, first.terms)
         self.site.count = count
-        self.metrics = self._metrics() if config.metrics else None
-        self.board = self._keep_board() if config.admin is not None else None
         self.take(first)
 
     def open(self) -> None:
@@ -109,10 +110,13 @@ class Proxy:
 
     def _metrics(self) -> Metrics:
         """Return what counts; a reload neither begins nor ends that."""
+        from pyproxy.observe.accounts import Accounts
         from pyproxy.observe.families import CLIENT_CONNECTIONS, IDLE_CONNECTIONS
         from pyproxy.observe.metrics import Metrics
 
         metrics = Metrics.of(self._reactor)
+        self._accounts = accounts = Accounts(self._reactor, (metrics.record,))
+        metrics.opened = accounts.open.values
         metrics.gauges[CLIENT_CONNECTIONS.name] = lambda: self.site.connections
         metrics.gauges[IDLE_CONNECTIONS.name] = lambda: self._agent.idle
         return metrics
@@ -166,10 +170,10 @@ class Proxy:
             self.metrics.mask = Mask.of(prepared.secrets + self._secrets)
         if self.board is not None:
             self.board.mask = Mask.of(prepared.secrets + self._secrets)
+        self._secrets, self._injects = prepared.secrets, prepared.injects
+        self.site.take(prepared.terms)
         if self._accounts is not None:
             self._accounts.trusted = prepared.terms.trusted
-        self._secrets, self._injects = prepared.secrets, prepared.injects
-        self.site.take(attrs.evolve(prepared.terms, accounts=self._accounts))
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
         cache = self._shared or prepared.cache
@@ -219,7 +223,8 @@ class Proxy:
             # What is open may still be logged with the secrets of the configuration before.
             log = AccessLog(self._reactor, Mask.of(config.secrets + self._secrets), config.trusted)
         silence = max(route.limits.idle for route in config.routes)
-        return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence)
+        accounts = self._accounts
+        return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence, accounts)
 
     def drain(self, timeout: float) -> Deferred[None]:
         """Let what is open end by itself.

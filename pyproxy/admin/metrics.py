@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -17,9 +18,10 @@ from zope.interface import implementer
 
 import twisted
 from pyproxy import __version__
+from pyproxy.admin.channel import AdminChannel
 from pyproxy.admin.pages import READ, Branch, answer, problem
 from pyproxy.life.condition import Condition, Serving
-from pyproxy.life.measuring import Gatherer
+from pyproxy.life.gathering import Gatherer
 from pyproxy.observe import families
 from pyproxy.observe.exposition import OPEN_METRICS, TEXT, Samples, pieces, wants_open_metrics
 from pyproxy.observe.rows import Key, Numbers
@@ -152,7 +154,8 @@ class Writing:
 
     def _too_slow(self) -> None:
         self._limit = None
-        self._request.loseConnection()
+        # An end in order would wait for what is not read.
+        cast(AdminChannel, self._request.channel).transport.abortConnection()
 
     def pauseProducing(self) -> None:
         """Wait: the connection is full."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from pyproxy.account import Account
 from pyproxy.observe.families import (
     CACHE_RESULTS,
     CONNECTIONS,
@@ -71,45 +72,6 @@ _TOKENS_OF_USAGE = (
 )
 
 
-class Opened(Protocol):
-    """What is looked at of an exchange that is open."""
-
-    @property
-    def route(self) -> str:
-        """The name of its route; empty when it has none."""
-
-    @property
-    def websocket(self) -> bool:
-        """Whether it is a WebSocket."""
-
-
-class Ended(Opened, Protocol):
-    """What is counted of an exchange that is over; ``Account`` has it all.
-
-    Times are seconds of the epoch, None for what never happened.
-    """
-
-    method: bytes
-    began: float
-    connected: float | None
-    responded: float | None
-    first_token: float | None
-    last_token: float | None
-    ended: float | None
-    reused: bool
-    attempts: int
-    received: int
-    sent: int
-    messages_received: int
-    messages_sent: int
-    status: int
-    closed_by: str
-    cache: str
-    model: str | None
-    usage: Usage | None
-    outcome: str
-
-
 @attrs.define(eq=False)
 class Metrics:
     """Counts exchanges that are over: ``record`` is one of their sinks.
@@ -123,7 +85,7 @@ class Metrics:
 
     lag: LoopLag
     mask: Mask = attrs.Factory(Mask)
-    opened: Callable[[], Iterable[Opened]] = tuple
+    opened: Callable[[], Iterable[Account]] = tuple
     gauges: dict[str, Callable[[], float]] = attrs.Factory(dict)
     _name: str = attrs.Factory(lambda: f"{os.getpid()}-{os.urandom(4).hex()}")
     _rows: Rows = attrs.field(init=False)
@@ -136,7 +98,7 @@ class Metrics:
         """Make what counts nothing yet."""
         return cls(LoopLag(clock))
 
-    def record(self, account: Ended) -> None:
+    def record(self, account: Account) -> None:
         """Count an exchange that is over."""
         numbers = self._row_of(account)
         began = account.began
@@ -165,7 +127,7 @@ class Metrics:
         if account.usage is not None:
             _count_tokens(numbers, account, account.usage)
 
-    def _row_of(self, account: Ended) -> Numbers:
+    def _row_of(self, account: Account) -> Numbers:
         method = account.method.decode("latin-1")
         # Here too, as what a client makes up must not be looked at for long.
         method = method if method in METHODS else OTHER_METHOD
@@ -211,7 +173,7 @@ def observe(numbers: Numbers, histogram: Histogram, seconds: float) -> None:
     numbers[at + len(histogram.bounds) + 1] += seconds
 
 
-def _count_tokens(numbers: Numbers, account: Ended, usage: Usage) -> None:
+def _count_tokens(numbers: Numbers, account: Account, usage: Usage) -> None:
     for at, name in _TOKENS_OF_USAGE:
         numbers[at] += getattr(usage, name) or 0
     first, last, output = account.first_token, account.last_token, usage.output_tokens or 0

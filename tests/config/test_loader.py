@@ -41,6 +41,7 @@ DEFAULTS: dict[str, object] = {
     "admin": None,
     "drain-timeout": "30",
     "drain-delay": "0",
+    "metrics": 0,
     "preserve-host": 0,
     "upstream-insecure": 0,
     "demo": 0,

@@ -29,6 +29,7 @@ from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import Config, Listen
 from pyproxy.life.condition import Phase, Serving
 from pyproxy.life.desk import Asked, Document
+from pyproxy.life.measuring import Measuring
 from pyproxy.life.reloading import Loaded
 from pyproxy.life.service import STATUS_INTERVAL, LifeService
 from pyproxy.life.watching import INTERVAL
@@ -139,6 +140,10 @@ class FakeServing:
 
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Have no cache."""
+        return succeed(None)
+
+    def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
+        """Count nothing."""
         return succeed(None)
 
 

@@ -19,6 +19,7 @@ from pyproxy.life.desk import (
     Purging,
     ask,
 )
+from pyproxy.life.measuring import Measuring
 from pyproxy.workers.handover import Asking
 from pyproxy.workers.questions import MOST_OPEN, MOST_OWED, answer_of, failure_of
 from pyproxy.workers.records import ANSWER
@@ -50,6 +51,7 @@ class QuestionsTestCase(WorkersTestCase):
         """Let workers answer all that they were asked."""
         for number in numbers:
             for asking in self.asked(self.workers[number]):
+                assert not isinstance(asking.asked, Measuring)
                 found = self.successResultOf(ask(self.desks[number], asking.asked))
                 self.workers[number].tell(ANSWER, answer_of(asking.number, found))
 
@@ -124,6 +126,19 @@ class AnswerTests(QuestionsTestCase):
         purged = [self.service.ask_cache(Purging(TAG)) for _ in range(2)]
         self.answer(2, 1)
         self.assertEqual([2, 0], [(self.successResultOf(one) or {})["purged"] for one in purged])
+
+
+class MeasureTests(QuestionsTestCase):
+    """What they have counted is not added here: who asks keeps it apart, by worker."""
+
+    def test_pages(self) -> None:
+        """Each worker's own, by its number; None where nothing is counted."""
+        found = self.service.ask_metrics(Measuring(5))
+        for number, answer in ((1, {"rows": []}), (2, None)):
+            (asking,) = self.asked(self.workers[number])
+            self.assertEqual(Measuring(5), asking.asked)
+            self.workers[number].tell(ANSWER, answer_of(asking.number, answer))
+        self.assertEqual({"workers": {1: {"rows": []}}, "silent": []}, self.successResultOf(found))
 
 
 class SilenceTests(QuestionsTestCase):
