@@ -136,6 +136,31 @@ class Account:
             self.closed_by = closed_by(error, left)
         self.on_end(self)
 
+    @property
+    def server_timing(self) -> bytes:
+        """The value of ``Server-Timing`` when the response's head is there, in milliseconds.
+
+        ``proxy`` until it was asked for, ``connect`` until that was written to a connection,
+        ``upstream`` until the head was there; ``cache`` where no upstream was asked for this.
+        """
+        if self.connected is None:
+            parts = [_timing(b"cache", self.asked, self.responded)]
+        else:
+            parts = [
+                _timing(b"connect", self.asked, self.connected),
+                _timing(b"upstream", self.connected, self.responded),
+            ]
+        return b", ".join(
+            part for part in (_timing(b"proxy", self.began, self.asked), *parts) if part
+        )
+
+
+def _timing(name: bytes, begin: float | None, end: float | None) -> bytes:
+    """Return a metric in milliseconds.  Spec: Server Timing 3.1."""
+    if begin is None or end is None:
+        return b""
+    return b"%b;dur=%.1f" % (name, max(0.0, end - begin) * 1000)
+
 
 def closed_by(error: ProxyError | None, left: bool) -> str:
     """Return who ended an exchange early, empty for a good end.

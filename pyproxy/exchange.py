@@ -29,7 +29,7 @@ from pyproxy.policy.instead import Instead
 from pyproxy.policy.routing import Peer, Route, RoutingTable, Step
 from pyproxy.relay.content import Download, Upload
 from pyproxy.relay.limits import LOOKS, Sweeper
-from pyproxy.relay.watching import Followed, Watched
+from pyproxy.relay.watching import Followed, Watched, uncoded
 from pyproxy.semantics.cache_status import said
 from pyproxy.semantics.fields import Fields, tokens
 from pyproxy.semantics.forwarding import (
@@ -39,7 +39,7 @@ from pyproxy.semantics.forwarding import (
     hops_left,
     one_hop_less,
 )
-from pyproxy.semantics.framing import NO_CONTENT, UNTIL_CLOSE, Framing, Kind
+from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
 from pyproxy.semantics.handshake import SWITCH, opening_key, opens_websocket
 from pyproxy.semantics.logins import logs_in
 from pyproxy.semantics.messages import ResponseHead, noted_values
@@ -121,7 +121,8 @@ class Exchange:
         if to_upstream.passed_here(head):
             raise LoopDetected("this request has already passed through this proxy")
         step = route.step
-        if step is not None and upload is None and self._answered_at_once(step, target):
+        at_once = upload is None and route.watch is None and not route.server_timing
+        if step is not None and at_once and self._answered_at_once(step, target):
             return
         framing = NO_CONTENT if upload is None else upload.framing
         key = opening_key(head, options, framing) if opens else None
@@ -183,11 +184,13 @@ class Exchange:
         client, to_client = self._client, self._route.to_client
         head, account = response.head, self._account
         try:
-            framing = response.framing
-            if account is not None:
-                framing = self._note_response(account, response)
             reason = to_client.reason(head.reason)
             fields = to_client.fields(head, response.options, self._host)
+            framing = response.framing
+            if account is not None:
+                self._note_response(account, response, fields)
+            if self._route.watch is not None:
+                framing = uncoded(framing)
             if head.status == 101:
                 self._switch(response, reason, fields)
                 return
@@ -204,18 +207,17 @@ class Exchange:
         except Exception as cause:  # noqa: BLE001 - the unknown is logged at the end
             self._end(cause)
 
-    def _note_response(self, account: Account, response: UpstreamResponse) -> Framing:
-        """Take note of a response; return how its content is delimited for the client.
+    def _note_response(self, account: Account, response: UpstreamResponse, fields: Fields) -> None:
+        """Take note of a response, and tell the client of it where the route does.
 
-        On a route that is watched no content comes in its coding.
+        Args: the fields that the client will get.
         """
         account.responded = account.clock()
         account.status = response.head.status
         if self._route.step is not None:
             account.cache = said(response.head.fields)
-        framing = response.framing
-        watched = self._route.watch is not None and framing.kind is Kind.CHUNKED
-        return UNTIL_CLOSE if watched else framing
+        if self._route.server_timing:
+            fields.append((b"Server-Timing", account.server_timing))
 
     def _followed(self, account: Account, response: UpstreamResponse) -> Download:
         """Return what takes a content of which an account is kept."""

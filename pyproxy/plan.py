@@ -16,7 +16,7 @@ import attrs
 from pyproxy.config.schema import Config, RouteConfig
 from pyproxy.policy.cross_origin import Guard
 from pyproxy.policy.matching import Match
-from pyproxy.policy.routing import Peer, Route, RoutingTable
+from pyproxy.policy.routing import Peer, Route, RoutingTable, Watch
 from pyproxy.semantics.secrets import SecretMask
 from pyproxy.semantics.to_client import ResponseForwarding
 from pyproxy.semantics.to_upstream import RequestForwarding
@@ -96,6 +96,8 @@ def route_of(
         Guard.of(config.allowed_hosts, config.allowed_origins) if secrets else None,
         step_of(config, target, to_client, cache),
         name_of(config.match),
+        watch_of(config),
+        config.server_timing,
     )
 
 
@@ -122,6 +124,16 @@ def step_of(
         name,
         cache.counts_of(name),
     )
+
+
+def watch_of(config: RouteConfig) -> Watch | None:
+    """Return what makes the watchers of a route, None where nobody watches."""
+    if not config.usage:
+        return None
+    # Who watches nothing does not wait for it at the start.
+    from pyproxy.observe.model_watch import watch
+
+    return watch
 
 
 def name_of(match: Match) -> str:

@@ -21,8 +21,10 @@ from pyproxy.life.desk import Asked, CacheDesk, Document, ask
 from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import Place
 from pyproxy.observe.access_log import AccessLog
+from pyproxy.observe.accounts import Accounts, Sink
+from pyproxy.observe.json_log import COMBINED, account_log
 from pyproxy.observe.masking import Mask
-from pyproxy.observe.twistd_log import take_lines_everywhere
+from pyproxy.observe.twistd_log import publish_line, take_lines_everywhere
 from pyproxy.plan import Plan, make_plan
 from pyproxy.policy.routing import Peer
 from pyproxy.relay.limits import Sweeper
@@ -32,9 +34,16 @@ from pyproxy.upstream.client import ForwardingClient
 
 if TYPE_CHECKING:
     from pyproxy.cache.cache import Cache
-    from pyproxy.observe.accounts import Accounts
     from pyproxy.observe.board import Board
     from pyproxy.observe.metrics import Metrics
+
+
+@attrs.frozen
+class Accounting:
+    """How accounts are kept.  Attributes: as ``Accounts`` has them."""
+
+    sinks: tuple[Sink, ...]
+    begins_traces: bool
 
 
 @attrs.frozen
@@ -48,6 +57,7 @@ class Prepared:
     injects: bool
     cache: Cache | None
     bounds: CacheConfig
+    accounting: Accounting | None
 
 
 class Proxy:
@@ -56,7 +66,8 @@ class Proxy:
     What is not yet used, a large plan, may be made in a thread: ``prepare`` changes nothing.
 
     Args: the service's name in ``Via``: a request that comes back to another worker is in a loop
-        too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes.
+        too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes;
+        to_file takes lines of an access log that has a file of its own.
     Attributes: site, the factory of clients' connections; cache, who answers for what is stored,
         None where nothing is; metrics, what counts exchanges, None where nothing does; board, what
         shows them, None where nothing does.
@@ -68,13 +79,16 @@ class Proxy:
         reactor: IProxyReactor,
         pseudonym: bytes,
         count: Callable[[int], None] | None = None,
+        to_file: Callable[[str], None] = publish_line,
     ) -> None:
         self._reactor = reactor
+        self._to_file = to_file
         self._pseudonym = pseudonym
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
         self._injects = False
         self._accounts: Accounts | None = None
+        self._lasting: tuple[Sink, ...] = ()
         self._shared: Cache | None = None
         self._bounds = config.cache
         self._close_store: Callable[[], object] = lambda: None
@@ -110,12 +124,14 @@ class Proxy:
 
     def _metrics(self) -> Metrics:
         """Return what counts; a reload neither begins nor ends that."""
-        from pyproxy.observe.accounts import Accounts
         from pyproxy.observe.families import CLIENT_CONNECTIONS, IDLE_CONNECTIONS
         from pyproxy.observe.metrics import Metrics
 
         metrics = Metrics.of(self._reactor)
-        self._accounts = accounts = Accounts(self._reactor, (metrics.record,))
+        self._lasting += (metrics.record,)
+        if self._accounts is None:
+            self._accounts = Accounts(self._reactor)
+        accounts = self._accounts
         metrics.opened = accounts.open.values
         metrics.gauges[CLIENT_CONNECTIONS.name] = lambda: self.site.connections
         metrics.gauges[IDLE_CONNECTIONS.name] = lambda: self._agent.idle
@@ -123,13 +139,12 @@ class Proxy:
 
     def _keep_board(self) -> Board:
         """Return what shows every exchange that is kept an account of; a reload does not end it."""
-        from pyproxy.observe.accounts import Accounts
         from pyproxy.observe.board import Board
 
         if self._accounts is None:
             self._accounts = Accounts(self._reactor)
         board = Board(self._accounts, self._reactor.seconds, secrets.randbits(52))
-        self._accounts.sinks += (board.ended,)
+        self._lasting += (board.ended,)
         return board
 
     def ask_board(self, process: int, asked: BoardAsked) -> Document | None:
@@ -155,6 +170,7 @@ class Proxy:
             config.injects,
             cache,
             config.cache.share_of(config.workers),
+            self._accounting(config) if config.needs_accounts else None,
         )
 
     def take(self, prepared: Prepared) -> None:
@@ -162,8 +178,9 @@ class Proxy:
 
         Connections to upstreams that stay the same are kept.
         """
-        if prepared.terms.access_log is not None:
+        if prepared.terms.access_log is not None or prepared.accounting is not None:
             take_lines_everywhere()
+        terms = attrs.evolve(prepared.terms, accounts=self._keep_accounts(prepared))
         self._resource.table = prepared.plan.table
         self._peers = {peer: peer for peer in prepared.plan.peers}
         if self.metrics is not None:
@@ -171,9 +188,7 @@ class Proxy:
         if self.board is not None:
             self.board.mask = Mask.of(prepared.secrets + self._secrets)
         self._secrets, self._injects = prepared.secrets, prepared.injects
-        self.site.take(prepared.terms)
-        if self._accounts is not None:
-            self._accounts.trusted = prepared.terms.trusted
+        self.site.take(terms)
         self._sweeper.suit(prepared.waits)
         self._agent.keep(prepared.plan.peers)
         cache = self._shared or prepared.cache
@@ -219,12 +234,42 @@ class Proxy:
     def _terms(self, config: Config) -> Terms:
         """Return on which terms clients are served."""
         log = None
-        if any(route.access_log for route in config.routes):
-            # What is open may still be logged with the secrets of the configuration before.
-            log = AccessLog(self._reactor, Mask.of(config.secrets + self._secrets), config.trusted)
+        if config.log.access == COMBINED and any(route.access_log for route in config.routes):
+            log = AccessLog(
+                self._reactor, self._mask(config), config.trusted, self._write_of(config)
+            )
         silence = max(route.limits.idle for route in config.routes)
-        accounts = self._accounts
-        return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence, accounts)
+        return Terms(config.client_limit, config.trusted, config.trust_unix, log, silence)
+
+    def _mask(self, config: Config) -> Mask:
+        """Return what keeps secrets out of logs.
+
+        What is open may still be logged with those of the configuration before.
+        """
+        return Mask.of(config.secrets + self._secrets)
+
+    def _write_of(self, config: Config) -> Callable[[str], None]:
+        """Return what takes the lines of the access log."""
+        return publish_line if config.log.place is None else self._to_file
+
+    def _accounting(self, config: Config) -> Accounting:
+        """Return how accounts are kept."""
+        sinks: tuple[Sink, ...] = ()
+        if config.log.access != COMBINED:
+            sinks = (account_log(config.log.access, self._mask(config), self._write_of(config)),)
+        return Accounting(sinks, config.log.trace)
+
+    def _keep_accounts(self, prepared: Prepared) -> Accounts | None:
+        """Return who keeps the accounts of requests that begin from now on, None for nobody."""
+        accounts, accounting = self._accounts, prepared.accounting
+        if accounting is None and not self._lasting:
+            return None
+        if accounts is None:
+            self._accounts = accounts = Accounts(self._reactor)
+        accounts.sinks = self._lasting + (() if accounting is None else accounting.sinks)
+        accounts.trusted = prepared.terms.trusted
+        accounts.begins_traces = accounting is not None and accounting.begins_traces
+        return accounts
 
     def drain(self, timeout: float) -> Deferred[None]:
         """Let what is open end by itself.

@@ -21,6 +21,7 @@ from pyproxy.listeners import (
     leave,
     make_pseudonym,
 )
+from pyproxy.observe.output import Output
 from pyproxy.proxy import Proxy
 from pyproxy.threads import in_own_thread
 
@@ -44,6 +45,7 @@ class ProxyService(Service):
         self._proxy: Proxy | None = None
         self._listeners: Listeners | None = None
         self._draining = False
+        self._output = Output(reactor.seconds)
 
     def privilegedStartService(self) -> None:
         """Listen, while the process still may bind low ports."""
@@ -52,7 +54,8 @@ class ProxyService(Service):
 
     def _listen(self) -> None:
         config = self._config.with_demo(self._demo.start)
-        proxy = Proxy(config, self._reactor, make_pseudonym())
+        proxy = Proxy(config, self._reactor, make_pseudonym(), to_file=self._output)
+        self._output.take(config.log.place)
         listeners = Listeners(self._reactor, proxy.site)
         try:
             fresh, _ = listeners.take(config.listen)
@@ -92,6 +95,7 @@ class ProxyService(Service):
             return
         fresh, gone = listeners.take(config.listen)
         proxy.take(prepared)
+        self._output.take(config.log.place)
         if not config.injects:
             accept_waiting(gone)
         proxy.leave(gone, listeners.places)
@@ -129,6 +133,10 @@ class ProxyService(Service):
         found = None if self._proxy is None else self._proxy.ask_board(1, asked)
         return succeed(None if found is None else {**together(asked, {1: found}), "silent": []})
 
+    def reopen_logs(self) -> None:
+        """Open the access log's own file anew."""
+        self._output.reopen()
+
     def stopService(self) -> Deferred[list[object]]:
         """Stop listening and end every connection."""
         super().stopService()  # type: ignore[no-untyped-call]
@@ -138,4 +146,8 @@ class ProxyService(Service):
             stopped += self._listeners.stop()
         if self._proxy is not None:
             stopped.append(self._proxy.stop())
-        return gatherResults(stopped, consumeErrors=True)
+        return gatherResults(stopped, consumeErrors=True).addBoth(self._stopped)
+
+    def _stopped(self, result: list[object]) -> list[object]:
+        self._output.close()
+        return result

@@ -107,19 +107,6 @@ def _pace(value: str) -> str:
     return value
 
 
-def _count(name: str, most: int) -> Kind:
-    why = f"it has to be a whole number from 1 to {most}"
-
-    def read(value: Any, sources: Sources) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(why)
-        if not 1 <= value <= most or value != int(value):
-            raise ValueError(why)
-        return int(value)
-
-    return Kind(name, {"type": "integer", "minimum": 1, "maximum": most}, read)
-
-
 _SIZE = kinds.number_or_text("size", _bound, 1, 10**15 - 1, pattern=kinds.SIZE_PATTERN)
 _REDIS = Kind(
     "URL", {"type": "string", "pattern": "^(?:rediss?://|unix:/|@|.*[$][{])"}, _redis, secret=True
@@ -230,7 +217,7 @@ class RouteCache:
         Table(RoutePost), "Store answers to POST.", default=None, shown="off"
     )
     max_variants: int = key(
-        _count("number", MOST_VARIANTS),
+        kinds.count("number", MOST_VARIANTS),
         "Stored responses of one URL that `Vary` tells apart.",
         default=MAX_VARIANTS,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,11 @@ from pyproxy.config.endpoints import Check, can_be_shared, check_endpoint, files
 from pyproxy.config.kinds import Sources
 from pyproxy.config.loader import NO_ADMIN, ConfigError, read_authorities_file
 from pyproxy.config.places import Places
-from pyproxy.config.schema import CacheConfig, Config, Listen, RouteConfig
-from pyproxy.config.tables import Answer, Root, Route, Upstream
+from pyproxy.config.schema import CacheConfig, Config, Listen, LogConfig, RouteConfig
+from pyproxy.config.tables import Answer, Log, Root, Route, Upstream
 from pyproxy.config.value_kinds import FieldsToSet
 from pyproxy.config.walker import KeyPath, Walker, shown_path, unknown
+from pyproxy.observe.output import LogPlace
 from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.instead import FixedAnswer, Instead, Redirection
 from pyproxy.policy.matching import Match
@@ -29,6 +31,12 @@ T = TypeVar("T")
 
 MOST_PROBLEMS = 50
 """Problems that are told at once: each costs reading the file several times."""
+
+MAX_LOG_BYTES = 100 * 1024 * 1024
+"""Octets after which an access log's file is put aside, unless it says otherwise."""
+
+KEPT_LOGS = 10
+"""Files that were put aside and are kept."""
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 """Octets of a configuration file: a hundred thousand routes."""
@@ -127,6 +135,7 @@ class FileReader:
         self._check_twins(root.routes)
         self._check_posts(("defaults",), root.defaults.cache)
         cache = self._store(root.cache)
+        log = self._log(root.log)
         if self.walker.problems:
             return None
         config = Config(
@@ -143,6 +152,7 @@ class FileReader:
             drain_delay=root.drain_delay,
             unready_on_failed_reload=root.unready_on_failed_reload,
             cache=cache,
+            log=log,
             files=frozenset(self.walker.sources.files),
         )
         self._guard_secrets(config, root.open)
@@ -277,6 +287,32 @@ class FileReader:
             allowed_hosts=options["allow_host"] or (),
             allowed_origins=options["allow_origin"] or (),
             cache=self._cache(path, route, options["cache"]),
+            usage=bool(options["usage"]) and instead is None,
+            server_timing=bool(options["server_timing"]) and instead is None,
+        )
+
+    # the log
+
+    def _log(self, log: Log) -> LogConfig:
+        """Return what is written of requests; the file is opened by whoever serves."""
+        if log.file is None:
+            for name in ("max_size", "keep"):
+                if getattr(log, name) is not None:
+                    self.walker.also_wrong(
+                        ("log", name), "it is for a file of its own; name one with file"
+                    )
+            return LogConfig(log.access, None, log.trace)
+        path = (self.walker.sources.directory / log.file).absolute()
+        if path.is_dir() or not path.parent.is_dir():
+            self.walker.also_wrong(
+                ("log", "file"), "it has to be a file in a directory that is there", log.file
+            )
+        elif not os.access(path if path.exists() else path.parent, os.W_OK):
+            self.walker.also_wrong(("log", "file"), "it cannot be written", log.file)
+        return LogConfig(
+            log.access,
+            LogPlace(str(path), log.max_size or MAX_LOG_BYTES, log.keep or KEPT_LOGS),
+            log.trace,
         )
 
     # the cache

@@ -30,7 +30,16 @@ from pyproxy.config.kinds import (
     shape_of,
     shown_default,
 )
-from pyproxy.config.tables import Answer, Listener, Redirect, Root, Route, RouteOptions, Upstream
+from pyproxy.config.tables import (
+    Answer,
+    Listener,
+    Log,
+    Redirect,
+    Root,
+    Route,
+    RouteOptions,
+    Upstream,
+)
 from pyproxy.tap import Options
 
 OPTIONS = Path("docs", "options.inc")
@@ -48,6 +57,7 @@ _PARTS: tuple[tuple[str, type], ...] = (
     ("cache = { … }", RouteCache),
     ("post = { … }", RoutePost),
     ("[cache]", Cache),
+    ("[log]", Log),
 )
 
 _PREFIXES: dict[type, str] = {
@@ -61,6 +71,7 @@ _PREFIXES: dict[type, str] = {
     RouteCache: "routes.cache.",
     RoutePost: "routes.cache.post.",
     Cache: "cache.",
+    Log: "log.",
 }
 """What stands before the names of a table's keys, so that each is told from those of others."""
 

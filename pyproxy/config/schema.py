@@ -8,6 +8,8 @@ from pathlib import Path
 import attrs
 
 from pyproxy.config.values import is_loopback, listens_on_loopback
+from pyproxy.observe.json_log import COMBINED
+from pyproxy.observe.output import LogPlace
 from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.instead import Instead
 from pyproxy.policy.matching import Match
@@ -53,6 +55,8 @@ class RouteConfig:
         authorities: the PEM text of --upstream-ca, None for the system's.
         allowed_hosts, allowed_origins: as ``Guard.of`` has them.
         cache: what the cache may do here, None for no cache.
+        usage: what models answer is watched.
+        server_timing: responses tell how long each part took.
     """
 
     target: Target | None
@@ -70,6 +74,8 @@ class RouteConfig:
     allowed_hosts: tuple[bytes, ...] = ()
     allowed_origins: tuple[WebOrigin, ...] = ()
     cache: CachePolicy | None = None
+    usage: bool = False
+    server_timing: bool = False
 
     @property
     def needs_demo(self) -> bool:
@@ -125,6 +131,21 @@ class CacheConfig:
 
 
 @attrs.frozen
+class LogConfig:
+    """What is written of requests, and where.
+
+    Attributes:
+        access: COMBINED, JSON or a format string.
+        place: a file of its own, None for twistd's log.
+        trace: a request without a trace begins one.
+    """
+
+    access: str = COMBINED
+    place: LogPlace | None = None
+    trace: bool = False
+
+
+@attrs.frozen
 class Config:
     """What the operator asked for.
 
@@ -137,6 +158,7 @@ class Config:
         drain_timeout, drain_delay: seconds; see ``life.service.LifeService`` and docs/reload.rst.
         unready_on_failed_reload: it is not ready while the last reload has failed.
         cache: where stored responses are kept, if a route stores any.
+        log: what is written of requests.
         files: what was read for it, by absolute paths.
     """
 
@@ -153,6 +175,7 @@ class Config:
     drain_delay: float = 0.0
     unready_on_failed_reload: bool = False
     cache: CacheConfig = CacheConfig()
+    log: LogConfig = LogConfig()
     files: frozenset[Path] = attrs.field(default=frozenset(), eq=False)
 
     @property
@@ -188,6 +211,16 @@ class Config:
     def caches(self) -> bool:
         """Whether a route stores responses."""
         return any(route.cache is not None for route in self.routes)
+
+    @property
+    def needs_accounts(self) -> bool:
+        """Whether somebody wants to know what happened to each exchange."""
+        log = self.log
+        return (
+            log.trace
+            or (log.access != COMBINED and any(route.access_log for route in self.routes))
+            or any(route.usage or route.server_timing for route in self.routes)
+        )
 
     @property
     def waits(self) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from pyproxy.config import value_kinds as kinds
 from pyproxy.config.cache_tables import Cache, RouteCache
 from pyproxy.config.kinds import Named, Several, Switch, Table, Tables, key
 from pyproxy.config.value_kinds import FieldsToSet
+from pyproxy.observe.json_log import COMBINED
 from pyproxy.policy.matching import Condition
 from pyproxy.semantics.origins import WebOrigin
 from pyproxy.semantics.urls import Target
@@ -138,6 +139,18 @@ class RouteOptions:
         "With a credential: origins whose web pages may use the proxy.",
         default=None,
     )
+    usage: bool | None = key(
+        kinds.FLAG,
+        "Watch what a model answers: how it ended, when it began to speak, what it took.",
+        default=None,
+        shown="false",
+    )
+    server_timing: bool | None = key(
+        kinds.FLAG,
+        "Tell clients in `Server-Timing` how long each part took.",
+        default=None,
+        shown="false",
+    )
     cache: RouteCache | bool | None = key(
         Switch(RouteCache),
         "Keep responses, and serve them again, as a shared cache (RFC 9111).  A table says more "
@@ -216,6 +229,41 @@ class Route(RouteOptions):
 
 
 @attrs.frozen
+class Log:
+    """What is written of requests, and where."""
+
+    access: str = key(
+        kinds.ACCESS,
+        "`combined`, `json` (an object a line), or a format with facts in braces, such as "
+        '`"{client} {status} {duration}"`.',
+        default=COMBINED,
+    )
+    file: str | None = key(
+        kinds.FILE,
+        "A file for the lines, in place of twistd's log; SIGUSR1 opens it anew.",
+        default=None,
+        shown="off",
+    )
+    max_size: int | None = key(
+        kinds.SOME_SIZE,
+        "Bytes after which the file is put aside, and another begun.",
+        default=None,
+        shown="100m",
+    )
+    keep: int | None = key(
+        kinds.KEEP,
+        "How many of those that were put aside are kept.",
+        default=None,
+        shown="10",
+    )
+    trace: bool = key(
+        kinds.FLAG,
+        "Begin a trace (W3C Trace Context) for a request that has none.",
+        default=False,
+    )
+
+
+@attrs.frozen
 class Root:
     """The whole file."""
 
@@ -233,6 +281,7 @@ class Root:
         Table(RouteOptions), "Options of all routes.", default=RouteOptions(), shown="none"
     )
     cache: Cache = key(Table(Cache), "Where responses are kept.", default=Cache(), shown="none")
+    log: Log = key(Table(Log), "What is written of requests.", default=Log(), shown="none")
     open: bool = key(
         kinds.FLAG,
         "Listen beyond loopback although a credential is added.",

@@ -13,10 +13,14 @@ import attrs
 
 from pyproxy.config import values
 from pyproxy.config.kinds import JsonSchema, Kind, Sources, WrongParts
+from pyproxy.observe.json_log import COMBINED, JSON, parse_format
 from pyproxy.policy.matching import PRESENT, Condition
 from pyproxy.semantics.fields import Field, is_field_value, is_token
 from pyproxy.semantics.hosts import parse_socket
 from pyproxy.semantics.urls import climbs, parse_prefix, parse_target
+
+MOST_KEPT = 10_000
+"""More files of a log than anybody keeps."""
 
 _LOCATION = r"""https?://[!"$-.0->A-~]+(?:[/?#][!-~]*)?|/(?!/)[!-~]*"""
 _NO_NAME = "it cannot be the name of a field"
@@ -81,6 +85,20 @@ def _admin_token(value: Any, sources: Sources) -> bytes:
     if not isinstance(value, str):
         raise ValueError("it has to be a string")
     return values.parse_admin_token(value, sources)
+
+
+def count(name: str, most: int) -> Kind:
+    """Return a kind of whole number from 1 on."""
+    why = f"it has to be a whole number from 1 to {most}"
+
+    def read(value: Any, sources: Sources) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(why)
+        if not 1 <= value <= most or value != int(value):
+            raise ValueError(why)
+        return int(value)
+
+    return Kind(name, {"type": "integer", "minimum": 1, "maximum": most}, read)
 
 
 def _flag(value: Any, sources: Sources) -> bool:
@@ -290,3 +308,13 @@ ROUTE_HOST = text("host", _route_host, pattern=_HOST_PATTERN)
 SOCKET = text("path", parse_socket, pattern="^/")
 NETWORK = text("network", lambda value: None if value == "unix" else values.parse_network(value))
 TEXT = text("text", _plain)
+
+
+def _access(value: str) -> str:
+    if value not in (COMBINED, JSON):
+        parse_format(value)
+    return value
+
+
+ACCESS = text("combined, json or format", _access, pattern=r"^(?:combined|json|.*\{[a-z_]+\}.*)$")
+KEEP = count("number", MOST_KEPT)

@@ -73,6 +73,9 @@ class Serving(Measured, Protocol):
     def streams(self) -> int:
         """Return how many requests and WebSockets are open."""
 
+    def reopen_logs(self) -> None:
+        """Open the access log's own file anew: somebody has moved it."""
+
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Ask the cache of every process.
 

@@ -28,7 +28,7 @@ _log = Logger("pyproxy")
 
 
 class LifeService(Service):
-    """From start to end: SIGHUP reloads, SIGTERM drains, the admin site and systemd are told.
+    """From start to end: SIGHUP reloads, SIGUSR1 reopens logs, SIGTERM drains, others are told.
 
     Args:
         loaded: by what the proxy starts; load reads it again.
@@ -62,12 +62,15 @@ class LifeService(Service):
             self._watch.watch(self._files())
         self._admin: Listeners | None = None
         self._said = ""
+        self._rotate: Any = None
 
     def privilegedStartService(self) -> None:
         """Open the admin site, while the process still may bind low ports; heed SIGHUP."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         # It would end the process until somebody heeds it.
         signal.signal(signal.SIGHUP, self._hang_up)
+        # twistd may rotate its own log by that, and goes on to.
+        self._rotate = signal.signal(signal.SIGUSR1, self._reopen)
         if self._condition.config.admin is not None:
             all_or_nothing(self._open_admin, self._give_up)
 
@@ -92,6 +95,12 @@ class LifeService(Service):
     def _hang_up(self, number: int, frame: object) -> None:
         """Reload in the reactor's next turn, as a signal may come at any moment."""
         self._reactor.callFromThread(self._reloader.reload)
+
+    def _reopen(self, number: int, frame: object) -> None:
+        """Open log files anew in the reactor's next turn."""
+        self._reactor.callFromThread(self._serving.reopen_logs)
+        if callable(self._rotate):
+            self._rotate(number, frame)
 
     def _say_end(self) -> None:
         config = self._condition.config

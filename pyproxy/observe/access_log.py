@@ -7,19 +7,18 @@ reason.  Spec: httpd's mod_log_config, "combined".
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import datetimeToLogString
 
 from pyproxy.errors import ProxyError
 from pyproxy.ingress.seams import Logged
+from pyproxy.observe.facts import CLIENT_GONE
 from pyproxy.observe.masking import Mask
 from pyproxy.observe.twistd_log import publish_line
 from pyproxy.semantics.forwarding import Network, client_of
 from pyproxy.semantics.messages import noted_values
-
-CLIENT_GONE = 499
-"""The status that is logged when the client left before it was sent any; nginx's custom."""
 
 # LF stays: the parts of a line are masked together, joined by it, and none of them can hold one.
 _unprintable = re.compile(rb"[^\n !#-\[\]-~]")
@@ -28,8 +27,16 @@ _unprintable = re.compile(rb"[^\n !#-\[\]-~]")
 class AccessLog:
     """Writes a line for every request that has ended."""
 
-    def __init__(self, clock: IReactorTime, mask: Mask, trusted: tuple[Network, ...] = ()) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        mask: Mask,
+        trusted: tuple[Network, ...] = (),
+        write: Callable[[str], object] = publish_line,
+    ) -> None:
+        """Begin.  Args: write, where lines go."""
         self._clock = clock
+        self._write = write
         self._trusted = trusted
         self._mask = mask
         self._second = -1
@@ -37,7 +44,7 @@ class AccessLog:
 
     def __call__(self, request: Logged) -> None:
         """Write the line of a request."""
-        publish_line(self.line(request))
+        self._write(self.line(request))
 
     def line(self, request: Logged) -> str:
         """Return the line of a request; it holds no credential and no control character."""

@@ -15,10 +15,18 @@ from twisted.logger import FileLogObserver, LogEvent, LogLevel, globalLogPublish
 ACCESS = "pyproxy.access"
 """The namespace of the access log."""
 
+TO_FILE = "pyproxy.access.file"
+"""The namespace of lines that a worker sends to its parent, for the access log's own file."""
+
 READY_TEXT = "{line}"
 """The ``log_format`` of an event whose whole text stands ready as its ``line``."""
 
 Format = Callable[[LogEvent], str | None]
+
+
+def publish_to_file(line: str) -> None:
+    """Send a line to the parent, which has the file that it is for."""
+    publish_line(line, log_namespace=TO_FILE)
 
 
 def publish_line(line: str, now: float | None = None, **more: object) -> None:

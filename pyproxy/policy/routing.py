@@ -101,6 +101,7 @@ class Route:
         step: what requests pass before they are sent, None for nothing.
         name: what it is called where it is counted.
         watch: makes what watches a response, None where none is watched.
+        server_timing: responses tell how long each part took.
     """
 
     target: Target
@@ -117,6 +118,7 @@ class Route:
     step: Step | None = None
     name: str = "/"
     watch: Watch | None = None
+    server_timing: bool = False
 
 
 # A tuple: a frozen attrs class costs 0.5 us more to make.

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from pyproxy.account import Account
 from pyproxy.relay.content import RESPONSE_DONE, ContentSink, Download
 from pyproxy.semantics.fields import Octets
+from pyproxy.semantics.framing import UNTIL_CLOSE, Framing, Kind
 
 _log = Logger()
 
@@ -34,6 +35,11 @@ class Watcher(Protocol):
 
         Args: whether the content came to its end; whether it did not because the client left.
         """
+
+
+def uncoded(framing: Framing) -> Framing:
+    """Return how content is delimited that did not stay in its chunks."""
+    return UNTIL_CLOSE if framing.kind is Kind.CHUNKED else framing
 
 
 class Followed(Download):

@@ -16,7 +16,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
-from pyproxy.observe.twistd_log import ACCESS, READY_TEXT, publish_line
+from pyproxy.observe.twistd_log import ACCESS, READY_TEXT, TO_FILE, publish_line
 from pyproxy.workers import child
 from pyproxy.workers.handover import FIRST_SOCKET, LOG, TALLY
 from pyproxy.workers.orders import OrderLine
@@ -43,7 +43,8 @@ _log = Logger("pyproxy")
 class Told:
     """Whom to tell what a worker says: that it is ready, what it has taken, how many streams.
 
-    Attributes: answered gets what it answers to a question.
+    Attributes: answered gets what it answers to a question; line, what is for the access log's
+        own file.
     """
 
     ready: Callable[[], None]
@@ -51,6 +52,7 @@ class Told:
     streams: Callable[[int], None]
     ended: Callable[[str], None]
     answered: Callable[[str], None] = lambda text: None
+    line: Callable[[str], None] = lambda text: None
 
 
 class WorkerProtocol(ProcessProtocol):
@@ -78,6 +80,8 @@ class WorkerProtocol(ProcessProtocol):
                 self._told.streams(int(record.text))
             elif record.level == ANSWER:
                 self._told.answered(record.text)
+            elif record.namespace == TO_FILE:
+                self._told.line(record.text)
             else:
                 relay(record, self._number)
 

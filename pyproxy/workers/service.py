@@ -27,6 +27,7 @@ from pyproxy.listeners import (
     leave,
     make_pseudonym,
 )
+from pyproxy.observe.output import Output
 from pyproxy.observe.twistd_log import take_lines_everywhere
 from pyproxy.workers.handover import Bound, Draining, Handover, Question, Taking
 from pyproxy.workers.orders import OrderLine, octets_of
@@ -95,6 +96,7 @@ class WorkersService(Service):
         self._waiting: list[Deferred[None]] = []
         self._questions = Questions(reactor)
         self._generation = 1
+        self._output = Output(reactor.seconds)
         self._board = -1
         self._supervisor = Supervisor(reactor, self._spawn, config.workers)
 
@@ -117,6 +119,7 @@ class WorkersService(Service):
     def _announce(self, fresh: Sequence[Place]) -> None:
         config = self._config
         announce(fresh, config)
+        self._output.take(config.log.place)
         if any(route.access_log for route in config.routes):
             take_lines_everywhere()
 
@@ -163,6 +166,7 @@ class WorkersService(Service):
             streams=lambda count: setattr(line, "streams", count),
             ended=end,
             answered=lambda text: self._questions.answered(number, text),
+            line=self._output,
         )
         protocol = WorkerProtocol(self._reactor, number, told)
         sockets = [place.port.fileno() for place in self._listeners.places]
@@ -284,6 +288,10 @@ class WorkersService(Service):
     def _ask(self, asked: Question) -> Deferred[Document | None]:
         return self._questions.ask(asked, {n: line.orders for n, line in self._lines.items()})
 
+    def reopen_logs(self) -> None:
+        """Open the access log's own file anew."""
+        self._output.reopen()
+
     # the end
 
     def drain(self, timeout: float) -> Deferred[None]:
@@ -303,6 +311,7 @@ class WorkersService(Service):
         return gatherResults(stopped, consumeErrors=True).addBoth(self._stopped)
 
     def _stopped(self, result: object) -> object:
+        self._output.close()
         board, self._board = self._board, -1
         if board >= 0:
             os.close(board)

@@ -22,6 +22,7 @@ from pyproxy.ending import End
 from pyproxy.life.board import BoardLook, BoardStop, BoardStopAll
 from pyproxy.life.desk import Document
 from pyproxy.listeners import Place, accept_waiting, endpoint_of, leave, open_now
+from pyproxy.observe.twistd_log import publish_to_file
 from pyproxy.threads import in_own_thread
 from pyproxy.workers.handover import (
     FIRST_SOCKET,
@@ -111,7 +112,7 @@ class Worker:
         self._ends = False
         self._in_turn = DeferredLock()
         first = handover.first
-        self._proxy = Proxy(first.config, reactor, handover.pseudonym, tally.count)
+        self._proxy = Proxy(first.config, reactor, handover.pseudonym, tally.count, publish_to_file)
         self._counting = LoopingCall(self._count)
         self._seen = frozenset(bound.number for bound in first.places)
         for descriptor, bound in enumerate(first.places, FIRST_SOCKET):

@@ -31,6 +31,9 @@ CHECKOUT = Path(__file__).parents[2]
 class LackingServed(Served):
     """A service of which one worker does not answer."""
 
+    def reopen_logs(self) -> None:
+        """Have no logs."""
+
     def ask_cache(self, asked: Asked) -> Any:
         """Ask the desk, and name that worker."""
 

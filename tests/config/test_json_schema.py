@@ -63,6 +63,10 @@ GOOD: dict[str, list[Any]] = {
     "whole": [1, "1m"],
     "ignore": [["/user", "/a/b~1c"], []],
     "pace": ["at-once", "as-recorded"],
+    "access": ["combined", "json", "{client} {status}"],
+    "file": ["access.log"],
+    "max_size": [1, "100m"],
+    "keep": [1, 10_000, 2.0],
 }
 """Values that are right, by key; any other key takes those of its kind."""
 

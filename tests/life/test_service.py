@@ -27,6 +27,7 @@ from zope.interface.verify import verifyObject
 from pyproxy.admin.site import AdminSite
 from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import Config, Listen
+from pyproxy.life.board import BoardAsked
 from pyproxy.life.condition import Phase, Serving
 from pyproxy.life.desk import Asked, Document
 from pyproxy.life.measuring import Measuring
@@ -119,6 +120,7 @@ class FakeServing:
     begins: Deferred[None] = attrs.field(factory=partial(succeed, None))
     drained: Deferred[None] = attrs.Factory(Deferred)
     open: int = 0
+    reopened: int = 0
 
     def serves(self) -> Deferred[None]:
         """Serve when the test says so."""
@@ -138,8 +140,16 @@ class FakeServing:
         """Have so many open."""
         return self.open
 
+    def reopen_logs(self) -> None:
+        """Count it."""
+        self.reopened += 1
+
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Have no cache."""
+        return succeed(None)
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Keep no accounts."""
         return succeed(None)
 
     def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
@@ -157,7 +167,7 @@ class LifeTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make what the service needs, and hear the log."""
-        for number in (signal.SIGHUP, signal.SIGTERM):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         self.directory = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="life-")))
         self.reactor = Reactor()
@@ -232,6 +242,25 @@ class LifeTestCase(SynchronousTestCase):
     def said(self) -> str:
         """Return all that was logged, a line each."""
         return "\n".join(formatEvent(event) for event in self.events)
+
+
+class ReopenTests(LifeTestCase):
+    """SIGUSR1 opens logs anew."""
+
+    def test_both(self) -> None:
+        """Ours, and twistd's, which heeds it too."""
+        heard: list[int] = []
+        signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+        self.start()
+        self.kill(signal.SIGUSR1)
+        self.assertEqual((1, [signal.SIGUSR1]), (self.serving.reopened, heard))
+
+    def test_ours_alone(self) -> None:
+        """Where nobody else heeds it; it would end the process."""
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        self.start()
+        self.kill(signal.SIGUSR1)
+        self.assertEqual(1, self.serving.reopened)
 
 
 class HangUpTests(LifeTestCase):

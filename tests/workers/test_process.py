@@ -12,6 +12,7 @@ from twisted.logger import LogLevel, eventAsText, formatEvent, globalLogPublishe
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from pyproxy.observe.twistd_log import TO_FILE
 from pyproxy.workers.handover import FIRST_SOCKET, LOG, TALLY
 from pyproxy.workers.orders import OrderLine
 from pyproxy.workers.process import MAX_OUTPUT, PAUSE, Running, Told, WorkerProtocol, spawn
@@ -44,6 +45,7 @@ class WorkerProtocolTests(SynchronousTestCase):
             lambda generation: self.told.append(f"taken {generation}"),
             lambda streams: self.told.append(f"streams {streams}"),
             self.told.append,
+            line=lambda line: self.told.append(f"line {line}"),
         )
         self.protocol = WorkerProtocol(self.clock, 3, told)
         self.transport: Any = FakeTransport()
@@ -54,6 +56,13 @@ class WorkerProtocolTests(SynchronousTestCase):
         for what, text in ((READY, ""), (TAKEN, "7"), (STREAMS, "12")):
             self.protocol.childDataReceived(LOG, Record(9.0, what, text=text).octets())
         self.assertEqual(["ready", "taken 7", "streams 12"], self.told)
+        self.assertEqual(0, len(list(self.observer)))
+
+    def test_line_for_a_file(self) -> None:
+        """What is for the access log's own file stands in no other."""
+        record = Record(9.0, 1, TO_FILE, "{}")
+        self.protocol.childDataReceived(LOG, record.octets())
+        self.assertEqual(["line {}"], self.told)
         self.assertEqual(0, len(list(self.observer)))
 
     def test_log(self) -> None:
