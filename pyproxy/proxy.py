@@ -96,7 +96,6 @@ class Proxy:
         self.cache: CacheDesk | None = None
         self._agent = ForwardingAgent(reactor, self._sweeper)
         self._client = ForwardingClient(self._agent)
-        self._accounts: Accounts | None = None
         self.metrics = self._metrics() if config.metrics else None
         self.board = self._keep_board() if config.admin is not None else None
         first = self.prepare(config)

@@ -99,10 +99,10 @@ class Posted(Branch):
 
     def read(self, request: Request) -> Any:
         """Return what was sent; a Content says what is wrong with it."""
-        assert isinstance(request, AdminRequest)
         if request.method != b"POST":
             request.setHeader(b"Allow", b"POST")
             return problem(405, "This goes with POST only.")
+        assert isinstance(request, AdminRequest)
         if not request.is_json:
             return problem(415, "It has to be sent as Content-Type: application/json.")
         if request.too_long:
