@@ -71,6 +71,7 @@ function take(news) {
   ahead = news.now - Date.now() / 1000;
   if (news.moving) moving = news.moving;
   if (news.reset) { rows.clear(); ended.clear(); }
+  for (const id of news.gone ?? []) rows.delete(id);
   for (const row of news.rows ?? []) {
     const young = row.began > news.now - RATE_SPAN;
     row.samples = [young ? [row.began, 0, 0] : [news.now - RATE_SPAN, row.events, row.sent]];
@@ -83,7 +84,6 @@ function take(news) {
     moving.forEach((name, index) => { row[name] = values[index]; });
     note(row, news.now);
   }
-  for (const id of news.gone ?? []) rows.delete(id);
   for (const row of news.ended ?? []) {
     rows.delete(row.id);
     ended.set(row.id, row);
