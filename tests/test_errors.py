@@ -42,7 +42,6 @@ STATUS = {
     "UpstreamMessageTooBig": 502,
     "Exhausted": 503,
     "Stopped": 503,
-    "Stopped": 503,
     "Unavailable": 503,
     "ConnectTimeout": 504,
     "FirstByteTimeout": 504,

@@ -8,6 +8,7 @@ import tempfile
 import time
 import unittest
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from tests.live.kit import (
@@ -29,6 +30,7 @@ TOKEN = "a-token-that-nobody-guesses"
 
 ROWS = "return document.querySelectorAll('#open tr[data-id]:not(.over)').length"
 ENDED = "return [...document.querySelectorAll('#ended tr[data-id]')].map((one) => one.innerText)"
+CONTROLS = "button, input, select, a"
 LIVE = "return document.getElementById('link').dataset.state === 'live'"
 
 MANY_ROWS = """
@@ -241,7 +243,8 @@ class PageTests(BoardTestCase):
             )
             for number, is_shown in enumerate(shown):
                 if is_shown:
-                    name = browser.name_of("button, input, select, a", number)
+                    # What a row says changes meanwhile, and its tree is made anew.
+                    name = eventually(partial(browser.name_of, CONTROLS, number))
                     self.assertTrue(name, f"control {number}")
             wide = "return document.documentElement.scrollWidth <= innerWidth"
             self.assertTrue(browser.run(wide), size)
