@@ -111,10 +111,10 @@ const openColumns = [
   ["peer", "upstream", (row) => row.peer, (row) => row.peer.replace(/^https?:\/\//, ""), { aside: true }],
   ["state", "state", (row) => row.state, (row) => (row.stopping ? "stopping" : row.state)
     , { wide: true, tone: (row) => (row.slow ? "warn" : row.first === null ? "" : "good") }],
-  ["age", "age", (row) => -row.began, (row) => seconds(now() - row.began), { num: true }],
-  ["first", "first", (row) => row.first ?? Infinity, (row) => seconds(row.first), { num: true }],
+  ["age", "age", (row) => -row.began, (row) => seconds(now() - row.began), { num: true, label: true }],
+  ["first", "first", (row) => row.first ?? Infinity, (row) => seconds(row.first), { num: true, label: true }],
   ["rate", "events", (row) => rate(row) || rate(row, 2) / 1e6, pace, { num: true, title: "Events or messages a second; octets where nobody reads events" }],
-  ["tokens", "tokens", (row) => row.tokens ?? -1, (row) => (row.tokens === null ? "" : number.format(row.tokens)), { num: true }],
+  ["tokens", "tokens", (row) => row.tokens ?? -1, (row) => (row.tokens === null ? "" : number.format(row.tokens)), { num: true, label: true }],
   ["sent", "sent", (row) => row.sent, (row) => octets(row.sent), { num: true, aside: true }],
   ["queued", "queued ⇠ ⇢", (row) => row.to_client + row.to_upstream
     , (row) => (row.to_client || row.to_upstream ? `${octets(row.to_client)} · ${octets(row.to_upstream)}` : "")
@@ -126,10 +126,10 @@ const endedColumns = [
   ["status", "status", (row) => row.status, (row) => String(row.status || "")
     , { num: true, tone: (row) => (row.status >= 500 ? "bad" : row.status >= 400 ? "warn" : "") }],
   ["how", "how it ended", (row) => row.how, (row) => row.how, { wide: true, tone: (row) => (row.good ? "good" : "bad") }],
-  ["duration", "duration", (row) => row.duration, (row) => seconds(row.duration), { num: true }],
-  ["first", "first", (row) => row.first ?? Infinity, (row) => seconds(row.first), { num: true }],
+  ["duration", "duration", (row) => row.duration, (row) => seconds(row.duration), { num: true, label: true }],
+  ["first", "first", (row) => row.first ?? Infinity, (row) => seconds(row.first), { num: true, label: true }],
   ["events", "events", (row) => row.events, (row) => number.format(row.events), { num: true, aside: true }],
-  ["tokens", "tokens", (row) => row.tokens ?? -1, (row) => (row.tokens === null ? "" : number.format(row.tokens)), { num: true }],
+  ["tokens", "tokens", (row) => row.tokens ?? -1, (row) => (row.tokens === null ? "" : number.format(row.tokens)), { num: true, label: true }],
   ["sent", "sent", (row) => row.sent, (row) => octets(row.sent), { num: true, aside: true }],
   ["at", "ended", (row) => row.began + row.duration, (row) => `${seconds(now() - row.began - row.duration)} ago`, { num: true, aside: true }],
 ];
@@ -258,7 +258,7 @@ class Table {
     element.dataset.id = row.id;
     const cells = this.columns.map(([name, title, , , look = {}]) => {
       const cell = make("td", { role: "cell", className: ["num", "wide", "aside"].filter((each) => look[each]).join(" ") });
-      if (look.num) cell.dataset.label = title;
+      if (look.label) cell.dataset.label = title;
       if (look.stop) {
         const button = make("button", { type: "button", className: "stop", textContent: "Stop", ariaLabel: `Stop ${row.id}, ${row.method} ${row.target}` });
         button.addEventListener("click", () => stopOne(row.id, button));

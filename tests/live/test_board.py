@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -9,6 +10,7 @@ import time
 import unittest
 from contextlib import ExitStack
 from functools import partial
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 from tests.live.kit import (
@@ -23,6 +25,7 @@ from tests.live.kit import (
     request,
 )
 from tests.live.webdriver import CHROMIUM, DESKTOP, DRIVER, PHONE, Browser
+from tests.live.websocket import opening, read_close, switching
 
 BEGUN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENT = b"d\r\ndata: hello\n\n\r\n"
@@ -72,8 +75,6 @@ def stream(wire: Wire) -> None:
     wire.close()
 
 
-# Where the tests have to prove something, its absence is a failure.
-@unittest.skipUnless((CHROMIUM and DRIVER) or os.environ.get("CI"), "no chromium on this machine")
 class BoardTestCase(unittest.TestCase):
     """A case with a proxy of two workers, in front of an upstream that streams."""
 
@@ -115,6 +116,20 @@ class BoardTestCase(unittest.TestCase):
         self.assertEqual(200, client.read_head().status)
         return client
 
+    def is_broken(self, client: RawClient) -> bool:
+        """Tell whether a stream broke off, and did not come to its end."""
+        try:
+            rest = client.read_to_end()
+        except Closed:
+            return True
+        return not rest.endswith(b"0\r\n\r\n")
+
+
+# Where the tests have to prove something, its absence is a failure.
+@unittest.skipUnless((CHROMIUM and DRIVER) or os.environ.get("CI"), "no chromium on this machine")
+class BrowserTestCase(BoardTestCase):
+    """A case with a browser."""
+
     def browse(self, size: tuple[int, int] = DESKTOP) -> Browser:
         """Open the board in a browser."""
         browser = self.stack.enter_context(Browser(size))
@@ -127,16 +142,8 @@ class BoardTestCase(unittest.TestCase):
         self.assertEqual([], browser.troubles())
         self.assertLessEqual(browser.hosts(), {f"127.0.0.1:{self.admin}", "new-tab-page", "newtab"})
 
-    def is_broken(self, client: RawClient) -> bool:
-        """Tell whether a stream broke off, and did not come to its end."""
-        try:
-            rest = client.read_to_end()
-        except Closed:
-            return True
-        return not rest.endswith(b"0\r\n\r\n")
 
-
-class RowsTests(BoardTestCase):
+class RowsTests(BrowserTestCase):
     """What stands on the board."""
 
     def test_appears(self) -> None:
@@ -186,7 +193,7 @@ class RowsTests(BoardTestCase):
         self.assertIn("/a/two", browser.wait(found, PATIENCE) or "")
 
 
-class StopTests(BoardTestCase):
+class StopTests(BrowserTestCase):
     """The stop button."""
 
     def test_one(self) -> None:
@@ -226,7 +233,7 @@ class StopTests(BoardTestCase):
         self.is_quiet(browser)
 
 
-class PageTests(BoardTestCase):
+class PageTests(BrowserTestCase):
     """The page itself, on a desktop and on a phone."""
 
     workers = 1
@@ -261,7 +268,7 @@ class PageTests(BoardTestCase):
         self.assertLess(middle, FRAME_MS)
 
 
-class TokenTests(BoardTestCase):
+class TokenTests(BrowserTestCase):
     """With a token the board asks for it, once."""
 
     workers = 1
@@ -286,7 +293,87 @@ class TokenTests(BoardTestCase):
         self.assertEqual(self.url, browser.url)
 
 
-class LogTests(BoardTestCase):
+class ApiTests(BoardTestCase):
+    """What programs ask, which need no browser."""
+
+    def api(self, method: str, target: str, said: object = None) -> HTTPResponse:
+        """Ask the admin site."""
+        connection = HTTPConnection("127.0.0.1", self.admin, timeout=PATIENCE)
+        self.addCleanup(connection.close)
+        octets = None if said is None else json.dumps(said).encode()
+        connection.request(method, target, octets, {"Content-Type": "application/json"})
+        return connection.getresponse()
+
+    def stop_when_there(self, said: object) -> int:
+        """Stop what may not be open yet; return how many that were."""
+        # A row has to be seen before it can be named; a route does not.
+        found: list[int] = []
+
+        def stopped() -> bool:
+            response = self.api("POST", "/api/board/stop", said)
+            answer = json.loads(response.read())
+            if response.status == 200:
+                found.append(answer["stopped"])
+            return response.status == 200
+
+        self.assertTrue(eventually(stopped))
+        return found[0]
+
+    def test_unanswered(self) -> None:
+        """A request that is not answered yet becomes a 503, and its upstream is left."""
+        held: list[float] = []
+
+        def wait(wire: Wire) -> None:
+            wire.read_head()
+            held.append(wire.wait_closed())
+            wire.close()
+
+        self.upstream.script = wait
+        client = self.proxy.client()
+        self.addCleanup(client.close)
+        client.send(request(b"GET /a/x HTTP/1.1"))
+        self.assertTrue(eventually(lambda: self.upstream.heads))
+        self.assertEqual(1, self.stop_when_there({"route": "/a"}))
+        response = client.read_response()
+        self.assertEqual(503, response.head.status)
+        self.assertIn(b"operator", response.body)
+        self.assertTrue(eventually(lambda: held))
+
+    def test_websocket(self) -> None:
+        """Both ends of a WebSocket get a Close frame that says who ended it."""
+        codes: list[int | None] = []
+
+        def switch(wire: Wire) -> None:
+            wire.send(switching(wire.read_head()))
+            codes.append(read_close(wire))
+            wire.close()
+
+        self.upstream.script = switch
+        client = self.proxy.client()
+        self.addCleanup(client.close)
+        client.send(opening(target=b"/b/socket"))
+        self.assertEqual(101, client.read_head().status)
+        self.assertEqual(1, self.stop_when_there({"route": "/b"}))
+        self.assertEqual(1011, read_close(client))
+        self.assertEqual([1011], eventually(lambda: codes))
+
+    def test_row(self) -> None:
+        """The stream names a row, by which it is ended, whichever worker has it."""
+        clients = [self.open() for _ in range(4)]
+        events = self.api("GET", "/api/board/events")
+        names: set[str] = set()
+        while len(names) < len(clients):
+            line = events.readline()
+            if line.startswith(b"data: "):
+                names |= {row["id"] for row in json.loads(line[6:]).get("rows", [])}
+        for name in names:
+            self.assertEqual(1, self.stop_when_there({"id": name}))
+        for client in clients:
+            self.assertTrue(self.is_broken(client))
+        events.close()
+
+
+class LogTests(BrowserTestCase):
     """What the log says of a stop."""
 
     workers = 1

@@ -78,7 +78,8 @@ class BoardTestCase(SynchronousTestCase):
 
     def row(self, number: int = 1) -> Document:
         """Return the row of an exchange."""
-        (row,) = [row for row in self.look()["rows"] if row["number"] == number]
+        rows: list[Document] = self.look()["rows"]
+        (row,) = [row for row in rows if row["number"] == number]
         return row
 
 
