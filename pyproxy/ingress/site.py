@@ -196,6 +196,10 @@ class ProxySite(server.Site):
         if access_log is not None and not request.unlogged:
             access_log(request)
         account = request.account
+        if account is None and self.accounts is not None and request.began_at:
+            # It began before anybody wanted to know.
+            account = self.accounts.begin(request)
+            account.logged = not request.unlogged
         if account is not None:
             account.end(request.status, request.sentLength, request.error, request.left)
 

@@ -40,6 +40,7 @@ class WebSocketRecord:
     left: bool = False
     unlogged: bool = False
     account: Account | None = None
+    asked_host: bytes = b""
 
     @classmethod
     def of(cls, request: ClientRequest) -> WebSocketRecord:
@@ -49,6 +50,7 @@ class WebSocketRecord:
         head = RequestHead(head.method, head.target, head.minor_version, shown)
         record = cls(head, request.hop, request.began_at, request.request_id)
         record.unlogged, record.account = request.unlogged, request.account
+        record.asked_host = request.asked_host
         if record.account is not None:
             record.account.websocket = True
         return record

@@ -194,9 +194,8 @@ class DocumentTests(SynchronousTestCase):
     def test_table(self) -> None:
         """Name, type, unit and meaning of every fact, in order."""
         text = (ROOT / "docs" / "logging.rst").read_text("utf-8")
-        rows = re.findall(
-            r"^   \* - ``(\w+)``\n     - (.*)\n     - (.*)\n     - (.*)\n", text, re.M
-        )
+        cells = r"^   \* - ``(\w+)``\n     - (.*)\n     -(.*)\n     - (.*)\n"
+        rows = re.findall(cells, text, re.MULTILINE)
         self.assertEqual(
             [
                 (
