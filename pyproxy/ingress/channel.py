@@ -123,7 +123,7 @@ class Channel(ChannelFace):
 
     def response_ended(self, request: ClientRequest, keep: bool) -> None:
         """Go on to the next request, or end the connection when this was the last."""
-        if self.site.logs:
+        if self.site.logs or request.account is not None:
             self.site.log(request)
         self.request = None
         self._source = None

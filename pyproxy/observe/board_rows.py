@@ -84,7 +84,7 @@ def moving_of(account: Account, flow: Flow, lookout: Lookout, now: float, mask: 
     return [
         state_of(account, lookout, slow, now),
         slow,
-        *_answer(account, mask),
+        *_answer(account, mask, flow.messages),
         account.received or flow.received,
         flow.sent,
         flow.to_client,
@@ -92,8 +92,8 @@ def moving_of(account: Account, flow: Flow, lookout: Lookout, now: float, mask: 
     ]
 
 
-def _answer(account: Account, mask: Mask) -> list[Any]:
-    messages = account.messages_received + account.messages_sent
+def _answer(account: Account, mask: Mask, messages: int = 0) -> list[Any]:
+    messages = messages or account.messages_received + account.messages_sent
     return [
         shown(account.peer.encode("utf-8", "replace"), mask),
         None if account.model is None else shown(account.model.encode("utf-8", "replace"), mask),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import Enum
 from math import floor
 
@@ -66,9 +66,12 @@ def forwarded(
 _ours = re.compile(re.escape(NAME) + rb"; (?:fwd=([a-z-]+)|(hit)|detail=(only-if-cached))").match
 
 
-def said(fields: Iterable[Field]) -> str:
-    """Return what this cache said in fields: ``hit``, why it asked the upstream, or nothing."""
-    for name, value in fields:
+def said(fields: Sequence[Field]) -> str:
+    """Return what this cache said in fields: ``hit``, why it asked the upstream, or nothing.
+
+    The last word is ours; another of the same name may stand before.
+    """
+    for name, value in reversed(fields):
         if name.lower() == b"cache-status" and (match := _ours(value)):
             return (match[1] or match[2] or match[3]).decode("ascii")
     return ""

@@ -126,6 +126,18 @@ class WhichLogTests(LogTestCase):
         for line in self.lines()[-2:]:
             self.assertIsNotNone(COMBINED(line))
 
+    def test_nobody_any_more(self) -> None:
+        """An account is closed although nobody logs anything from now on."""
+        self.start(logging(JSON))
+        accounts = self.proxy._accounts
+        assert accounts is not None
+        client = self.client(request())
+        self.assertEqual(1, len(accounts.open))
+        self.take(with_route(access_log=False))
+        self.answer(OK)
+        self.assertTrue(client.take())
+        self.assertEqual(({}, []), (accounts.open, self.lines()))
+
     def test_secrets_of_before(self) -> None:
         """What is open is logged without the secrets that it began with."""
         rules = FieldRules((((b"X-Key"), b"sekret-one"),))

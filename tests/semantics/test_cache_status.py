@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from pyproxy.semantics.cache_status import NAME, Why, forwarded, hit, not_cached
+from pyproxy.semantics.cache_status import NAME, Why, forwarded, hit, not_cached, said
 
 WHYS = {"bypass", "method", "uri-miss", "vary-miss", "request", "stale", "partial"}
 
@@ -54,6 +54,21 @@ class ValueTests(SynchronousTestCase):
     def test_not_cached(self) -> None:
         """A request that nothing answered was neither a hit nor forwarded."""
         self.assertEqual({"detail": "only-if-cached"}, read(not_cached()))
+
+    def test_said(self) -> None:
+        """The last word of a cache of this name, in a word."""
+        for values, word in (
+            ((), ""),
+            ((hit(5.0),), "hit"),
+            ((hit(-5.0, b"post"),), "hit"),
+            ((forwarded(Why.VARY_MISS, 200, True),), "vary-miss"),
+            ((not_cached(),), "only-if-cached"),
+            ((hit(5.0), forwarded(Why.STALE)), "stale"),
+            ((forwarded(Why.STALE), b"other; hit"), "stale"),
+            ((b"other; hit", b"pyproxy2; hit", b"pyproxy; odd"), ""),
+        ):
+            fields = [(b"Cache-Status", value) for value in values]
+            self.assertEqual(word, said([(b"X", hit(5.0)), *fields]), values)
 
     @given(st.floats(-1e12, 1e12), st.sampled_from(Why), st.integers(100, 999))
     def test_always_readable(self, left: float, why: Why, status: int) -> None:

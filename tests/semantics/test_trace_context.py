@@ -13,6 +13,7 @@ from pyproxy.semantics.trace_context import (
     TRACE_ID_BYTES,
     TraceContext,
     begin,
+    begun_in,
     parse,
 )
 from tests.semantics import strict
@@ -97,3 +98,17 @@ class TraceContextTests(SynchronousTestCase):
         for value in (octets, b"00-%b-%b-" % (TRACE, SPAN) + octets):
             context = parse(value)
             self.assertTrue(context is None or value.startswith(context.field_value[:53]))
+
+    def test_fields_of_a_begun_one(self) -> None:
+        """It takes the place of what was malformed.  4.3."""
+        context = TraceContext(TRACE, SPAN, RANDOM)
+        for odd in ([], [(b"TraceParent", b"x"), (b"Tracestate", b"a=1"), (b"traceparent", b"y")]):
+            fields = [(b"Host", b"h"), *odd, (b"X-Traceparent", b"z")]
+            self.assertEqual(
+                [
+                    (b"Host", b"h"),
+                    (b"X-Traceparent", b"z"),
+                    (b"traceparent", context.field_value),
+                ],
+                begun_in(context, fields),
+            )
