@@ -5,6 +5,7 @@ Knows no listening port; who opens those gives them ``site``.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from pyproxy.config.schema import CacheConfig, Config
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
+from pyproxy.life.board import BoardAsked, ask_board
 from pyproxy.life.desk import Asked, CacheDesk, Document, ask
 from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import Place
@@ -33,6 +35,7 @@ from pyproxy.upstream.client import ForwardingClient
 
 if TYPE_CHECKING:
     from pyproxy.cache.cache import Cache
+    from pyproxy.observe.board import Board
     from pyproxy.observe.metrics import Metrics
 
 
@@ -68,7 +71,8 @@ class Proxy:
         too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes;
         to_file takes lines of an access log that has a file of its own.
     Attributes: site, the factory of clients' connections; cache, who answers for what is stored,
-        None where nothing is; metrics, what counts exchanges, None where nothing does.
+        None where nothing is; metrics, what counts exchanges, None where nothing does; board, what
+        shows them, None where nothing does.
     """
 
     def __init__(
@@ -81,11 +85,11 @@ class Proxy:
     ) -> None:
         self._reactor = reactor
         self._to_file = to_file
-        self._accounts: Accounts | None = None
         self._pseudonym = pseudonym
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
         self._injects = False
+        self._accounts: Accounts | None = None
         self._shared: Cache | None = None
         self._bounds = config.cache
         self._close_store: Callable[[], object] = lambda: None
@@ -94,6 +98,7 @@ class Proxy:
         self._agent = ForwardingAgent(reactor, self._sweeper)
         self._client = ForwardingClient(self._agent)
         self.metrics = self._metrics() if config.metrics else None
+        self.board = self._keep_board() if config.admin is not None else None
         first = self.prepare(config)
         self._resource = PrefixResource(first.plan.table, self._client, self._sweeper)
         self.site = ProxySite(self._resource, reactor, self._sweeper, first.terms)
@@ -127,6 +132,18 @@ class Proxy:
         metrics.gauges[CLIENT_CONNECTIONS.name] = lambda: self.site.connections
         metrics.gauges[IDLE_CONNECTIONS.name] = lambda: self._agent.idle
         return metrics
+
+    def _keep_board(self) -> Board:
+        """Return what shows every exchange that is kept an account of; a reload does not end it."""
+        from pyproxy.observe.board import Board
+
+        if self._accounts is None:
+            self._accounts = Accounts(self._reactor)
+        return Board(self._accounts, self._reactor.seconds, secrets.randbits(52))
+
+    def ask_board(self, process: int, asked: BoardAsked) -> Document | None:
+        """Ask the board.  Args: by which number this process is known."""
+        return ask_board(self.board, process, asked)
 
     def answer(self, asked: Asked | Measuring) -> Deferred[Document | None]:
         """Answer a question about the cache, or what was counted; None where there is none."""
@@ -162,6 +179,8 @@ class Proxy:
         self._peers = {peer: peer for peer in prepared.plan.peers}
         if self.metrics is not None:
             self.metrics.mask = Mask.of(prepared.secrets + self._secrets)
+        if self.board is not None:
+            self.board.mask = Mask.of(prepared.secrets + self._secrets)
         self._secrets, self._injects = prepared.secrets, prepared.injects
         self.site.take(terms)
         self._sweeper.suit(prepared.waits)
@@ -234,6 +253,8 @@ class Proxy:
             sinks = (account_log(config.log.access, self._mask(config), self._write_of(config)),)
         if self.metrics is not None:
             sinks += (self.metrics.record,)
+        if self.board is not None:
+            sinks += (self.board.ended,)
         return Accounting(sinks, config.trusted, config.log.trace)
 
     def _keep_accounts(self, accounting: Accounting | None) -> Accounts | None:

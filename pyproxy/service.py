@@ -8,6 +8,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from pyproxy.config.schema import Config
+from pyproxy.life.board import BoardAsked, together
 from pyproxy.life.desk import Asked, Document, ask
 from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import (
@@ -126,6 +127,11 @@ class ProxyService(Service):
             return succeed(None)
         answered = self._proxy.answer(asked)
         return answered.addCallback(lambda page: None if page is None else {"workers": {0: page}})
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Ask the board, as of a process of number 1."""
+        found = None if self._proxy is None else self._proxy.ask_board(1, asked)
+        return succeed(None if found is None else {**together(asked, {1: found}), "silent": []})
 
     def reopen_logs(self) -> None:
         """Open the access log's own file anew."""

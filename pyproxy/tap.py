@@ -64,6 +64,12 @@ class Options(usage.Options):
             "Endpoint of the admin site (tcp:9000 is on loopback); off by default.",
         ],
         [
+            "admin-token",
+            None,
+            None,
+            "What has to be shown at the admin site: @FILE or ${VARIABLE}; none by default.",
+        ],
+        [
             "drain-timeout",
             None,
             "30",

@@ -146,6 +146,7 @@ class FileReader:
             client_limit=root.client_timeout,
             workers=root.workers,
             admin=admin,
+            admin_token=root.admin_token,
             metrics=root.metrics,
             drain_timeout=root.drain_timeout,
             drain_delay=root.drain_delay,

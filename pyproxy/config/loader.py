@@ -109,6 +109,7 @@ class Loader:
             client_limit=self._seconds("client-timeout"),
             workers=self._one("workers", values.parse_workers, 1),
             admin=self._admin(),
+            admin_token=self._optional("admin-token", self._token),
             metrics=bool(self._options["metrics"]),
             drain_timeout=self._one("drain-timeout", values.parse_wait, 0.0),
             drain_delay=self._one("drain-delay", values.parse_wait, 0.0),
@@ -263,6 +264,9 @@ class Loader:
         if description:
             self._try("admin", description)
         return Listen(description)
+
+    def _token(self, text: str) -> bytes:
+        return values.parse_admin_token(text, self._sources)
 
     def _try(self, option: str, endpoint: str) -> None:
         self._sources.files.update(Path(name).absolute() for name in files_of(endpoint))

@@ -142,7 +142,7 @@ def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "workers": _typed(options["workers"]),
         "client_timeout": _number(options["client-timeout"]),
-        **_said(options, ("admin", "metrics", "drain-timeout", "drain-delay")),
+        **_said(options, ("admin", "admin-token", "metrics", "drain-timeout", "drain-delay")),
         "open": bool(options["open"]),
         "trust_proxy": list(options["trust-proxy"]),
         "listeners": [{"endpoint": endpoint} for endpoint in _endpoints(options)],

@@ -153,6 +153,7 @@ class Config:
         client_limit: seconds for the head of a request, and for an idle connection.
         workers: processes that share the listening sockets.
         admin: where the admin site listens, None for nowhere.
+        admin_token: what has to be shown there, None for nothing.
         metrics: it tells what is counted.
         drain_timeout, drain_delay: seconds; see ``life.service.LifeService`` and docs/reload.rst.
         unready_on_failed_reload: it is not ready while the last reload has failed.
@@ -168,6 +169,7 @@ class Config:
     client_limit: float = 75.0
     workers: int = 1
     admin: Listen | None = None
+    admin_token: bytes | None = attrs.field(default=None, repr=False)
     metrics: bool = False
     drain_timeout: float = 30.0
     drain_delay: float = 0.0
@@ -194,8 +196,10 @@ class Config:
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
-        """What must not be shown: the credentials of all routes, and the store's password."""
+        """What must not be shown: all routes' credentials, the store's password, the token."""
         injected = tuple(secret for route in self.routes for secret in route.secrets)
+        if self.admin_token is not None:
+            injected += (self.admin_token,)
         return injected + self.cache.secrets
 
     @property
@@ -213,7 +217,8 @@ class Config:
         """Whether somebody wants to know what happened to each exchange."""
         log = self.log
         return (
-            self.metrics
+            self.admin is not None
+            or self.metrics
             or log.trace
             or (log.access != COMBINED and any(route.access_log for route in self.routes))
             or any(route.usage or route.server_timing for route in self.routes)

@@ -120,4 +120,7 @@ class ClientWebSocketFactory(WebSocketServerFactory):
                 site.log(record)
 
         counts = request.account is not None
-        return client, Pair(client, upstream, limits, site.reactor, site.sweeper, ended, counts)
+        pair = Pair(client, upstream, limits, site.reactor, site.sweeper, ended, counts)
+        if request.account is not None:
+            request.account.carrier = pair
+        return client, pair

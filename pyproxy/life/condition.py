@@ -10,6 +10,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from pyproxy.config.schema import Config
+from pyproxy.life.board import BoardAsked
 from pyproxy.life.desk import Asked, Document
 from pyproxy.life.measuring import Measured
 
@@ -80,4 +81,11 @@ class Serving(Measured, Protocol):
 
         Returns: what ``desk.ask`` returns, of all together; None where nothing is cached.  It fails
             with NobodyAnswers.
+        """
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Ask the board of every process.
+
+        Returns: what ``board.together`` returns, with the numbers of the ``silent``; None where
+            nobody keeps accounts.  It fails with NobodyAnswers.
         """

@@ -18,6 +18,7 @@ import attrs
 
 from pyproxy.config.endpoints import FILE_ARGUMENT, unquoted
 from pyproxy.config.schema import Config, Listen
+from pyproxy.life.board import BoardAsked
 from pyproxy.life.desk import Asked
 from pyproxy.life.measuring import Measuring
 
@@ -104,8 +105,8 @@ class Draining:
     timeout: float
 
 
-Question = Asked | Measuring
-"""What a parent asks its workers: about their caches, and what they have counted."""
+Question = Asked | Measuring | BoardAsked
+"""What a parent asks its workers: about their caches, what they have counted, what is open."""
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from pyproxy.config.schema import Config
+from pyproxy.life.board import BoardAsked
 from pyproxy.life.desk import Asked, Document
 from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import (
@@ -278,6 +279,10 @@ class WorkersService(Service):
 
     def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
         """Ask the metrics of every worker."""
+        return self._ask(asked)
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Ask the board of every worker."""
         return self._ask(asked)
 
     def _ask(self, asked: Question) -> Deferred[Document | None]:

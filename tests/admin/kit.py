@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from pyproxy.admin.channel import AdminChannel
 from pyproxy.admin.site import AdminSite
 from pyproxy.config.schema import Config
+from pyproxy.life.board import BoardAsked, BoardDesk, ask_board, together
 from pyproxy.life.condition import Condition, Phase
 from pyproxy.life.desk import Asked, CacheDesk, Document, ask
 from pyproxy.life.measuring import Measuring
@@ -33,6 +34,7 @@ class Served:
 
     open: int = 0
     desk: CacheDesk | None = None
+    board: BoardDesk | None = None
     metrics: Metrics | None = None
 
     def serves(self) -> Deferred[None]:
@@ -57,6 +59,11 @@ class Served:
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Ask the desk, if there is one."""
         return ask(self.desk, asked)
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Ask the board, if there is one."""
+        found = ask_board(self.board, 1, asked)
+        return succeed(None if found is None else {**together(asked, {1: found}), "silent": []})
 
     def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
         """Ask what counts, if there is anything, as of a worker of number 0."""

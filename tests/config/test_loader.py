@@ -39,6 +39,7 @@ DEFAULTS: dict[str, object] = {
     "upstream-socket": None,
     "workers": "1",
     "admin": None,
+    "admin-token": None,
     "drain-timeout": "30",
     "drain-delay": "0",
     "metrics": 0,

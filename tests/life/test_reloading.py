@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import CacheConfig, Config, Listen
+from pyproxy.life.board import BoardAsked
 from pyproxy.life.condition import Condition, Phase, Serving
 from pyproxy.life.desk import Asked, Document
 from pyproxy.life.measuring import Measuring
@@ -63,6 +64,10 @@ class FakeServing:
 
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Have no cache."""
+        return succeed(None)
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Keep no accounts."""
         return succeed(None)
 
     def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
