@@ -25,6 +25,7 @@ from twisted.internet.testing import StringTransport
 from pyproxy.account import Account
 from pyproxy.admin.site import AdminSite
 from pyproxy.config.schema import Config, Listen, RouteConfig
+from pyproxy.life.board import BoardAsked
 from pyproxy.life.condition import Condition, Phase
 from pyproxy.life.desk import Asked, Document
 from pyproxy.life.measuring import Measuring
@@ -86,6 +87,10 @@ class Workers:
         """Take note of a question."""
         self.waiting.append((asked, Deferred()))
         return self.waiting[-1][1]
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Tell of no exchanges."""
+        return succeed(None)
 
     def answer(self) -> Iterator[Callable[[], object]]:
         """Yield what the parent has to do with each answer: read it, and take them together."""
