@@ -66,6 +66,9 @@ class Account:
         outcome: of a watched answer: ``ended``, ``truncated``, ``empty``, ``failed``.
         trace: the trace to which the request belongs.
         trace_begun: it was begun here.
+        span: the place in it of this exchange, None unless that is recorded; upstream_span, of what
+            is asked of the upstream, which gets that as its ``traceparent``.
+        asked_target: what the upstream was asked for.
     """
 
     number: int
@@ -114,6 +117,9 @@ class Account:
     outcome: str = ""
     trace: TraceContext | None = None
     trace_begun: bool = False
+    span: TraceContext | None = None
+    upstream_span: TraceContext | None = None
+    asked_target: bytes = b""
 
     def end(self, status: int, sent: int, error: ProxyError | None, left: bool) -> None:
         """Close the account; a second time changes nothing.
