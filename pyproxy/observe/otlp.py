@@ -56,6 +56,8 @@ CLOSE_LIMIT = 3.0
 QUIET = 60.0
 """Seconds between two lines of the log about spans that were dropped."""
 
+ENDED = "the proxy has ended"
+
 _log = Logger("pyproxy")
 
 
@@ -79,8 +81,8 @@ class Counts:
 class Exporter:
     """Sends spans.
 
+    Args: agent, which is closed at the end, and is nobody else's.
     Attributes:
-        destination: where to, from the next request on.
         counts: what became of them.
     """
 
@@ -91,7 +93,8 @@ class Exporter:
         destination: Destination,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.destination = destination
+        self._destination = destination
+        self._peer = Peer(destination.target.origin)
         self.counts = Counts()
         self._clock = clock
         self._agent = agent
@@ -99,7 +102,6 @@ class Exporter:
         self._instance = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
-        self._sent_bytes = 0
         self._running: Deferred[None] | None = None
         self._rest: _Rest | None = None
         self._closing = False
@@ -112,6 +114,12 @@ class Exporter:
     def queued(self) -> int:
         """How many spans wait."""
         return len(self._queue)
+
+    def aim(self, destination: Destination) -> None:
+        """Send somewhere else from the next request on."""
+        if destination != self._destination:
+            self._destination, self._peer = destination, Peer(destination.target.origin)
+            self._agent.keep((self._peer,))
 
     def take(self, spans: Sequence[bytes]) -> None:
         """Take spans of one account as JSON: all of them, or none."""
@@ -136,7 +144,7 @@ class Exporter:
         if self._rest is not None:
             self._rest.end()
         if self._running is None:
-            self._over = True
+            self._end()
             return succeed(None)
         running = self._running
         done: Deferred[None] = Deferred()
@@ -145,16 +153,19 @@ class Exporter:
         def ended(_: object) -> None:
             if limit.active():
                 limit.cancel()
-            self._over = True
-            if self._queue:
-                self._drop(len(self._queue), "the proxy has ended")
-                self._queue.clear()
-                self._queued_bytes = 0
-            self._report()
+            self._end()
             done.callback(None)
 
         running.addCallback(ended)
         return done
+
+    def _end(self) -> None:
+        self._over = True
+        self._drop(len(self._queue), ENDED)
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._report()
+        self._agent.close()
 
     def _give_up(self, running: Deferred[None]) -> None:
         self._over = True
@@ -201,7 +212,7 @@ class Exporter:
     async def _deliver(self, batch: list[bytes]) -> None:
         """Send a batch, again where that may help; it is counted in the end, whatever becomes."""
         delivered = False
-        why = "the proxy has ended"
+        why = ENDED
         try:
             for tries in range(1, MAX_TRIES + 1):
                 answer, why = await self._post(batch)
@@ -227,8 +238,7 @@ class Exporter:
 
     async def _post(self, batch: list[bytes]) -> tuple[Answer | None, str]:
         """Send a batch once; return what was said, None for nothing, and what is wrong with it."""
-        destination = self.destination
-        post = Post(self._agent, Peer(destination.target.origin), destination, self._body(batch))
+        post = Post(self._agent, self._peer, self._destination, self._body(batch))
         try:
             answer = await post.answered.addTimeout(POST_LIMIT, self._clock)
         except DeferredTimeout:
@@ -241,7 +251,7 @@ class Exporter:
         """Return spans as one message.  Spec: collector/trace/v1, ExportTraceServiceRequest."""
         resource = attributes(
             {
-                "service.name": self.destination.service_name,
+                "service.name": self._destination.service_name,
                 "service.version": __version__,
                 "service.instance.id": self._instance,
                 "process.pid": os.getpid(),
@@ -278,7 +288,7 @@ class Exporter:
         if self._fails:
             self._fails = False
             self._report()
-            _log.info("Spans reach {where} again", where=self.destination.shown)
+            _log.info("Spans reach {where} again", where=self._destination.shown)
 
     def _not_delivered(self, why: str) -> None:
         self.counts.failures += 1
@@ -286,14 +296,14 @@ class Exporter:
             self._fails = True
             _log.warn(
                 "Spans do not reach {where}: {why}; up to {most} wait",
-                where=self.destination.shown,
+                where=self._destination.shown,
                 why=why,
                 most=MAX_QUEUED,
             )
 
     def _drop(self, spans: int, why: str) -> None:
         self.counts.dropped += spans
-        if self._clock.seconds() - self._said_at >= QUIET:
+        if spans and self._clock.seconds() - self._said_at >= QUIET:
             self._report(why)
 
     def _report(self, why: str = "") -> None:
@@ -325,9 +335,10 @@ class _Rest:
             self.over.callback(None)
 
     def end_early(self) -> None:
-        """End it, if there is enough to do."""
-        if self._early:
-            self.end()
+        """End it in the next turn, if there is enough to do."""
+        if self._early and self._call.active():
+            self._early = False
+            self._call.reset(0)
 
     def _stop(self) -> None:
         if self._call.active():

@@ -6,6 +6,7 @@ Spec: OTLP/HTTP (opentelemetry.io/docs/specs/otlp), which is a POST of one messa
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any, Protocol
 
 import attrs
@@ -91,6 +92,12 @@ class Agent(Protocol):
 
     def send(self, request: UpstreamRequest) -> None:
         """Send a request; who asks is told of the response, or why there is none."""
+
+    def keep(self, peers: Collection[Peer]) -> None:
+        """Close the idle connections to all others."""
+
+    def close(self) -> None:
+        """Close every kept connection."""
 
 
 @implementer(IBodyProducer)
