@@ -14,7 +14,7 @@ def parse_collector(text: str) -> Target:
     """Parse the URL of a collector.  Raises: ValueError, which never quotes it."""
     if "@" in text:
         raise ValueError("credentials do not belong in it; put them into headers")
-    if text.startswith("unix:"):
+    if not text.startswith(("http://", "https://")):
         raise ValueError("it has to be http://HOST[:PORT][/PATH] or https://HOST[:PORT][/PATH]")
     return parse_target(text)
 

@@ -82,6 +82,7 @@ class Exporter:
     """Sends spans.
 
     Args: agent, which is closed at the end, and is nobody else's.
+
     Attributes:
         counts: what became of them.
     """
@@ -231,7 +232,7 @@ class Exporter:
 
     def _wait_before(self, tries: int, answer: Answer | None) -> float:
         """Return seconds until the next try, not the same for all who lost the same collector."""
-        wait = FIRST_WAIT * 2 ** (tries - 1) * (1 + self._jitter() / 2)
+        wait: float = FIRST_WAIT * 2 ** (tries - 1) * (1 + self._jitter() / 2)
         if answer is not None and answer.retry_after is not None:
             wait = max(wait, answer.retry_after)
         return min(wait, LONGEST_WAIT)

@@ -220,7 +220,7 @@ def _asked(account: Account, target: str) -> dict[str, Value]:
 
 
 def _asked_status(account: Account) -> int | None:
-    """Return what the upstream answered, as far as it is known: a stored response is the cache's."""
+    """Return what the upstream answered, None where it may have been something else."""
     if account.responded is None or account.cache == "stale":
         return None
     broken = account.error and account.first is None and account.status >= 500

@@ -22,6 +22,8 @@ SPAN_ID_BYTES = 8
 _RANDOM_DIGITS = 14
 """Hexadecimal digits at the end of a trace ID that are random.  Spec: Level 2, 3.2.2.5."""
 
+_RANDOM_VALUES: int = 16**_RANDOM_DIGITS
+
 _TRACE_FIELDS = (b"traceparent", b"tracestate")
 
 _traceparent = re.compile(
@@ -89,7 +91,7 @@ def is_sampled(trace_id: bytes, ratio: float) -> bool:
     Args: as TraceContext has it, its last 7 octets random; how many of all are, from 0 to 1.
     Spec: OpenTelemetry's TraceState: Probability Sampling, where it is randomness >= threshold.
     """
-    return int(trace_id[-_RANDOM_DIGITS:], 16) >= (1 - ratio) * 16**_RANDOM_DIGITS
+    return int(trace_id[-_RANDOM_DIGITS:], 16) >= (1 - ratio) * _RANDOM_VALUES
 
 
 def continued_in(context: TraceContext, fields: Fields) -> Fields:
