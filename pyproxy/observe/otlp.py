@@ -51,7 +51,7 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 """Seconds until a batch is sent again: at first, then twice as long each time, and at most."""
 
 CLOSE_LIMIT = 3.0
-"""Seconds at the end for what still waits; nothing is sent twice then."""
+"""Seconds at the end for what still waits; each batch is tried once more at most."""
 
 QUIET = 60.0
 """Seconds between two lines of the log about spans that were dropped."""

@@ -60,7 +60,7 @@ def spans_of(account: Account, mask: Mask) -> Iterator[dict[str, Any]]:
     """Give the spans of an account: of what was served, then of what was asked of an upstream."""
     if account.span is None:
         return
-    target, asked, agent, detail = _shown(account, mask)
+    target, host, asked, agent, detail = _shown(account, mask)
     parent = None if account.trace_begun else account.trace
     yield _span(
         account.span,
@@ -69,7 +69,7 @@ def spans_of(account: Account, mask: Mask) -> Iterator[dict[str, Any]]:
         SERVER,
         _served_name(account),
         (account.began, account.ended),
-        _served(account, target, agent),
+        _served(account, target, host, agent),
         _events(account, "passed", "first"),
         _served_error(account),
         detail,
@@ -157,10 +157,10 @@ def _served_name(account: Account) -> str:
     return f"{method} {route}" if route else method
 
 
-def _served(account: Account, target: str, agent: str) -> dict[str, Value]:
+def _served(account: Account, target: str, host: str, agent: str) -> dict[str, Value]:
     method = _method(account)[0]
     scheme = account.scheme.decode("ascii", "replace")
-    address, port = _authority(account.host, scheme)
+    address, port = _authority(host, scheme)
     path, mark, query = target.partition("?")
     return {
         "http.request.method": method,
@@ -204,7 +204,7 @@ def _served_error(account: Account) -> str:
 
 def _asked(account: Account, target: str) -> dict[str, Value]:
     scheme, _, authority = account.peer.partition("://")
-    address, port = _authority(authority.encode("ascii"), scheme)
+    address, port = _authority(authority, scheme)
     method = _method(account)[0]
     return {
         "http.request.method": method,
@@ -257,13 +257,13 @@ def _route(account: Account) -> str:
     return (slash + path).partition(" ")[0]
 
 
-def _authority(authority: bytes, scheme: str) -> tuple[str | None, int | None]:
+def _authority(authority: str, scheme: str) -> tuple[str | None, int | None]:
     """Return host and port of an authority, None for what is none."""
-    split = split_authority(authority)
+    split = split_authority(authority.encode("utf-8"))
     if split is None:
         return None, None
     host, port = split
-    name = host.decode("ascii", "replace").strip("[]")
+    name = _octets(host).strip("[]")
     return name, int(port) if port else _PORTS.get(scheme)
 
 
@@ -274,5 +274,11 @@ def _octets(octets: bytes) -> str:
 def _shown(account: Account, mask: Mask) -> list[str]:
     """Return what may hold a credential, without it: masked together, in one go."""
     detail = account.detail.encode("utf-8", "backslashreplace").replace(_PARTED, b" ")
-    parts = (account.target, account.asked_target, account.user_agent, detail)
+    parts = (
+        account.target,
+        account.host,
+        account.asked_target,
+        account.user_agent,
+        detail,
+    )
     return _octets(mask.apply(_PARTED.join(parts))).split("\n")

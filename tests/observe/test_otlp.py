@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, cast
 
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet import error
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -57,7 +57,7 @@ class ExporterTestCase(SynchronousTestCase):
             globalLogPublisher,
         )
         reactor = cast(IProxyReactor, self.network)
-        self.sweeper = Sweeper.for_limits(self.network, ())
+        self.sweeper = Sweeper.for_limits(self.network, (60.0,))
         agent = ForwardingAgent(reactor, self.sweeper)
         target = parse_target(f"http://127.0.0.1:{UPSTREAM_PORT}/otlp/")
         self.exporter = Exporter(
@@ -236,7 +236,7 @@ class TroubleTests(ExporterTestCase):
 
     def away(self) -> None:
         """Let nobody listen there."""
-        self.network.listening[UPSTREAM_PORT] = ConnectionRefusedError()
+        self.network.listening[UPSTREAM_PORT] = error.ConnectionRefusedError()
 
     def test_away(self) -> None:
         """It is tried a few times, less and less often; then the batch is dropped and counted."""
@@ -359,6 +359,7 @@ class TroubleTests(ExporterTestCase):
             one.lose()
             self.network.settle()
             self.wait(1.1)
+        self.wait(PAUSE)
         self.assertEqual(["a"], self.names())
         self.assert_counts(sent=2, failures=1)
 
@@ -411,15 +412,15 @@ class EndTests(ExporterTestCase):
         self.assert_closed()
 
     def test_away(self) -> None:
-        """Nothing is tried twice, nor waited for."""
-        self.network.listening[UPSTREAM_PORT] = ConnectionRefusedError()
+        """Each batch is tried once more, and nothing is waited for."""
+        self.network.listening[UPSTREAM_PORT] = error.ConnectionRefusedError()
         self.take(span())
         self.wait(PAUSE + 0.1)
         for number in range(2, 2 * MAX_BATCH):
             self.take(span(number))
         done = self.close()
         self.assertEqual([None], done)
-        self.assert_counts(dropped=2 * MAX_BATCH - 1, failures=3)
+        self.assert_counts(dropped=2 * MAX_BATCH - 1, failures=4)
         self.assert_closed()
 
     def test_mute(self) -> None:

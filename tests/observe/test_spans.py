@@ -186,7 +186,7 @@ class ServedTests(SynchronousTestCase):
         self.assertEqual(("::1", 80), (span.values["server.address"], span.values["server.port"]))
         self.assertNotIn("client.address", span.values)
         self.assertEqual(span.begin, span.end)
-        for host in (b"", b"\xff"):
+        for host in (b"", b"a b", b"\xff"):
             self.assertNotIn("server.address", spans(account(host=host))[0].values)
 
     def test_nothing_known(self) -> None:
@@ -202,6 +202,7 @@ class ServedTests(SynchronousTestCase):
         found = spans(
             asked(
                 target=b"/sekret?api_key=abc",
+                host=b"sekret",
                 asked_target=b"/v1/sekret?api_key=abc",
                 user_agent=b"sekret",
                 detail="sekret",
