@@ -23,6 +23,7 @@ from tests.semantics.answers import CHAT
 
 TRACE, CALLER = b"4bf92f3577b34da6a3ce929d0e0e4736", b"00f067aa0ba902b7"
 TAKEN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -194,9 +195,7 @@ class GarbageTests(unittest.TestCase):
 
     def test_not_found(self) -> None:
         """A status that means no is no reason to try again."""
-        with ScriptedUpstream(
-            answer(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-        ) as one:
+        with ScriptedUpstream(answer(NOT_FOUND)) as one:
             with recording(one.url) as (_, proxy):
                 proxy.ask(request())
                 self.assertTrue(proxy.wait_log("Spans dropped: 2 .it said 404"))
