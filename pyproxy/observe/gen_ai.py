@@ -6,6 +6,7 @@ Spec: OpenTelemetry's semantic-conventions-genai v0.1.0, span ``gen_ai.client.in
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import attrs
 
@@ -42,6 +43,9 @@ HOSTS = (
     ("ml.cloud.ibm.com", "ibm.watsonx.ai"),
 )
 """Names of upstreams, and of all below them, with whose they are."""
+
+MOST_PEERS = 256
+"""Upstreams of which it is remembered whose they are."""
 
 _bedrock = re.compile(r"bedrock(?:-[a-z-]+)?\.[a-z0-9-]+\.amazonaws\.com").fullmatch
 _regional = re.compile(r"[a-z0-9-]+-aiplatform\.googleapis\.com").fullmatch
@@ -105,6 +109,7 @@ def operation_of(account: Account) -> str:
     return "chat"
 
 
+@lru_cache(maxsize=MOST_PEERS)
 def provider_of(dialect: str, peer: str) -> str:
     """Return whose model it is: as the upstream's name says, or else its dialect."""
     match = _host(peer)

@@ -260,7 +260,7 @@ class Exporter:
         )
         scope = {"name": "pyproxy", "version": __version__}
         return b'{"resourceSpans":[{"resource":{"attributes":%b},"scopeSpans":[{"scope":%b,' % (
-            json.dumps(resource).encode("ascii"),
+            resource.encode("ascii"),
             json.dumps(scope).encode("ascii"),
         ) + b'"spans":[%b]}]}]}' % b",".join(batch)
 

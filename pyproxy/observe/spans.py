@@ -7,16 +7,14 @@ Spec: OTLP 1.7 (opentelemetry/proto/trace/v1/trace.proto), JSON Protobuf Encodin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import attrs
 
 from pyproxy.account import UPSTREAM, Account
 from pyproxy.observe.gen_ai import ask_of
 from pyproxy.observe.masking import Mask
-from pyproxy.observe.values import Value, attributes, text
+from pyproxy.observe.values import Value, attributes, quoted
 from pyproxy.semantics.trace_context import TraceContext
 from pyproxy.semantics.urls import DEFAULT_PORTS, split_authority
 
@@ -40,8 +38,6 @@ QUIET_FAILURES = frozenset({"truncated", "empty", "failed"})
 _PORTS = {scheme.decode("ascii"): port for scheme, port in DEFAULT_PORTS.items()}
 _PARTED = b"\n"
 
-_to_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-
 
 @attrs.define(eq=False)
 class SpanSink:
@@ -53,10 +49,10 @@ class SpanSink:
     def __call__(self, account: Account) -> None:
         """Take a closed account."""
         if account.span is not None:
-            self._take([_to_json(span).encode("ascii") for span in spans_of(account, self._mask)])
+            self._take([span.encode("ascii") for span in spans_of(account, self._mask)])
 
 
-def spans_of(account: Account, mask: Mask) -> Iterator[dict[str, Any]]:
+def spans_of(account: Account, mask: Mask) -> Iterator[str]:
     """Give the spans of an account: of what was served, then of what was asked of an upstream."""
     if account.span is None:
         return
@@ -109,44 +105,40 @@ def _span(
     name: str,
     between: tuple[float | None, float | None],
     values: dict[str, Value],
-    events: list[dict[str, str]],
+    events: str,
     error: str,
     detail: str,
-) -> dict[str, Any]:
+) -> str:
     begin = between[0] or 0.0
-    span: dict[str, Any] = {
-        "traceId": place.trace_id.decode("ascii"),
-        "spanId": place.span_id.decode("ascii"),
-        "flags": flags | place.flags,
-        "name": text(name),
-        "kind": kind,
-        "startTimeUnixNano": _nanoseconds(begin),
-        # A clock that was put back makes no span end before it begins.
-        "endTimeUnixNano": _nanoseconds(max(begin, between[1] or begin)),
-    }
+    # A clock that was put back makes no span end before it begins.
+    end = max(begin, between[1] or begin)
+    above, status = "", ""
     if parent is not None:
-        span["parentSpanId"] = parent.decode("ascii")
+        above = f'"parentSpanId":"{parent.decode("ascii")}",'
     if error:
         values["error.type"] = error
-        span["status"] = {"code": FAILED, "message": text(detail)} if detail else {"code": FAILED}
-    span["attributes"] = attributes(values)
-    if events:
-        span["events"] = events
-    return span
+        message = f',"message":{quoted(detail)}' if detail else ""
+        status = f'"status":{{"code":{FAILED}{message}}},'
+    return (
+        f'{{"traceId":"{place.trace_id.decode("ascii")}",'
+        f'"spanId":"{place.span_id.decode("ascii")}",{above}'
+        f'"flags":{flags | place.flags},"name":{quoted(name)},"kind":{kind},'
+        f'"startTimeUnixNano":"{_nanoseconds(begin)}","endTimeUnixNano":"{_nanoseconds(end)}",'
+        f'{status}"attributes":{attributes(values)},"events":[{events}]}}'
+    )
 
 
-def _nanoseconds(seconds: float) -> str:
-    """Write a time of the epoch, to the microsecond: a float has no more."""
-    return str(round(seconds * 1_000_000) * 1000)
+def _nanoseconds(seconds: float) -> int:
+    """Return a time of the epoch, to the microsecond: a float has no more."""
+    return round(seconds * 1_000_000) * 1000
 
 
-def _events(account: Account, *names: str) -> list[dict[str, str]]:
-    moments = ((name, getattr(account, name)) for name in names)
-    return [
-        {"name": name, "timeUnixNano": _nanoseconds(moment)}
-        for name, moment in moments
-        if moment is not None
-    ]
+def _events(account: Account, *names: str) -> str:
+    return ",".join(
+        f'{{"name":"{name}","timeUnixNano":"{_nanoseconds(moment)}"}}'
+        for name in names
+        if (moment := getattr(account, name)) is not None
+    )
 
 
 # what was served

@@ -1,14 +1,15 @@
 """Attributes as OTLP has them in JSON, each within bounds that a collector takes.
 
-One value that cannot be read would cost the whole batch.
+One value that cannot be read would cost the whole batch.  They are written at once: to make dicts
+of them first took twice as long.
 Spec: OTLP, JSON Protobuf Encoding: 64-bit integers are strings; common.proto, AnyValue.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any
 
 Value = str | int | float | bool | None
 
@@ -17,28 +18,37 @@ MAX_TEXT = 1024
 
 _INT64 = 2**63
 
+_to_json = json.JSONEncoder().encode
 
-def attributes(values: Mapping[str, Value]) -> list[dict[str, Any]]:
-    """Return attributes; what is None, empty, no number or too large for one is left out."""
+
+def attributes(values: Mapping[str, Value]) -> str:
+    """Return attributes; what is None, empty, no number or too large for one is left out.
+
+    Args: values by names that need no quoting.
+    """
     found = []
     for name, value in values.items():
-        typed: dict[str, Any] | None = None
+        if value is None or value == "":
+            continue
         if isinstance(value, str):
-            typed = {"stringValue": text(value)} if value else None
+            typed = f'"stringValue":{quoted(value)}'
         elif isinstance(value, bool):
-            typed = {"boolValue": value}
+            typed = f'"boolValue":{"true" if value else "false"}'
         elif isinstance(value, int):
-            typed = {"intValue": str(value)} if -_INT64 <= value < _INT64 else None
-        elif isinstance(value, float):
-            typed = {"doubleValue": value} if isfinite(value) else None
-        if typed is not None:
-            found.append({"key": name, "value": typed})
-    return found
+            if not -_INT64 <= value < _INT64:
+                continue
+            typed = f'"intValue":"{value:d}"'
+        elif isfinite(value):
+            typed = f'"doubleValue":{value!r}'
+        else:
+            continue
+        found.append(f'{{"key":"{name}","value":{{{typed}}}}}')
+    return f"[{','.join(found)}]"
 
 
-def text(value: str) -> str:
-    """Return a text that is within its bound, and has no half of a surrogate pair."""
+def quoted(value: str) -> str:
+    """Write a text that is within its bound, and has no half of a surrogate pair."""
     value = value[:MAX_TEXT]
-    if value.isascii():
-        return value
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if not value.isascii():
+        value = value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return _to_json(value)

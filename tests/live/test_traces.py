@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.live.kit import (
+    LAST_CHUNK,
     Proxy,
     ScriptedUpstream,
     Wire,
     answer,
+    chunk,
     eventually,
     free_port,
     request,
 )
-from tests.live.test_logging import HEAD, LAST_CHUNK, chunk, events
+from tests.live.test_logging import HEAD, events
 from tests.observe.collector import Span, decode
 from tests.semantics.answers import CHAT
 

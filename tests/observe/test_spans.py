@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -399,5 +400,5 @@ class ValuesTests(SynchronousTestCase):
                 {"key": "c", "value": {"doubleValue": 0.5}},
                 {"key": "d", "value": {"stringValue": "x"}},
             ],
-            attributes({"a": 1, "b": True, "c": 0.5, "d": "x", "e": None, "f": ""}),
+            json.loads(attributes({"a": 1, "b": True, "c": 0.5, "d": "x", "e": None, "f": ""})),
         )
