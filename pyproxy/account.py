@@ -69,6 +69,9 @@ class Account:
         trace: the trace to which the request belongs.
         trace_begun: it was begun here.
         carrier: who carries the exchange and can end it, None once it is over.
+        span: the place in it of this exchange, None unless that is recorded; upstream_span, of what
+            is asked of the upstream, which gets that as its ``traceparent``.
+        asked_target: what the upstream was asked for.
     """
 
     number: int
@@ -118,6 +121,9 @@ class Account:
     trace: TraceContext | None = None
     trace_begun: bool = False
     carrier: Carrier | None = None
+    span: TraceContext | None = None
+    upstream_span: TraceContext | None = None
+    asked_target: bytes = b""
 
     def end(self, status: int, sent: int, error: ProxyError | None, left: bool) -> None:
         """Close the account; a second time changes nothing.

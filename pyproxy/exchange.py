@@ -43,7 +43,7 @@ from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
 from pyproxy.semantics.handshake import SWITCH, opening_key, opens_websocket
 from pyproxy.semantics.logins import logs_in
 from pyproxy.semantics.messages import ResponseHead, noted_values
-from pyproxy.semantics.trace_context import begun_in
+from pyproxy.semantics.trace_context import begun_in, continued_in
 from pyproxy.sides import Bond, ClientSide, UpstreamRequest, UpstreamResponse, UpstreamSide
 
 _LOGIN = frozenset({b"N", b"n"})
@@ -146,7 +146,7 @@ class Exchange:
         # Who watches content does not want it in its coding.
         peer, coded = route.peer, client.takes_chunks and route.watch is None
         if account is not None:
-            self._note_asked(account, peer, fields)
+            self._note_asked(account, peer, target, fields)
         self._request = request = UpstreamRequest(
             self, peer, head.method, target, fields, upload, key, coded, bond, account
         )
@@ -165,12 +165,14 @@ class Exchange:
         if account is not None:
             account.route, account.host, account.logged = route.name, host, route.logs
 
-    def _note_asked(self, account: Account, peer: Peer, fields: Fields) -> None:
-        """Take note of a request that goes to the upstream, as part of the trace begun for it."""
+    def _note_asked(self, account: Account, peer: Peer, target: bytes, fields: Fields) -> None:
+        """Take note of a request that goes to the upstream, as part of its trace."""
         account.passed = account.asked = account.clock()
-        account.peer = peer.origin.shown
+        account.peer, account.asked_target = peer.origin.shown, target
         if account.trace is not None and account.trace_begun:
-            fields[:] = begun_in(account.trace, fields)
+            fields[:] = begun_in(account.upstream_span or account.trace, fields)
+        elif account.upstream_span is not None:
+            fields[:] = continued_in(account.upstream_span, fields)
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on an interim response.  Spec: RFC 9110 15.2."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 from twisted.internet.defer import Deferred, succeed
 
-from pyproxy.config.schema import CacheConfig, Config
+from pyproxy.config.schema import CacheConfig, Config, TracesConfig
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pyproxy.cache.cache import Cache
     from pyproxy.observe.board import Board
     from pyproxy.observe.metrics import Metrics
+    from pyproxy.observe.otlp import Exporter
 
 
 @attrs.frozen
@@ -46,6 +47,8 @@ class Accounting:
     sinks: tuple[Sink, ...]
     trusted: tuple[Network, ...]
     begins_traces: bool
+    traces: TracesConfig | None
+    mask: Mask
 
 
 @attrs.frozen
@@ -85,6 +88,7 @@ class Proxy:
     ) -> None:
         self._reactor = reactor
         self._to_file = to_file
+        self._exporter: Exporter | None = None
         self._pseudonym = pseudonym
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
@@ -255,7 +259,9 @@ class Proxy:
             sinks += (self.metrics.record,)
         if self.board is not None:
             sinks += (self.board.ended,)
-        return Accounting(sinks, config.trusted, config.log.trace)
+        return Accounting(
+            sinks, config.trusted, config.log.trace, config.traces, self._mask(config)
+        )
 
     def _keep_accounts(self, accounting: Accounting | None) -> Accounts | None:
         """Return who keeps the accounts of requests that begin from now on, None for nobody."""
@@ -268,8 +274,25 @@ class Proxy:
             self._accounts = Accounts(self._reactor)
         accounts = self._accounts
         accounts.sinks, accounts.trusted = accounting.sinks, accounting.trusted
-        accounts.begins_traces = accounting.begins_traces
+        accounts.begins_traces, accounts.sample = accounting.begins_traces, None
+        if accounting.traces is not None:
+            accounts.sample = accounting.traces.sample
+            accounts.sinks += (self._send_spans(accounting.traces, accounting.mask),)
         return accounts
+
+    def _send_spans(self, traces: TracesConfig, mask: Mask) -> Sink:
+        """Return what makes spans of accounts and sends them."""
+        # Who records nothing does not wait for these at the start.
+        from pyproxy.observe.otlp import Exporter
+        from pyproxy.observe.otlp_post import Destination
+        from pyproxy.observe.spans import SpanSink
+
+        destination = Destination(traces.target, traces.fields, traces.service_name)
+        if self._exporter is None:
+            agent = ForwardingAgent(self._reactor, self._sweeper)
+            self._exporter = Exporter(self._reactor, agent, destination)
+        self._exporter.aim(destination)
+        return SpanSink(mask, self._exporter.take)
 
     def drain(self, timeout: float) -> Deferred[None]:
         """Let what is open end by itself.
@@ -280,7 +303,13 @@ class Proxy:
 
     def stop(self) -> Deferred[object]:
         """End every connection."""
-        return self.site.shut_down().addBoth(self._stopped)
+        return self.site.shut_down().addBoth(self._send_last).addBoth(self._stopped)
+
+    def _send_last(self, result: object) -> object:
+        """Send the spans that wait; the connections that just ended have brought the last ones."""
+        if self._exporter is None:
+            return result
+        return self._exporter.close().addBoth(lambda _: result)
 
     def _stopped(self, result: object) -> object:
         if self._shared is not None:

@@ -15,8 +15,16 @@ from pyproxy.config.endpoints import Check, can_be_shared, check_endpoint, files
 from pyproxy.config.kinds import Sources
 from pyproxy.config.loader import NO_ADMIN, ConfigError, read_authorities_file
 from pyproxy.config.places import Places
-from pyproxy.config.schema import CacheConfig, Config, Listen, LogConfig, RouteConfig
+from pyproxy.config.schema import (
+    CacheConfig,
+    Config,
+    Listen,
+    LogConfig,
+    RouteConfig,
+    TracesConfig,
+)
 from pyproxy.config.tables import Answer, Log, Root, Route, Upstream
+from pyproxy.config.trace_tables import Traces
 from pyproxy.config.value_kinds import FieldsToSet
 from pyproxy.config.walker import KeyPath, Walker, shown_path, unknown
 from pyproxy.observe.output import LogPlace
@@ -136,6 +144,7 @@ class FileReader:
         self._check_posts(("defaults",), root.defaults.cache)
         cache = self._store(root.cache)
         log = self._log(root.log)
+        traces = self._traces(root.traces)
         if self.walker.problems:
             return None
         config = Config(
@@ -153,6 +162,7 @@ class FileReader:
             unready_on_failed_reload=root.unready_on_failed_reload,
             cache=cache,
             log=log,
+            traces=traces,
             files=frozenset(self.walker.sources.files),
         )
         self._guard_secrets(config, root.open)
@@ -314,6 +324,26 @@ class FileReader:
             log.access,
             LogPlace(str(path), log.max_size or MAX_LOG_BYTES, log.keep or KEPT_LOGS),
             log.trace,
+        )
+
+    # spans
+
+    def _traces(self, traces: Traces) -> TracesConfig | None:
+        """Return where spans go, None for nowhere."""
+        if traces.endpoint is None:
+            for field in attrs.fields(Traces):
+                if getattr(traces, field.name) != field.default:
+                    self.walker.also_wrong(
+                        ("traces", field.name),
+                        "nothing is recorded; name a collector with endpoint",
+                    )
+            return None
+        return TracesConfig(
+            traces.endpoint,
+            traces.headers.fields,
+            traces.headers.secrets,
+            traces.service_name,
+            traces.sample,
         )
 
     # the cache

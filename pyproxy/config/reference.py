@@ -40,6 +40,7 @@ from pyproxy.config.tables import (
     RouteOptions,
     Upstream,
 )
+from pyproxy.config.trace_tables import Traces
 from pyproxy.tap import Options
 
 OPTIONS = Path("docs", "options.inc")
@@ -58,6 +59,7 @@ _PARTS: tuple[tuple[str, type], ...] = (
     ("post = { … }", RoutePost),
     ("[cache]", Cache),
     ("[log]", Log),
+    ("[traces]", Traces),
 )
 
 _PREFIXES: dict[type, str] = {
@@ -72,6 +74,7 @@ _PREFIXES: dict[type, str] = {
     RoutePost: "routes.cache.post.",
     Cache: "cache.",
     Log: "log.",
+    Traces: "traces.",
 }
 """What stands before the names of a table's keys, so that each is told from those of others."""
 

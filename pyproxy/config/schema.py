@@ -14,6 +14,7 @@ from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.instead import Instead
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
+from pyproxy.semantics.fields import Field
 from pyproxy.semantics.forwarding import FieldRules, Network
 from pyproxy.semantics.origins import WebOrigin
 from pyproxy.semantics.urls import Target
@@ -146,6 +147,23 @@ class LogConfig:
 
 
 @attrs.frozen
+class TracesConfig:
+    """Spans of requests.
+
+    Attributes:
+        target: the collector.
+        fields: of each request to it; secrets, what of them is secret.
+        sample: the part of the traces begun here that is recorded, from 0 to 1.
+    """
+
+    target: Target
+    fields: tuple[Field, ...] = attrs.field(default=(), repr=False)
+    secrets: tuple[bytes, ...] = attrs.field(default=(), repr=False)
+    service_name: str = "pyproxy"
+    sample: float = 1.0
+
+
+@attrs.frozen
 class Config:
     """What the operator asked for.
 
@@ -159,6 +177,7 @@ class Config:
         unready_on_failed_reload: it is not ready while the last reload has failed.
         cache: where stored responses are kept, if a route stores any.
         log: what is written of requests.
+        traces: where spans of them go, None for none.
         files: what was read for it, by absolute paths.
     """
 
@@ -176,6 +195,7 @@ class Config:
     unready_on_failed_reload: bool = False
     cache: CacheConfig = CacheConfig()
     log: LogConfig = LogConfig()
+    traces: TracesConfig | None = None
     files: frozenset[Path] = attrs.field(default=frozenset(), eq=False)
 
     @property
@@ -196,11 +216,11 @@ class Config:
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
-        """What must not be shown: all routes' credentials, the store's password, the token."""
-        injected = tuple(secret for route in self.routes for secret in route.secrets)
+        """What must not be shown: credentials of routes and others, the store's password."""
+        secrets = tuple(secret for route in self.routes for secret in route.secrets)
         if self.admin_token is not None:
-            injected += (self.admin_token,)
-        return injected + self.cache.secrets
+            secrets += (self.admin_token,)
+        return secrets + self.cache.secrets + (self.traces.secrets if self.traces else ())
 
     @property
     def injects(self) -> bool:
@@ -220,6 +240,7 @@ class Config:
             self.admin is not None
             or self.metrics
             or log.trace
+            or self.traces is not None
             or (log.access != COMBINED and any(route.access_log for route in self.routes))
             or any(route.usage or route.server_timing for route in self.routes)
         )

@@ -13,6 +13,7 @@ import attrs
 from pyproxy.config import value_kinds as kinds
 from pyproxy.config.cache_tables import Cache, RouteCache
 from pyproxy.config.kinds import Named, Several, Switch, Table, Tables, key
+from pyproxy.config.trace_tables import Traces
 from pyproxy.config.value_kinds import FieldsToSet
 from pyproxy.observe.json_log import COMBINED
 from pyproxy.policy.matching import Condition
@@ -282,6 +283,9 @@ class Root:
     )
     cache: Cache = key(Table(Cache), "Where responses are kept.", default=Cache(), shown="none")
     log: Log = key(Table(Log), "What is written of requests.", default=Log(), shown="none")
+    traces: Traces = key(
+        Table(Traces), "Spans of requests, for OpenTelemetry.", default=Traces(), shown="none"
+    )
     open: bool = key(
         kinds.FLAG,
         "Listen beyond loopback although a credential is added.",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
+import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -13,10 +14,12 @@ from pyproxy.account import Account
 from pyproxy.semantics.forwarding import Hop, Network, client_of
 from pyproxy.semantics.messages import RequestHead, noted_values
 from pyproxy.semantics.trace_context import (
+    SAMPLED,
     SPAN_ID_BYTES,
     TRACE_ID_BYTES,
     TraceContext,
     begin,
+    is_sampled,
     parse,
 )
 
@@ -46,6 +49,8 @@ class Accounts:
         sinks: are given each account when it is closed.
         trusted: networks whose word of a client is believed.
         begins_traces: a request without a trace begins one.
+        sample: the part of the traces begun here that is recorded, from 0 to 1; of others those are
+            whose caller says so.  None where nothing is.
     """
 
     def __init__(
@@ -54,11 +59,13 @@ class Accounts:
         sinks: tuple[Sink, ...] = (),
         trusted: tuple[Network, ...] = (),
         begins_traces: bool = False,
+        sample: float | None = None,
     ) -> None:
         self.open: dict[int, Account] = {}
         self.sinks = sinks
         self.trusted = trusted
         self.begins_traces = begins_traces
+        self.sample = sample
         self._seconds = clock.seconds
         self._begun = 0
 
@@ -81,12 +88,25 @@ class Accounts:
             b", ".join(noted_values(head, b"user-agent")),
             request.asked_host,
         )
-        account.trace = trace_of(head)
-        if account.trace is None and self.begins_traces:
-            account.trace = begin(os.urandom(TRACE_ID_BYTES + SPAN_ID_BYTES), sampled=False)
-            account.trace_begun = True
+        trace = account.trace = trace_of(head)
+        if trace is None and (self.begins_traces or self.sample is not None):
+            self._begin_trace(account)
+        elif trace is not None and trace.sampled and self.sample is not None:
+            account.span = trace.child(os.urandom(SPAN_ID_BYTES))
+            account.upstream_span = trace.child(os.urandom(SPAN_ID_BYTES))
         self.open[account.number] = account
         return account
+
+    def _begin_trace(self, account: Account) -> None:
+        """Begin a trace for a request that has none, if it is recorded or passed on."""
+        trace = begin(os.urandom(TRACE_ID_BYTES + SPAN_ID_BYTES), sampled=False)
+        if self.sample is not None and is_sampled(trace.trace_id, self.sample):
+            trace = attrs.evolve(trace, flags=trace.flags | SAMPLED)
+            account.span = trace
+            account.upstream_span = trace.child(os.urandom(SPAN_ID_BYTES))
+        elif not self.begins_traces:
+            return
+        account.trace, account.trace_begun = trace, True
 
     def over(self, account: Account) -> None:
         """Give a closed account to every sink; one that fails is logged, and the others go on."""

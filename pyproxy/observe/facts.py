@@ -84,6 +84,7 @@ FACTS = (
     Fact("cost", NUMBER, "the upstream's currency", "What the upstream says that it cost."),
     Fact("trace_id", STRING, "", "The trace that it belongs to: W3C Trace Context."),
     Fact("parent_id", STRING, "", "The span that it came with, or that was begun."),
+    Fact("span_id", STRING, "", "The span of it that was recorded."),
 )
 
 NAMES = frozenset(fact.name for fact in FACTS)
@@ -157,6 +158,8 @@ def facts_of(account: Account, mask: Mask) -> dict[str, Any]:
     if account.trace is not None:
         found["trace_id"] = account.trace.trace_id.decode("ascii")
         found["parent_id"] = account.trace.span_id.decode("ascii")
+    if account.span is not None:
+        found["span_id"] = account.span.span_id.decode("ascii")
     return {name: value for name, value in found.items() if value is not None and value != ""}
 
 

@@ -19,6 +19,11 @@ SAMPLED, RANDOM = 0x01, 0x02
 TRACE_ID_BYTES = 16
 SPAN_ID_BYTES = 8
 
+_RANDOM_DIGITS = 14
+"""Hexadecimal digits at the end of a trace ID that are random.  Spec: Level 2, 3.2.2.5."""
+
+_RANDOM_VALUES: int = 16**_RANDOM_DIGITS
+
 _TRACE_FIELDS = (b"traceparent", b"tracestate")
 
 _traceparent = re.compile(
@@ -78,6 +83,26 @@ def begin(random_octets: bytes, sampled: bool) -> TraceContext:
         _identifier(random_octets[TRACE_ID_BYTES:], SPAN_ID_BYTES),
         RANDOM | (SAMPLED if sampled else 0),
     )
+
+
+def is_sampled(trace_id: bytes, ratio: float) -> bool:
+    """Tell whether a trace is among those that are recorded, wherever that is asked.
+
+    Args: as TraceContext has it, its last 7 octets random; how many of all are, from 0 to 1.
+    Spec: OpenTelemetry's TraceState: Probability Sampling, where it is randomness >= threshold.
+    """
+    return int(trace_id[-_RANDOM_DIGITS:], 16) >= (1 - ratio) * _RANDOM_VALUES
+
+
+def continued_in(context: TraceContext, fields: Fields) -> Fields:
+    """Return a request's fields with a place further down in the trace that they have.
+
+    Spec: W3C Trace Context 3.4, where ``tracestate`` stays.
+    """
+    return [
+        (name, context.field_value) if name.lower() == b"traceparent" else (name, value)
+        for name, value in fields
+    ]
 
 
 def begun_in(context: TraceContext, fields: Fields) -> Fields:

@@ -30,7 +30,7 @@ SCHEMA = json_schema(Root, "pyproxy")
 CHECK = jsonschema.Draft202012Validator(SCHEMA)
 
 GOOD: dict[str, list[Any]] = {
-    "endpoint": ["tcp:8000"],
+    "endpoint": ["tcp:8000", "http://127.0.0.1:4318"],
     "target": ["https://api.example.com/v1"],
     "upstream_socket": ["/run/app.sock"],
     "upstream_ca": ["ca.pem"],
@@ -67,6 +67,8 @@ GOOD: dict[str, list[Any]] = {
     "file": ["access.log"],
     "max_size": [1, "100m"],
     "keep": [1, 10_000, 2.0],
+    "service_name": ["front"],
+    "sample": [0, 0.5, 1],
 }
 """Values that are right, by key; any other key takes those of its kind."""
 

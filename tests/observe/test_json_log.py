@@ -92,6 +92,7 @@ class JsonTests(SynchronousTestCase):
             output_events=2,
             outcome="truncated",
             trace=parse(b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"),
+            span=parse(b"00-" + b"a" * 32 + b"-" + b"c" * 16 + b"-01"),
         )
         said = line("json", one)
         self.assertTrue(said.isascii() and said.isprintable())

@@ -14,6 +14,8 @@ from pyproxy.semantics.trace_context import (
     TraceContext,
     begin,
     begun_in,
+    continued_in,
+    is_sampled,
     parse,
 )
 from tests.semantics import strict
@@ -112,3 +114,27 @@ class TraceContextTests(SynchronousTestCase):
                 ],
                 begun_in(context, fields),
             )
+
+    def test_continued(self) -> None:
+        """A place further down takes the caller's; all else stays as and where it was.  3.4."""
+        context = TraceContext(TRACE, b"c" * 16, SAMPLED)
+        fields = [(b"A", b"b"), (b"TraceParent", b"x"), (b"tracestate", b"y"), (b"c", b"")]
+        wanted = [fields[0], (b"TraceParent", context.field_value), *fields[2:]]
+        self.assertEqual(wanted, continued_in(context, fields))
+
+
+class SamplingTests(SynchronousTestCase):
+    """OpenTelemetry, TraceState: Probability Sampling."""
+
+    def test_share(self) -> None:
+        """What is random decides: at least 1 - share of its range, none for 0, all for 1."""
+        for end, share, sampled in (
+            (b"0" * 14, 1, True),
+            (b"f" * 14, 0, False),
+            (b"8" + b"0" * 13, 0.5, True),
+            (b"7" + b"f" * 13, 0.5, False),
+            (b"e" + b"0" * 13, 0.125, True),
+            (b"d" + b"f" * 13, 0.125, False),
+        ):
+            for start in (b"0", b"f"):
+                self.assertIs(sampled, is_sampled(start * 18 + end, share), (end, share))
