@@ -24,12 +24,15 @@ from pyproxy.errors import (
     ReadTimeout,
     WriteTimeout,
 )
+from pyproxy.policy.insertions import Insertions
 from pyproxy.policy.instead import Instead
 from pyproxy.policy.routing import Peer, Route, RoutingTable, Step
-from pyproxy.relay.content import Download, Upload
+from pyproxy.relay.content import ContentSink, Download, Upload
+from pyproxy.relay.inserting import Inserter, takes_more, without_length
 from pyproxy.relay.limits import LOOKS, Sweeper
 from pyproxy.relay.watching import Followed, Watched, uncoded
 from pyproxy.semantics.cache_status import said
+from pyproxy.semantics.error_events import dialect_of
 from pyproxy.semantics.fields import Fields, tokens
 from pyproxy.semantics.forwarding import (
     ALLOWED_METHODS,
@@ -38,7 +41,7 @@ from pyproxy.semantics.forwarding import (
     hops_left,
     one_hop_less,
 )
-from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
+from pyproxy.semantics.framing import NO_CONTENT, UNTIL_CLOSE, Framing, Kind
 from pyproxy.semantics.handshake import SWITCH, opening_key, opens_websocket
 from pyproxy.semantics.logins import logs_in
 from pyproxy.semantics.messages import ResponseHead, noted_values
@@ -78,6 +81,7 @@ class Exchange:
     _request: UpstreamRequest | None = None
     _response: UpstreamResponse | None = None
     _download: Download | None = None
+    _inserter: Inserter | None = None
     _seen: tuple[object, ...] = ()
     _since: float = 0.0
     _log: Logger = Logger()
@@ -143,8 +147,9 @@ class Exchange:
             and logs_in(head)
         ):
             bond = client.bind()
-        # Who watches content does not want it in its coding.
-        peer, coded = route.peer, client.takes_chunks and route.watch is None
+        # Who watches content, or puts something in, does not want it in its coding.
+        peer, touched = route.peer, route.watch is not None or route.insertions is not None
+        coded = client.takes_chunks and not touched
         if account is not None:
             self._note_asked(account, peer, fields)
         self._request = request = UpstreamRequest(
@@ -193,12 +198,21 @@ class Exchange:
             if head.status == 101:
                 self._switch(response, reason, fields)
                 return
+            sink: ContentSink = client
+            insertions = self._route.insertions
+            if insertions is not None:
+                framing = uncoded(framing)
+                if self._takes_more(response):
+                    sink = self._inserter = self._make_inserter(insertions)
+                    fields, framing = without_length(fields), UNTIL_CLOSE
             client.begin(head.status, reason, fields, framing)
+            if self._inserter is not None:
+                self._inserter.open()
             self._response = response
             if account is None:
-                download = Download(client, self._content_ended)
+                download = Download(sink, self._content_ended)
             else:
-                download = self._followed(account, response)
+                download = self._followed(account, response, sink)
             self._download = download
             response.deliverBody(download)
             if not self._over:
@@ -218,14 +232,27 @@ class Exchange:
         if self._route.server_timing:
             fields.append((b"Server-Timing", account.server_timing))
 
-    def _followed(self, account: Account, response: UpstreamResponse) -> Download:
+    def _followed(
+        self, account: Account, response: UpstreamResponse, sink: ContentSink
+    ) -> Download:
         """Return what takes a content of which an account is kept."""
-        watch, client = self._route.watch, self._client
-        if watch is not None and client.head.method != b"HEAD":
+        watch = self._route.watch
+        if watch is not None and self._client.head.method != b"HEAD":
             watcher = watch(account, response.head)
             if watcher is not None:
-                return Watched(client, self._content_ended, account, watcher)
-        return Followed(client, self._content_ended, account)
+                return Watched(sink, self._content_ended, account, watcher)
+        return Followed(sink, self._content_ended, account)
+
+    def _takes_more(self, response: UpstreamResponse) -> bool:
+        """Tell whether something may be put into a response."""
+        return not response.stored and response.framing.has_content and takes_more(response.head)
+
+    def _make_inserter(self, insertions: Insertions) -> Inserter:
+        """Return what puts something into the response."""
+        client = self._client
+        return Inserter(
+            client, insertions, self._sweeper, self.fail, dialect_of(client.head.target)
+        )
 
     def _content_ended(self, broken: BaseException | None) -> None:
         """End the response as its content ended."""
@@ -237,6 +264,8 @@ class Exchange:
             return
         # The connection is the pool's again.
         self._request = None
+        if self._inserter is not None:
+            self._inserter.finish()
         self._let_go()
         try:
             trailers = response.trailers
@@ -347,6 +376,8 @@ class Exchange:
                 self._download.close(whole=False, left=self._left)
             # It holds this exchange through what it calls at the end: that would be a cycle.
             self._download = None
+        if self._inserter is not None:
+            self._inserter.close()
         upload = self._client.upload
         if upload is not None:
             upload.fail = None
@@ -375,6 +406,8 @@ class Exchange:
             if self._account is not None and marks and not self._account.cache:
                 self._account.cache = said(marks)
         if self._client.begun:
+            if self._inserter is not None:
+                self._inserter.tell(error)
             self._client.abort(error)
         else:
             self._client.refuse(error)
@@ -410,7 +443,7 @@ class Exchange:
             connection is not None,
             unsent,
             -1 if download is None else download.count,
-            0 if download is None else self._client.unsent(),
+            0 if download is None else (self._inserter or self._client).unsent(),
         )
         limit, error = self._limit(request, upload, uploading)
         if seen != self._seen:
@@ -430,7 +463,7 @@ class Exchange:
         """Return how long the present wait may last, and what it is called when it lasts longer."""
         limits = self._route.limits
         if self._download is not None:
-            if self._client.unsent():
+            if (self._inserter or self._client).unsent():
                 return limits.idle, ClientTimeout(
                     f"the client took nothing of its response for {limits.idle:g} s"
                 )

@@ -21,6 +21,7 @@ from pyproxy.config.value_kinds import FieldsToSet
 from pyproxy.config.walker import KeyPath, Walker, shown_path, unknown
 from pyproxy.observe.output import LogPlace
 from pyproxy.policy.cache_policy import CachePolicy
+from pyproxy.policy.insertions import Insertions
 from pyproxy.policy.instead import FixedAnswer, Instead, Redirection
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
@@ -285,6 +286,7 @@ class FileReader:
             cache=self._cache(path, route, options["cache"]),
             usage=bool(options["usage"]) and instead is None,
             server_timing=bool(options["server_timing"]) and instead is None,
+            insertions=_insertions(options) if instead is None else None,
         )
 
     # the log
@@ -403,6 +405,16 @@ def _limits(options: Mapping[str, Any], connect: float) -> Limits:
     }
     given = {limit: options[name] for limit, name in names.items() if options[name] is not None}
     return Limits(connect=connect, **given)
+
+
+def _insertions(options: Mapping[str, Any]) -> Insertions | None:
+    """Return what is put into event streams, None for nothing."""
+    insertions = Insertions(
+        ping=options["ping"],
+        stall=options["stall_timeout"],
+        error_event=bool(options["error_event"]),
+    )
+    return None if insertions == Insertions() else insertions
 
 
 def _instead(route: Route) -> Instead | None:

@@ -145,6 +145,24 @@ class RouteOptions:
         default=None,
         shown="false",
     )
+    ping: float | None = key(
+        kinds.SECONDS,
+        "Send a comment into an event stream in which nothing came for so long.",
+        default=None,
+        shown="off",
+    )
+    stall_timeout: float | None = key(
+        kinds.SECONDS,
+        "End an event stream in which no event came for so long; comments do not count.",
+        default=None,
+        shown="off",
+    )
+    error_event: bool | None = key(
+        kinds.FLAG,
+        "Have an event stream that breaks off say why in a last event.",
+        default=None,
+        shown="false",
+    )
     server_timing: bool | None = key(
         kinds.FLAG,
         "Tell clients in `Server-Timing` how long each part took.",
