@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IPushProducer
 from pyproxy.errors import ProxyError, ReadTimeout
 from pyproxy.policy.insertions import Insertions
 from pyproxy.relay.content import ContentSink
-from pyproxy.relay.limits import Sweeper
+from pyproxy.relay.limits import LOOKS, Sweeper
 from pyproxy.semantics.error_events import error_event
 from pyproxy.semantics.fields import Fields, Octets, tokens, values
 from pyproxy.semantics.messages import ResponseHead
@@ -33,7 +33,7 @@ _BOM = b"\xef\xbb\xbf"
 _DIGESTS = frozenset(
     {b"content-digest", b"repr-digest", b"digest", b"content-md5", b"content-range"}
 )
-_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_ENDS = (b"\n\n", b"\n\r\n", b"\n\r", b"\r\r")
 
 
 class Client(ContentSink, Protocol):
@@ -174,7 +174,7 @@ class Inserter:
     def _hold(self, octets: bytes) -> None:
         """Keep octets from where the last event ends."""
         held = self._held
-        start = max(0, len(held) - 3)
+        start = max(0, len(held) - 2)
         held += octets
         cut = max(
             place + len(end) if (place := held.rfind(end, start)) >= 0 else 0 for end in _ENDS
@@ -206,9 +206,10 @@ class Inserter:
         again = []
         if stall is not None:
             if self.unsent():
-                # The client holds it up, and not the upstream.
+                # The client holds it up, and not the upstream; until when has to be seen.
                 self._event_at = now
-            if now - self._event_at >= stall:
+                again.append(now + stall / LOOKS)
+            elif now - self._event_at >= stall:
                 self._fail(ReadTimeout(f"no event came from the upstream for {stall:g} s"))
                 return now
             again.append(self._event_at + stall)

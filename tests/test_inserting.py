@@ -1,0 +1,191 @@
+"""Event streams into which something is put, through a whole proxy in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyproxy.policy.insertions import Insertions
+from pyproxy.policy.routing import Limits
+from pyproxy.relay.inserting import PING
+from pyproxy.semantics.chunked import chunk
+from tests.memory import MemoryTransport, Stage, StageTestCase, request, response
+from tests.test_budget import EVENT, left_over
+
+EVENTS = b"Content-Type: text/event-stream"
+CHUNKED = b"Transfer-Encoding: chunked"
+CHAT = request(b"POST /v1/chat/completions HTTP/1.1", b"Content-Length: 2", content=b"{}")
+LIMITS = Limits(first_byte=20.0, idle=10.0)
+ALL = Insertions(ping=2.0, stall=8.0, error_event=True)
+WORD = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'
+
+
+class InsertingTestCase(StageTestCase):
+    """A case with a stream that is open."""
+
+    def begin(
+        self,
+        *fields: bytes,
+        asked: bytes = CHAT,
+        content: bytes = b"",
+        insertions: Insertions = ALL,
+        **settings: Any,
+    ) -> tuple[Stage, MemoryTransport]:
+        """Open a stream."""
+        scene = self.stage(limits=LIMITS, insertions=insertions, **settings)
+        client = scene.client(asked)
+        scene.answer(response(EVENTS, *fields, content=content))
+        return scene, client
+
+    def head_and_content(self, octets: bytes) -> tuple[bytes, bytes]:
+        """Part a response."""
+        head, _, content = octets.partition(b"\r\n\r\n")
+        return head.lower(), content
+
+
+class FramingTests(InsertingTestCase):
+    """However the upstream delimits its content, and whatever the client speaks."""
+
+    def test_chunked(self) -> None:
+        """Chunks, made anew."""
+        scene, client = self.begin(CHUNKED, content=chunk(WORD))
+        head, content = self.head_and_content(client.take())
+        self.assertIn(b"transfer-encoding: chunked", head)
+        self.assertEqual(chunk(WORD), content)
+        scene.network.pass_time(3.0)
+        self.assertEqual(chunk(PING), client.take())
+        scene.upstream.deliver(b"0\r\n\r\n")
+        self.assertEqual(b"0\r\n\r\n", client.take())
+        self.assertEqual(len(WORD) + len(PING), scene.logged[0].sentLength)
+
+    def test_length(self) -> None:
+        """A length that was declared holds no more."""
+        scene, client = self.begin(b"Content-Length: %d" % (2 * len(WORD)), content=WORD)
+        head, content = self.head_and_content(client.take())
+        self.assertNotIn(b"content-length", head)
+        scene.network.pass_time(3.0)
+        scene.upstream.deliver(WORD)
+        self.assertEqual(
+            chunk(WORD) + chunk(PING) + chunk(WORD) + b"0\r\n\r\n", content + client.take()
+        )
+
+    def test_until_close(self) -> None:
+        """The upstream's close is the end."""
+        scene, client = self.begin(content=WORD)
+        scene.network.pass_time(3.0)
+        scene.upstream.lose()
+        _, content = self.head_and_content(client.take())
+        self.assertEqual(chunk(WORD) + chunk(PING) + b"0\r\n\r\n", content)
+
+    def test_old_client(self) -> None:
+        """One of HTTP/1.0 gets no chunks; the end of its connection is that of the content."""
+        scene, client = self.begin(CHUNKED, asked=request(b"GET / HTTP/1.0"), content=chunk(WORD))
+        scene.network.pass_time(3.0)
+        scene.upstream.deliver(b"0\r\n\r\n")
+        head, content = self.head_and_content(client.take())
+        self.assertIn(b"connection: close", head)
+        self.assertEqual(WORD + PING, content)
+
+    def test_left_alone(self) -> None:
+        """What is no event stream, is coded, or has no content."""
+        for fields, asked in (
+            ((b"Content-Encoding: gzip", b"Content-Length: 5"), CHAT),
+            ((b"Content-Type: text/plain", b"Content-Length: 5"), CHAT),
+            ((b"Content-Length: 5",), request(b"HEAD / HTTP/1.1")),
+        ):
+            scene, client = self.begin(*fields, asked=asked)
+            scene.network.pass_time(5.0)
+            head, content = self.head_and_content(client.take())
+            self.assertIn(b"content-length: 5", head)
+            self.assertEqual(b"", content, fields)
+
+    def test_no_cycle(self) -> None:
+        """What a stream made is free when it ends."""
+        scene = self.stage(insertions=ALL)
+        scene.site.logs = False
+
+        def stream() -> None:
+            client = scene.client(CHAT)
+            scene.answer(response(EVENTS, CHUNKED, content=EVENT + b"0\r\n\r\n"))
+            scene.upstream.lose()
+            client.lose()
+
+        stream()
+        plain = self.stage()
+        plain.site.logs = False
+
+        def without() -> None:
+            client = plain.client(CHAT)
+            plain.answer(response(EVENTS, CHUNKED, content=EVENT + b"0\r\n\r\n"))
+            plain.upstream.lose()
+            client.lose()
+
+        without()
+        self.assertEqual(left_over(without), left_over(stream))
+
+
+class LimitTests(InsertingTestCase):
+    """Pings are no life of the upstream."""
+
+    def test_idle(self) -> None:
+        """The limit of silence goes on under them, also while the kernel holds the last one."""
+        for held in (b"", b"x"):
+            scene, client = self.begin(CHUNKED, insertions=Insertions(ping=1.0))
+            scene.network.pass_time(5.0)
+            client.kernel[0].send(held)
+            scene.network.pass_time(7.0)
+            self.assertIn(chunk(PING), client.take())
+            self.assertEqual(504, scene.logged[0].error and scene.logged[0].error.status)
+
+    def test_stall(self) -> None:
+        """An upstream that sends comments alone is not waited for without end."""
+        scene, client = self.begin(CHUNKED)
+        for _ in range(9):
+            scene.upstream.deliver(chunk(b": ka\n\n"))
+            scene.network.pass_time(1.0)
+        got = client.take()
+        self.assertIn(b"no event came from the upstream for 8 s", got)
+        self.assertFalse(got.endswith(b"0\r\n\r\n"))
+        self.assertTrue(scene.upstream.lost or scene.upstream.disconnected)
+
+
+class BreakTests(InsertingTestCase):
+    """What a client gets of a stream that breaks off."""
+
+    def test_dialects(self) -> None:
+        """A last event as its reader knows it, and no end."""
+        for target, name in (
+            (b"/v1/chat/completions", b'data: {"error"'),
+            (b"/v1/responses", b"event: error"),
+            (b"/v1/messages", b"event: error"),
+        ):
+            asked = request(b"POST %b HTTP/1.1" % target, b"Content-Length: 0")
+            scene, client = self.begin(CHUNKED, asked=asked)
+            scene.upstream.deliver(chunk(b"data: ha"))
+            scene.upstream.lose()
+            scene.network.settle()
+            _, got = self.head_and_content(client.take())
+            self.assertIn(name, got)
+            self.assertNotIn(b"data: ha", got)
+            self.assertFalse(got.endswith(b"0\r\n\r\n"))
+            self.assertTrue(client.half_closed or client.lost)
+            self.assertIsNotNone(scene.logged[0].error)
+
+    def test_shown_by_the_stream(self) -> None:
+        """What the stream shows outranks the path."""
+        asked = request(b"POST /anything HTTP/1.1", b"Content-Length: 0")
+        for content, said in ((WORD, b'data: {"error"'), (b"data: 1\n\n", b"")):
+            scene, client = self.begin(CHUNKED, asked=asked, content=chunk(content))
+            scene.upstream.lose()
+            scene.network.settle()
+            _, got = self.head_and_content(client.take())
+            self.assertIn(said, got)
+            self.assertEqual(bool(said), b"error" in got)
+            self.assertFalse(got.endswith(b"0\r\n\r\n"))
+
+    def test_client_left(self) -> None:
+        """Nobody is told, and no ping follows."""
+        scene, client = self.begin(CHUNKED)
+        client.lose()
+        scene.network.pass_time(5.0)
+        self.assertEqual(1, len(scene.logged))
+        self.assertTrue(scene.logged[0].left)
