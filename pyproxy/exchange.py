@@ -24,13 +24,15 @@ from pyproxy.errors import (
     ReadTimeout,
     WriteTimeout,
 )
-from pyproxy.policy.insertions import Insertions
+from pyproxy.held import Held, Reading
+from pyproxy.policy.insertions import Asks, Insertions
 from pyproxy.policy.instead import Instead
 from pyproxy.policy.routing import Peer, Route, RoutingTable, Step
 from pyproxy.relay.content import ContentSink, Download, Upload
 from pyproxy.relay.inserting import Inserter, takes_more, without_length
 from pyproxy.relay.limits import LOOKS, Sweeper
 from pyproxy.relay.watching import Followed, Watched, uncoded
+from pyproxy.semantics.asking import asking, is_chat, may_be_read, with_length
 from pyproxy.semantics.cache_status import said
 from pyproxy.semantics.error_events import dialect_of
 from pyproxy.semantics.fields import Fields, tokens
@@ -82,6 +84,7 @@ class Exchange:
     _response: UpstreamResponse | None = None
     _download: Download | None = None
     _inserter: Inserter | None = None
+    _asked: bool = False
     _seen: tuple[object, ...] = ()
     _since: float = 0.0
     _log: Logger = Logger()
@@ -157,10 +160,45 @@ class Exchange:
         )
         self._since = self._sweeper.now
         self._sweeper.watch(self)
+        if step is None and not touched:
+            self._upstream.send(request)
+        else:
+            self._send(request)
+
+    def _send(self, request: UpstreamRequest) -> None:
+        """Send a request on a route that does more than that, its content read first or not."""
+        insertions, content = self._route.insertions, request.content
+        if insertions is None or content is None or not self._may_ask(insertions, request):
+            self._pass_on(request)
+        else:
+            Reading(request, lambda octets: self._ask(request, octets)).start(content)
+
+    def _may_ask(self, insertions: Insertions, request: UpstreamRequest) -> bool:
+        """Tell whether a request may be one for a chat stream that is asked for its usage."""
+        if insertions.asks is Asks.NOT or request.bond is not None or self._client.upload is None:
+            return False
+        framing = self._client.upload.framing
+        return is_chat(request.target) and may_be_read(self._client.head, framing.length)
+
+    def _ask(self, request: UpstreamRequest, octets: bytes) -> None:
+        """Send a request whose content is there, asking for a usage if its client did not."""
+        insertions = self._route.insertions
+        continuous = insertions is not None and insertions.asks is Asks.IN_EVERY_EVENT
+        more = asking(octets, continuous)
+        if more is not None:
+            self._asked = True
+            octets = more
+            request.fields = with_length(request.fields, len(octets))
+        request.content = Held(octets)
+        self._pass_on(request)
+
+    def _pass_on(self, request: UpstreamRequest) -> None:
+        """Send a request to the upstream, or to the step before it."""
+        step, client = self._route.step, self._client
         if step is None:
             self._upstream.send(request)
         else:
-            step.send(request, head, host, client.hop)
+            step.send(request, client.head, self._host, client.hop)
 
     def _note_asked(self, account: Account, peer: Peer, fields: Fields) -> None:
         """Take note of a request that goes to the upstream, as part of the trace begun for it."""
@@ -244,14 +282,22 @@ class Exchange:
         return Followed(sink, self._content_ended, account)
 
     def _takes_more(self, response: UpstreamResponse) -> bool:
-        """Tell whether something may be put into a response."""
+        """Tell whether something may be put into a response, or has to be taken out."""
+        insertions = self._route.insertions
+        if insertions is None or not (self._asked or insertions.in_all):
+            return False
         return not response.stored and response.framing.has_content and takes_more(response.head)
 
     def _make_inserter(self, insertions: Insertions) -> Inserter:
         """Return what puts something into the response."""
         client = self._client
         return Inserter(
-            client, insertions, self._sweeper, self.fail, dialect_of(client.head.target)
+            client,
+            insertions,
+            self._sweeper,
+            self.fail,
+            dialect_of(client.head.target),
+            self._asked,
         )
 
     def _content_ended(self, broken: BaseException | None) -> None:

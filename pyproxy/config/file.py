@@ -21,7 +21,7 @@ from pyproxy.config.value_kinds import FieldsToSet
 from pyproxy.config.walker import KeyPath, Walker, shown_path, unknown
 from pyproxy.observe.output import LogPlace
 from pyproxy.policy.cache_policy import CachePolicy
-from pyproxy.policy.insertions import Insertions
+from pyproxy.policy.insertions import Asks, Insertions
 from pyproxy.policy.instead import FixedAnswer, Instead, Redirection
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
@@ -413,6 +413,7 @@ def _insertions(options: Mapping[str, Any]) -> Insertions | None:
         ping=options["ping"],
         stall=options["stall_timeout"],
         error_event=bool(options["error_event"]),
+        asks=options["usage"] if isinstance(options["usage"], Asks) else Asks.NOT,
     )
     return None if insertions == Insertions() else insertions
 

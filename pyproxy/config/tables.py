@@ -15,6 +15,7 @@ from pyproxy.config.cache_tables import Cache, RouteCache
 from pyproxy.config.kinds import Named, Several, Switch, Table, Tables, key
 from pyproxy.config.value_kinds import FieldsToSet
 from pyproxy.observe.json_log import COMBINED
+from pyproxy.policy.insertions import Asks
 from pyproxy.policy.matching import Condition
 from pyproxy.semantics.origins import WebOrigin
 from pyproxy.semantics.urls import Target
@@ -139,9 +140,10 @@ class RouteOptions:
         "With a credential: origins whose web pages may use the proxy.",
         default=None,
     )
-    usage: bool | None = key(
-        kinds.FLAG,
-        "Watch what a model answers: how it ended, when it began to speak, what it took.",
+    usage: bool | Asks | None = key(
+        kinds.USAGE,
+        "Watch what a model answers: how it ended, when it began to speak, what it took.  `ask` "
+        "asks chat streams for what they took, `ask-continuous` in each chunk too (vLLM).",
         default=None,
         shown="false",
     )

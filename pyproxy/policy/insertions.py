@@ -34,6 +34,11 @@ class Insertions:
     asks: Asks = Asks.NOT
 
     @property
+    def in_all(self) -> bool:
+        """Whether something may be put into every event stream, asked for more or not."""
+        return self.error_event or bool(self.waits)
+
+    @property
     def waits(self) -> tuple[float, ...]:
         """What a sweeper has to keep, in seconds."""
         return tuple(wait for wait in (self.ping, self.stall) if wait is not None)

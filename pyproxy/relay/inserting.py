@@ -17,6 +17,7 @@ from pyproxy.errors import ProxyError, ReadTimeout
 from pyproxy.policy.insertions import Insertions
 from pyproxy.relay.content import ContentSink
 from pyproxy.relay.limits import LOOKS, Sweeper
+from pyproxy.semantics.asking import without_usage
 from pyproxy.semantics.error_events import error_event
 from pyproxy.semantics.fields import Fields, Octets, tokens, values
 from pyproxy.semantics.messages import ResponseHead
@@ -84,6 +85,7 @@ class Inserter:
     """
 
     __slots__ = (
+        "_asked",
         "_client",
         "_dialect",
         "_event_at",
@@ -109,10 +111,12 @@ class Inserter:
         sweeper: Sweeper,
         fail: Callable[[ProxyError], None],
         dialect: str | None,
+        asked: bool = False,
     ) -> None:
         """Prepare.
 
-        Args: fail, which ends the exchange when the stream stalls; the dialect that was asked for.
+        Args: fail, which ends the exchange when the stream stalls; the dialect that was asked for;
+            whether a usage was asked for that the client did not ask for.
         """
         self.count = 0
         self._client = client
@@ -120,6 +124,7 @@ class Inserter:
         self._sweeper = sweeper
         self._fail = fail
         self._dialect = dialect
+        self._asked = asked
         self._reader = EventReader()
         self._telling = UsageReader() if insertions.error_event else None
         self._last_data = b""
@@ -193,6 +198,8 @@ class Inserter:
             self._fresh = False
             if self.count:
                 octets = octets.removeprefix(_BOM)
+        if self._asked:
+            octets = without_usage(octets)
         if octets:
             self._own_last = False
             self.count += len(octets)

@@ -67,6 +67,7 @@ GOOD: dict[str, list[Any]] = {
     "file": ["access.log"],
     "max_size": [1, "100m"],
     "keep": [1, 10_000, 2.0],
+    "usage": [True, False, "ask", "ask-continuous"],
 }
 """Values that are right, by key; any other key takes those of its kind."""
 
