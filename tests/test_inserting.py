@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyproxy.policy.insertions import Insertions
+from pyproxy.policy.insertions import Asks, Insertions
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.inserting import PING
+from pyproxy.semantics.asking import MAX_ASKED_BYTES
 from pyproxy.semantics.chunked import chunk
 from tests.memory import MemoryTransport, Stage, StageTestCase, request, response
 from tests.test_budget import EVENT, left_over
@@ -17,6 +18,11 @@ CHAT = request(b"POST /v1/chat/completions HTTP/1.1", b"Content-Length: 2", cont
 LIMITS = Limits(first_byte=20.0, idle=10.0)
 ALL = Insertions(ping=2.0, stall=8.0, error_event=True)
 WORD = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
+DONE = b"data: [DONE]\n\n"
+ASKS = Insertions(asks=Asks.AT_END)
+WANTS = b'{"messages":[],"stream":true}'
+ASKED = b'{"stream_options":{"include_usage":true},"messages":[],"stream":true}'
 
 
 class InsertingTestCase(StageTestCase):
@@ -189,3 +195,108 @@ class BreakTests(InsertingTestCase):
         scene.network.pass_time(5.0)
         self.assertEqual(1, len(scene.logged))
         self.assertTrue(scene.logged[0].left)
+
+
+def post(content: bytes, *fields: bytes, target: bytes = b"/v1/chat/completions") -> bytes:
+    """Return a request with JSON."""
+    return request(
+        b"POST %b HTTP/1.1" % target,
+        b"Content-Type: application/json",
+        *(fields or (b"Content-Length: %d" % len(content),)),
+        content=content,
+    )
+
+
+class AskTests(InsertingTestCase):
+    """A usage that only the operator wants."""
+
+    def ask(self, *pieces: bytes, insertions: Insertions = ASKS) -> tuple[Stage, MemoryTransport]:
+        """Send a request in pieces."""
+        scene = self.stage(insertions=insertions, limits=LIMITS)
+        client = scene.client(pieces[0])
+        for piece in pieces[1:]:
+            client.deliver(piece)
+            scene.network.settle()
+        return scene, client
+
+    def test_asked(self) -> None:
+        """The upstream is asked, and the client sees nothing of it, however both are split."""
+        whole = post(WANTS)
+        stream = WORD + USAGE + DONE
+        for pieces in ((whole,), (whole[:-9], whole[-9:]), (whole[: -len(WANTS)], WANTS)):
+            scene, client = self.ask(*pieces)
+            head, content = self.head_and_content(scene.upstream.take())
+            self.assertEqual(ASKED, content)
+            self.assertIn(b"\r\ncontent-length: %d" % len(ASKED), head)
+            self.assertEqual(1, head.count(b"content-length"))
+            scene.upstream.deliver(response(EVENTS, CHUNKED))
+            for at in range(len(stream)):
+                scene.upstream.deliver(chunk(stream[at : at + 1]))
+            scene.upstream.deliver(b"0\r\n\r\n")
+            _, got = self.head_and_content(client.take())
+            self.assertEqual(chunk(WORD) + chunk(DONE) + b"0\r\n\r\n", got)
+            self.assertEqual(len(WORD + DONE), scene.logged[0].sentLength)
+
+    def test_continuous(self) -> None:
+        """In each chunk too, where the option says so."""
+        scene, _ = self.ask(post(WANTS), insertions=Insertions(asks=Asks.IN_EVERY_EVENT))
+        self.assertIn(b'"continuous_usage_stats":true', scene.upstream.take())
+
+    def test_own_wish(self) -> None:
+        """Who asks gets it."""
+        scene, client = self.ask(post(ASKED))
+        self.assertTrue(scene.upstream.take().endswith(ASKED))
+        scene.upstream.deliver(response(EVENTS, CHUNKED, content=chunk(WORD + USAGE + DONE)))
+        _, got = self.head_and_content(client.take())
+        # In the upstream's own chunks or ours: what is in them is the same.
+        self.assertEqual(chunk(WORD + USAGE + DONE), got)
+
+    def test_passed(self) -> None:
+        """What cannot be looked into goes as it came, at once."""
+        coded = chunk(WANTS) + b"0\r\n\r\n"
+        large = b"Content-Length: %d" % (MAX_ASKED_BYTES + 1)
+        for asked in (
+            request(b"GET /v1/chat/completions HTTP/1.1"),
+            post(WANTS, target=b"/v1/messages"),
+            post(WANTS[:9], large),
+            post(WANTS, b"Content-Length: %d" % len(WANTS), b"Content-Encoding: gzip"),
+            post(coded, b"Transfer-Encoding: chunked"),
+            post(b"", b"Content-Length: 9", b"Expect: 100-continue"),
+        ):
+            scene, client = self.ask(asked)
+            got = scene.upstream.take()
+            self.assertEqual(asked.partition(b"\r\n\r\n")[2], got.partition(b"\r\n\r\n")[2])
+            scene.upstream.deliver(response(EVENTS, CHUNKED, content=chunk(USAGE)))
+            self.assertTrue(client.take().endswith(chunk(USAGE)))
+
+    def test_slow_content(self) -> None:
+        """A client that does not send its content is not waited for without end."""
+        scene, client = self.ask(post(WANTS)[:-1])
+        self.assertEqual([], scene.network.opened)
+        scene.network.pass_time(70.0, 0.5)
+        self.assertIn(b" 408 ", client.take()[:20])
+
+    def test_left(self) -> None:
+        """A client that leaves before takes its request along."""
+        scene, client = self.ask(post(WANTS)[:-1])
+        client.lose()
+        scene.network.pass_time(1.0)
+        self.assertEqual([], scene.network.opened)
+        self.assertEqual(0, scene.sweeper.watched)
+
+    def test_whole_answer(self) -> None:
+        """An answer in one piece is left alone."""
+        scene, client = self.ask(post(WANTS))
+        answer = response(b"Content-Type: application/json", b"Content-Length: 2", content=b"{}")
+        scene.upstream.deliver(answer)
+        self.assertIn(b"content-length: 2", client.take().lower())
+
+    def test_next_request(self) -> None:
+        """What was asked for one request holds for that one alone."""
+        scene, client = self.ask(post(WANTS))
+        scene.answer(response(EVENTS, CHUNKED, content=chunk(USAGE) + b"0\r\n\r\n"))
+        client.take()
+        client.deliver(post(ASKED))
+        scene.network.settle()
+        scene.answer(response(EVENTS, CHUNKED, content=chunk(USAGE) + b"0\r\n\r\n"))
+        self.assertIn(USAGE, client.take())

@@ -245,6 +245,7 @@ class FileReader:
         path = ("routes", number)
         options = route.over(root.defaults)
         instead = _instead(route)
+        self._check_asks(path, options["usage"], options["cache"])
         upstream, target = Upstream(), None
         if route.upstream is not None:
             if route.upstream not in targets:
@@ -327,6 +328,14 @@ class FileReader:
             return None
         self._check_posts(path, route.cache)
         return said.policy if isinstance(said, RouteCache) else None
+
+    def _check_asks(self, path: KeyPath, usage: bool | Asks | None, cache: Any) -> None:
+        """Refuse to ask where answers are shared: some clients asked themselves, others did not."""
+        if isinstance(usage, Asks) and isinstance(cache, RouteCache) and cache.post is not None:
+            self.walker.also_wrong(
+                (*path, "usage"),
+                "answers to POST are kept here, with a usage or without; say usage = true",
+            )
 
     def _check_posts(self, path: KeyPath, said: RouteCache | bool | None) -> None:
         post = said.post if isinstance(said, RouteCache) else None
