@@ -17,6 +17,7 @@ from pyproxy.errors import (
     ClientTimeout,
     FirstByteTimeout,
     InternalError,
+    LateRefusal,
     LoopDetected,
     Malformed,
     MethodRefused,
@@ -24,15 +25,14 @@ from pyproxy.errors import (
     ReadTimeout,
     WriteTimeout,
 )
-from pyproxy.held import Held, Reading
-from pyproxy.policy.insertions import Asks, Insertions
+from pyproxy.policy.insertions import Insertions
 from pyproxy.policy.instead import Instead
 from pyproxy.policy.routing import Peer, Route, RoutingTable, Step
+from pyproxy.preparing import prepare
 from pyproxy.relay.content import ContentSink, Download, Upload
-from pyproxy.relay.inserting import Inserter, takes_more, without_length
+from pyproxy.relay.inserting import Inserter, LateAnswer, early_head, takes_more, without_length
 from pyproxy.relay.limits import LOOKS, Sweeper
 from pyproxy.relay.watching import Followed, Watched, uncoded
-from pyproxy.semantics.asking import asking, is_chat, may_be_read, with_length
 from pyproxy.semantics.cache_status import said
 from pyproxy.semantics.error_events import dialect_of
 from pyproxy.semantics.fields import Fields, tokens
@@ -166,31 +166,31 @@ class Exchange:
             self._send(request)
 
     def _send(self, request: UpstreamRequest) -> None:
-        """Send a request on a route that does more than that, its content read first or not."""
-        insertions, content = self._route.insertions, request.content
-        if insertions is None or content is None or not self._may_ask(insertions, request):
+        """Send a request on a route that has more to do with it."""
+        insertions, client = self._route.insertions, self._client
+        if insertions is None:
             self._pass_on(request)
         else:
-            Reading(request, lambda octets: self._ask(request, octets)).start(content)
+            prepare(request, client.head, client.upload, insertions, self._prepared)
 
-    def _may_ask(self, insertions: Insertions, request: UpstreamRequest) -> bool:
-        """Tell whether a request may be one for a chat stream that is asked for its usage."""
-        if insertions.asks is Asks.NOT or request.bond is not None or self._client.upload is None:
-            return False
-        framing = self._client.upload.framing
-        return is_chat(request.target) and may_be_read(self._client.head, framing.length)
-
-    def _ask(self, request: UpstreamRequest, octets: bytes) -> None:
-        """Send a request whose content is there, asking for a usage if its client did not."""
+    def _prepared(self, request: UpstreamRequest, asked: bool, early: bool) -> None:
+        """Send a request that was prepared.  Args: as ``preparing.Then`` has them."""
+        self._asked = asked
         insertions = self._route.insertions
-        continuous = insertions is not None and insertions.asks is Asks.IN_EVERY_EVENT
-        more = asking(octets, continuous)
-        if more is not None:
-            self._asked = True
-            octets = more
-            request.fields = with_length(request.fields, len(octets))
-        request.content = Held(octets)
+        if early and insertions is not None:
+            self._inserter = inserter = self._make_inserter(insertions)
+            inserter.wait(self._begin_early)
         self._pass_on(request)
+
+    def _begin_early(self) -> bool:
+        """Send the head of an event stream before there is one; tell whether that could be done."""
+        client = self._client
+        if client.upload is not None and not client.upload.complete:
+            return False
+        to_client = self._route.to_client
+        fields = to_client.fields(early_head(self._sweeper.now), [], self._host)
+        client.begin(200, b"OK", fields, UNTIL_CLOSE)
+        return True
 
     def _pass_on(self, request: UpstreamRequest) -> None:
         """Send a request to the upstream, or to the step before it."""
@@ -231,23 +231,21 @@ class Exchange:
             framing = response.framing
             if account is not None:
                 self._note_response(account, response, fields)
-            if self._route.watch is not None:
-                framing = uncoded(framing)
             if head.status == 101:
                 self._switch(response, reason, fields)
                 return
-            sink: ContentSink = client
-            insertions = self._route.insertions
-            if insertions is not None:
-                framing = uncoded(framing)
-                if self._takes_more(response):
-                    sink = self._inserter = self._make_inserter(insertions)
-                    fields, framing = without_length(fields), UNTIL_CLOSE
-            client.begin(head.status, reason, fields, framing)
-            if self._inserter is not None:
-                self._inserter.open()
+            sink: ContentSink | None = client
+            if self._route.insertions is not None:
+                sink = self._begin_with_more(self._route.insertions, response, reason, fields)
+            else:
+                if self._route.watch is not None:
+                    framing = uncoded(framing)
+                client.begin(head.status, reason, fields, framing)
             self._response = response
-            if account is None:
+            download: Download
+            if sink is None:
+                download = LateAnswer(client, self._late_answer_ended)
+            elif account is None:
                 download = Download(sink, self._content_ended)
             else:
                 download = self._followed(account, response, sink)
@@ -281,12 +279,38 @@ class Exchange:
                 return Watched(sink, self._content_ended, account, watcher)
         return Followed(sink, self._content_ended, account)
 
-    def _takes_more(self, response: UpstreamResponse) -> bool:
-        """Tell whether something may be put into a response, or has to be taken out."""
-        insertions = self._route.insertions
-        if insertions is None or not (self._asked or insertions.in_all):
-            return False
-        return not response.stored and response.framing.has_content and takes_more(response.head)
+    def _begin_with_more(
+        self,
+        insertions: Insertions,
+        response: UpstreamResponse,
+        reason: bytes,
+        fields: Fields,
+    ) -> ContentSink | None:
+        """Send the head of a response where a route puts something into event streams.
+
+        Returns: what takes the content, None for what the client was not told of.
+        """
+        client, inserter = self._client, self._inserter
+        early = client.begun
+        if (
+            (self._asked or insertions.in_all)
+            and (early or not response.stored)
+            and response.framing.has_content
+            and takes_more(response.head)
+        ):
+            if inserter is None:
+                inserter = self._inserter = self._make_inserter(insertions)
+            if not early:
+                client.begin(200, reason, without_length(fields), UNTIL_CLOSE)
+            inserter.open()
+            return inserter
+        if early:
+            return None
+        if inserter is not None:
+            inserter.close()
+            self._inserter = None
+        client.begin(response.head.status, reason, fields, uncoded(response.framing))
+        return client
 
     def _make_inserter(self, insertions: Insertions) -> Inserter:
         """Return what puts something into the response."""
@@ -320,6 +344,19 @@ class Exchange:
             self._client.finish_content(trailers)
         except Exception as cause:  # noqa: BLE001 - the unknown is logged at the end
             self._tell(cause)
+
+    def _late_answer_ended(self, broken: BaseException | None) -> None:
+        """Say in an event what the upstream answered, when its client was told of a stream."""
+        response, download = self._response, self._download
+        if self._over or response is None or not isinstance(download, LateAnswer):
+            return
+        if broken is None:
+            self._request = None
+        status = response.head.status
+        error = LateRefusal(f"the upstream answered {status}, and no event stream")
+        if self._inserter is not None:
+            self._inserter.answer = download.answer
+        self._end(error)
 
     def _switch(self, response: UpstreamResponse, reason: bytes, fields: Fields) -> None:
         """Make a WebSocket of both connections; with that the exchange is over."""

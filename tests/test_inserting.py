@@ -20,6 +20,7 @@ ALL = Insertions(ping=2.0, stall=8.0, error_event=True)
 WORD = b'data: {"choices":[{"delta":{"content":"Hi"}}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
 DONE = b"data: [DONE]\n\n"
+EARLY = Insertions(ping=2.0, early=True, error_event=True)
 ASKS = Insertions(asks=Asks.AT_END)
 WANTS = b'{"messages":[],"stream":true}'
 ASKED = b'{"stream_options":{"include_usage":true},"messages":[],"stream":true}'
@@ -300,3 +301,139 @@ class AskTests(InsertingTestCase):
         scene.network.settle()
         scene.answer(response(EVENTS, CHUNKED, content=chunk(USAGE) + b"0\r\n\r\n"))
         self.assertIn(USAGE, client.take())
+
+
+class EarlyTests(InsertingTestCase):
+    """A head before there is one."""
+
+    def wait(self, asked: bytes = post(WANTS), **settings: Any) -> tuple[Stage, MemoryTransport]:
+        """Ask, and let the first ping come."""
+        scene = self.stage(**{"insertions": EARLY, "limits": LIMITS, **settings})
+        client = scene.client(asked)
+        scene.network.pass_time(1.0)
+        self.assertEqual(b"", client.take())
+        scene.network.pass_time(2.0)
+        return scene, client
+
+    def test_early(self) -> None:
+        """The head comes with the first ping, more pings follow, then the stream's content."""
+        for asked in (
+            post(WANTS),
+            request(b"GET /any HTTP/1.1", b"Accept: a/b, Text/Event-Stream;q=1"),
+        ):
+            scene, client = self.wait(asked)
+            head, content = self.head_and_content(client.take())
+            self.assertTrue(head.startswith(b"http/1.1 200 ok"))
+            for field in (b"content-type: text/event-stream", b"date: ", b"x-accel-buffering: no"):
+                self.assertIn(field, head)
+            self.assertEqual(chunk(PING), content)
+            scene.network.pass_time(2.0)
+            self.assertEqual(chunk(PING), client.take())
+            upstream = scene.upstream.take().lower()
+            self.assertIn(b"\r\naccept-encoding: identity", upstream)
+            scene.upstream.deliver(
+                response(EVENTS, b"Content-Length: %d" % len(WORD), content=WORD)
+            )
+            self.assertEqual(chunk(WORD) + b"0\r\n\r\n", client.take())
+            self.assertEqual(len(PING * 2 + WORD), scene.logged[0].sentLength)
+
+    def test_in_time(self) -> None:
+        """An answer before the first ping is passed as it is, whatever it says."""
+        refusal = response(
+            b"Content-Type: application/json",
+            b"Content-Length: 2",
+            status_line=b"HTTP/1.1 429 Slow Down",
+            content=b"{}",
+        )
+        scene = self.stage(insertions=EARLY, limits=LIMITS)
+        client = scene.client(post(WANTS))
+        scene.answer(refusal)
+        head, content = self.head_and_content(client.take())
+        self.assertTrue(head.startswith(b"http/1.1 429 slow down"))
+        self.assertEqual(b"{}", content)
+        scene.network.pass_time(5.0)
+        self.assertEqual(b"", client.take())
+        client.deliver(post(WANTS))
+        scene.network.settle()
+        scene.answer(response(EVENTS, CHUNKED, content=chunk(WORD)))
+        self.assertIn(WORD, client.take())
+
+    def test_not_asked_for(self) -> None:
+        """Who asks for no stream gets no head of one."""
+        for asked in (
+            post(b'{"messages":[]}'),
+            request(b"GET / HTTP/1.1", b"Accept: */*"),
+            request(b"HEAD / HTTP/1.1", b"Accept: text/event-stream"),
+        ):
+            scene, client = self.wait(asked)
+            scene.network.pass_time(4.0)
+            self.assertEqual(b"", client.take())
+
+    def test_content_first(self) -> None:
+        """No answer begins while its request still comes."""
+        asked = request(
+            b"POST / HTTP/1.1", b"Accept: text/event-stream", b"Content-Length: 2", content=b"{"
+        )
+        scene, client = self.wait(asked)
+        self.assertEqual(b"", client.take())
+        client.deliver(b"}")
+        scene.network.pass_time(3.0)
+        self.assertTrue(client.take().endswith(chunk(PING)))
+
+    def test_refused_late(self) -> None:
+        """What the upstream then answers becomes an event, with its own words."""
+        said = b'{"error":{"message":"quota","type":"insufficient_quota","code":"q"}}'
+        json_type = b"Content-Type: application/json"
+        for fields, content, words in (
+            ((json_type,), said, [b'"message": "quota"', b'"code": "q"']),
+            ((json_type,), b"{}", [b"the upstream answered 429"]),
+            ((json_type,), b"x" * 70_000, [b"the upstream answered 429"]),
+            ((EVENTS, b"Content-Encoding: gzip"), b"x", [b"the upstream answered 429"]),
+            ((), b"", [b"the upstream answered 429"]),
+        ):
+            scene, client = self.wait()
+            client.take()
+            length = b"Content-Length: %d" % len(content)
+            line = b"HTTP/1.1 429 Too Many"
+            scene.answer(response(*fields, length, status_line=line, content=content))
+            got = client.take()
+            for word in (b'data: {"error"', *words):
+                self.assertIn(word, got)
+            self.assertFalse(got.endswith(b"0\r\n\r\n"))
+            self.assertTrue(client.half_closed or client.lost)
+            self.assertEqual("http_protocol_error", scene.logged[0].error.error_type)
+            self.assertEqual(0, scene.sweeper.watched - 1, "the client's connection alone is left")
+
+    def test_no_answer(self) -> None:
+        """A limit that is over, and an upstream that leaves."""
+        scene, client = self.wait(limits=Limits(first_byte=6.0))
+        scene.network.pass_time(6.0)
+        self.assertIn(b"no response came from the upstream within 6 s", client.take())
+        scene, client = self.wait()
+        scene.upstream.lose()
+        scene.network.settle()
+        self.assertIn(b"before it answered", client.take())
+
+    def test_left(self) -> None:
+        """A client that leaves takes its request along."""
+        scene, client = self.wait()
+        client.lose()
+        scene.network.pass_time(4.0)
+        self.assertTrue(scene.upstream.disconnected)
+        self.assertTrue(scene.logged[0].left)
+
+    def test_no_cycle(self) -> None:
+        """What was made is free when it ends."""
+        scene = self.stage(insertions=EARLY, limits=LIMITS)
+        scene.site.logs = False
+        asked = request(b"GET / HTTP/1.1", b"Accept: text/event-stream")
+        client = scene.client(asked)
+        answer = response(EVENTS, CHUNKED, content=EVENT + b"0\r\n\r\n")
+        scene.answer(answer)
+
+        def stream() -> None:
+            client.deliver(asked)
+            scene.answer(answer)
+            client.take()
+
+        self.assertEqual(0, left_over(stream))

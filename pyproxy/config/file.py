@@ -33,6 +33,9 @@ T = TypeVar("T")
 MOST_PROBLEMS = 50
 """Problems that are told at once: each costs reading the file several times."""
 
+EARLY_PING = 15.0
+"""Seconds to the first ping where one is to be sent early, and nobody said when."""
+
 MAX_LOG_BYTES = 100 * 1024 * 1024
 """Octets after which an access log's file is put aside, unless it says otherwise."""
 
@@ -418,10 +421,12 @@ def _limits(options: Mapping[str, Any], connect: float) -> Limits:
 
 def _insertions(options: Mapping[str, Any]) -> Insertions | None:
     """Return what is put into event streams, None for nothing."""
+    early = bool(options["early"])
     insertions = Insertions(
-        ping=options["ping"],
+        ping=EARLY_PING if early and options["ping"] is None else options["ping"],
+        early=early,
         stall=options["stall_timeout"],
-        error_event=bool(options["error_event"]),
+        error_event=early or bool(options["error_event"]),
         asks=options["usage"] if isinstance(options["usage"], Asks) else Asks.NOT,
     )
     return None if insertions == Insertions() else insertions

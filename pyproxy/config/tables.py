@@ -153,6 +153,13 @@ class RouteOptions:
         default=None,
         shown="off",
     )
+    early: bool | None = key(
+        kinds.FLAG,
+        "Send the head of an event stream, and comments, before the upstream has answered; its "
+        "errors become events.",
+        default=None,
+        shown="false",
+    )
     stall_timeout: float | None = key(
         kinds.SECONDS,
         "End an event stream in which no event came for so long; comments do not count.",

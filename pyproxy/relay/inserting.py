@@ -13,19 +13,24 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IPushProducer
 
-from pyproxy.errors import ProxyError, ReadTimeout
+from pyproxy.errors import BadResponse, ProxyError, ReadTimeout
 from pyproxy.policy.insertions import Insertions
-from pyproxy.relay.content import ContentSink
+from pyproxy.relay.content import ContentSink, Download
 from pyproxy.relay.limits import LOOKS, Sweeper
 from pyproxy.semantics.asking import without_usage
+from pyproxy.semantics.dialects.members import NONE, Members, parse_members
 from pyproxy.semantics.error_events import error_event
 from pyproxy.semantics.fields import Fields, Octets, tokens, values
+from pyproxy.semantics.http_dates import write_date
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.sse import MAX_EVENT_BYTES, EventReader
 from pyproxy.semantics.usage import UsageReader
 
 PING = b": ping\n\n"
 """A comment, which every reader of event streams drops."""
+
+MAX_ANSWER_BYTES = 64 * 1024
+"""Octets of an answer in place of a stream that are read for what it says."""
 
 MAX_HELD_BYTES = MAX_EVENT_BYTES
 """Octets of an event that wait for its end; of a longer one they pass as they come."""
@@ -77,15 +82,55 @@ def _nobody(error: ProxyError) -> None:
     """Stand for an exchange that is over."""
 
 
+def early_head(now: float) -> ResponseHead:
+    """Return the head of an event stream that nobody has answered with yet.
+
+    Args: now, in seconds of the epoch.
+    """
+    fields = [
+        (b"Date", write_date(now)),
+        (b"Content-Type", b"text/event-stream"),
+        (b"Cache-Control", b"no-cache"),
+    ]
+    return ResponseHead(200, b"OK", 1, fields)
+
+
+class LateAnswer(Download):
+    """An answer that is no event stream, and comes when the head of one was sent."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self, sink: ContentSink, ended: Callable[[BaseException | None], None]) -> None:
+        """Begin.  Args: as ``Download`` has them; nothing is written to the sink."""
+        super().__init__(sink, ended)
+        self._kept = b""
+
+    def dataReceived(self, data: Octets) -> None:
+        """Keep it; past the bound it is not waited for."""
+        self.count += len(data)
+        if self.count > MAX_ANSWER_BYTES:
+            self._kept = b""
+            self._ended(BadResponse("an answer in place of an event stream is too long"))
+        else:
+            self._kept += bytes(data)
+
+    @property
+    def answer(self) -> Members:
+        """Its members, if it is a JSON object in bounds."""
+        return parse_members(self._kept)
+
+
 class Inserter:
     """Stands before a client's side of one response.
 
     Attributes:
         count: octets of content that were written to the client.
+        answer: what the upstream answered in place of a stream, for the last event.
     """
 
     __slots__ = (
         "_asked",
+        "_begin",
         "_client",
         "_dialect",
         "_event_at",
@@ -98,9 +143,11 @@ class Inserter:
         "_last_data",
         "_own_last",
         "_reader",
+        "_streams",
         "_sweeper",
         "_telling",
         "_write",
+        "answer",
         "count",
     )
 
@@ -133,9 +180,23 @@ class Inserter:
         self._fresh = True
         self._own_last = False
         self._last_at = self._event_at = 0.0
+        self._begin: Callable[[], bool] | None = None
+        self._streams = False
+        self.answer: Members = NONE
+
+    def wait(self, begin: Callable[[], bool]) -> None:
+        """Send pings, and a head before the first, before there is a response.
+
+        Args: begin, which sends the head, and tells whether it could.
+        """
+        self._begin = begin
+        self._last_at = self._sweeper.now
+        self._sweeper.watch(self)
 
     def open(self) -> None:
-        """Begin: the head of the response was sent."""
+        """Begin: the response is there, and its head was sent."""
+        self._begin = None
+        self._streams = True
         self._write = self._client.write_content
         self._last_at = self._event_at = self._sweeper.now
         if self._insertions.waits:
@@ -211,7 +272,7 @@ class Inserter:
         """Send a ping when it is time for one; end a stream that stalls."""
         ping, stall = self._insertions.ping, self._insertions.stall
         again = []
-        if stall is not None:
+        if stall is not None and self._streams:
             if self.unsent():
                 # The client holds it up, and not the upstream; until when has to be seen.
                 self._event_at = now
@@ -229,6 +290,11 @@ class Inserter:
 
     def _ping(self) -> None:
         """Send a ping, unless an event is on its way or the client has not taken the last one."""
+        if self._begin is not None:
+            if not self._begin():
+                return
+            self._begin = None
+            self._write = self._client.write_content
         if not self._inside and not self._client.unsent():
             self._put(PING)
 
@@ -251,6 +317,7 @@ class Inserter:
         self._sweeper.unwatch(self)
         # It is the exchange's, which has this: a cycle.
         self._fail = _nobody
+        self._begin = None
         self._client.note_sent(self.count)
 
     def tell(self, error: ProxyError) -> None:
@@ -262,7 +329,9 @@ class Inserter:
         event, telling = b"", self._telling
         if telling is not None and not self._inside and not telling.finished:
             dialect = telling.dialect or self._dialect
-            event = error_event(dialect, error, self._client.request_id, self._last_data)
+            event = error_event(
+                dialect, error, self._client.request_id, self._last_data, self.answer
+            )
         if event:
             self._held.clear()
             self._put(event)

@@ -10,6 +10,7 @@ import json
 import re
 
 from pyproxy.errors import ProxyError
+from pyproxy.semantics.dialects.members import NONE, Members, members
 
 CHAT, RESPONSES, ANTHROPIC = "openai-chat", "openai-responses", "anthropic"
 """Dialects whose clients know errors in a stream, by the names that ``usage`` has for them."""
@@ -30,19 +31,29 @@ def dialect_of(target: bytes) -> str | None:
 
 
 def error_event(
-    dialect: str | None, error: ProxyError, request_id: str, before: bytes = b""
+    dialect: str | None,
+    error: ProxyError,
+    request_id: str,
+    before: bytes = b"",
+    answer: Members = NONE,
 ) -> bytes:
     """Return an event that says why a stream broke off; empty where the dialect has none.
 
-    Args: data of the event before it, which a numbered one follows.
+    Args: data of the event before it, which a numbered one follows; what the upstream answered in
+        place of a stream, whose error is told as it is.
     """
     message = f"{error.detail} (request {request_id})"
+    told = members(answer, "error")
+    if told:
+        said = told.get("message")
+        message = said if isinstance(said, str) and said else message
     if dialect == CHAT:
-        about = {
+        about: dict[str, object] = {
             "message": message,
             "type": error.error_type,
             "param": None,
             "code": error.status,
+            **told,
         }
         return _event(b"", {"error": about})
     if dialect == RESPONSES:
@@ -51,15 +62,15 @@ def error_event(
             b"error",
             {
                 "type": "error",
-                "code": error.error_type,
+                "code": told.get("code") or told.get("type") or error.error_type,
                 "message": message,
-                "param": None,
+                "param": told.get("param"),
                 "sequence_number": int(numbers[-1]) + 1 if numbers else 0,
             },
         )
     if dialect == ANTHROPIC:
         kind = "timeout_error" if error.status == 504 else "api_error"
-        about = {"type": kind, "message": message}
+        about = {"type": kind, "message": message, **told}
         return _event(b"error", {"type": "error", "error": about, "request_id": request_id})
     return b""
 
