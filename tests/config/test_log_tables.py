@@ -119,6 +119,8 @@ class InsertionTests(FileTestCase):
             ("ping = 15", Insertions(ping=15.0)),
             ("stall_timeout = 2", Insertions(stall=2.0)),
             ("error_event = true", Insertions(error_event=True)),
+            ("early = true", Insertions(ping=15.0, early=True, error_event=True)),
+            ("early = true\nping = 3", Insertions(ping=3.0, early=True, error_event=True)),
             ('usage = "ask"', Insertions(asks=Asks.AT_END)),
             ('usage = "ask-continuous"', Insertions(asks=Asks.IN_EVERY_EVENT)),
         ):

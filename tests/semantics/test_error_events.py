@@ -48,6 +48,19 @@ class ErrorEventTests(SynchronousTestCase):
             self.assertEqual((b"error", "error"), (name, data["type"]))
             self.assertEqual(kind, data["error"]["type"])
 
+    def test_answer(self) -> None:
+        """What the upstream answered in place of a stream is told in its words."""
+        answer = {"error": {"type": "overloaded_error", "message": "busy", "code": "x", "param": 1}}
+        for dialect in (CHAT, ANTHROPIC):
+            _, data = read(error_event(dialect, BROKEN, "r1", answer=answer))
+            self.assertEqual(answer["error"], data["error"])
+        _, data = read(error_event(RESPONSES, BROKEN, "r1", answer=answer))
+        self.assertEqual(("x", "busy", 1), (data["code"], data["message"], data["param"]))
+        odd = {"error": {"message": 5, "type": "t"}}
+        _, data = read(error_event(RESPONSES, BROKEN, "r1", answer=odd))
+        self.assertEqual("t", data["code"])
+        self.assertIn("request r1", data["message"])
+
     def test_others(self) -> None:
         """Nothing where nobody would know what it is."""
         for dialect in (None, "gemini", "ollama"):
