@@ -66,6 +66,11 @@ class InsertingTests(LiveTestCase):
             ping = 0.1
             stall_timeout = 0.5
             error_event = true
+            [[routes]]
+            path = "/early"
+            upstream = "model"
+            ping = 0.1
+            early = true
             [log]
             access = "json"
             """
@@ -93,11 +98,11 @@ class InsertingTests(LiveTestCase):
         self.upstream.script = script
         return go_on
 
-    def chat(self) -> Stream[ChatCompletionChunk]:
+    def chat(self, path: str = "/v1") -> Stream[ChatCompletionChunk]:
         """Ask for a stream."""
         client = OpenAI(
             api_key="k",
-            base_url=f"http://127.0.0.1:{self.proxy.port}/v1",
+            base_url=f"http://127.0.0.1:{self.proxy.port}{path}",
             max_retries=0,
             timeout=PATIENCE,
         )
@@ -191,3 +196,34 @@ class InsertingTests(LiveTestCase):
             got = b""
             while b"no event came" not in got:
                 got += wire.read_chunk()
+
+    def late(self, answer: bytes) -> Stream[ChatCompletionChunk]:
+        """Ask an upstream that answers only when its client has a head; return the stream."""
+        go_on = threading.Event()
+
+        def script(wire: Wire) -> None:
+            wire.read_body(wire.read_head())
+            assert go_on.wait(PATIENCE)
+            wire.send(answer)
+
+        self.upstream.script = script
+        stream = self.chat("/early")
+        go_on.set()
+        return stream
+
+    def test_early(self) -> None:
+        """The package has its stream before the upstream has said anything."""
+        stream = self.late(HEAD + chunk(piece("A")) + chunk(DONE) + LAST_CHUNK)
+        self.assertEqual(["A"], self.texts(stream))
+
+    def test_refused_late(self) -> None:
+        """The package raises what the upstream said."""
+        said = b'{"error": {"message": "no quota is left", "type": "t", "code": "insufficient"}}'
+        stream = self.late(
+            b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(said), said)
+        )
+        with self.assertRaises(openai.APIError) as caught:
+            next(stream)
+        self.assertEqual("no quota is left", caught.exception.message)
+        self.assertEqual("insufficient", caught.exception.code)
