@@ -332,6 +332,13 @@ class BadResponse(UpstreamError):
     remedy = "Mend the upstream: its response does not follow RFC 9112."
 
 
+class LateRefusal(UpstreamError):
+    """An answer that is no event stream, when the client has been told that one begins."""
+
+    error_type = "http_protocol_error"
+    remedy = "See what the upstream answered; without `early` the client gets it as it came."
+
+
 class ResponseHeadTooLarge(UpstreamError):
     """A response head with more octets or fields than its bound."""
 

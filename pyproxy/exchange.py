@@ -18,6 +18,7 @@ from pyproxy.errors import (
     ClientTimeout,
     FirstByteTimeout,
     InternalError,
+    LateRefusal,
     LoopDetected,
     Malformed,
     MethodRefused,
@@ -25,12 +26,16 @@ from pyproxy.errors import (
     ReadTimeout,
     WriteTimeout,
 )
+from pyproxy.policy.insertions import Insertions
 from pyproxy.policy.instead import Instead
 from pyproxy.policy.routing import Peer, Route, RoutingTable, Step
-from pyproxy.relay.content import Download, Upload
+from pyproxy.preparing import prepare
+from pyproxy.relay.content import ContentSink, Download, Upload
+from pyproxy.relay.inserting import Inserter, LateAnswer, early_head, takes_more, without_length
 from pyproxy.relay.limits import LOOKS, Sweeper
 from pyproxy.relay.watching import Followed, Watched, uncoded
 from pyproxy.semantics.cache_status import said
+from pyproxy.semantics.error_events import dialect_of
 from pyproxy.semantics.fields import Fields, tokens
 from pyproxy.semantics.forwarding import (
     ALLOWED_METHODS,
@@ -39,7 +44,7 @@ from pyproxy.semantics.forwarding import (
     hops_left,
     one_hop_less,
 )
-from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
+from pyproxy.semantics.framing import NO_CONTENT, UNTIL_CLOSE, Framing, Kind
 from pyproxy.semantics.handshake import SWITCH, opening_key, opens_websocket
 from pyproxy.semantics.logins import logs_in
 from pyproxy.semantics.messages import ResponseHead, noted_values
@@ -79,6 +84,8 @@ class Exchange:
     _request: UpstreamRequest | None = None
     _response: UpstreamResponse | None = None
     _download: Download | None = None
+    _inserter: Inserter | None = None
+    _asked: bool = False
     _seen: tuple[object, ...] = ()
     _since: float = 0.0
     _log: Logger = Logger()
@@ -143,8 +150,9 @@ class Exchange:
             and logs_in(head)
         ):
             bond = client.bind()
-        # Who watches content does not want it in its coding.
-        peer, coded = route.peer, client.takes_chunks and route.watch is None
+        # Who watches content, or puts something in, does not want it in its coding.
+        peer, touched = route.peer, route.watch is not None or route.insertions is not None
+        coded = client.takes_chunks and not touched
         if account is not None:
             self._note_asked(account, peer, target, fields)
         self._request = request = UpstreamRequest(
@@ -152,10 +160,45 @@ class Exchange:
         )
         self._since = self._sweeper.now
         self._sweeper.watch(self)
+        if step is None and not touched:
+            self._upstream.send(request)
+        else:
+            self._send(request)
+
+    def _send(self, request: UpstreamRequest) -> None:
+        """Send a request on a route that has more to do with it."""
+        insertions, client = self._route.insertions, self._client
+        if insertions is None:
+            self._pass_on(request)
+        else:
+            prepare(request, client.head, client.upload, insertions, self._prepared)
+
+    def _prepared(self, request: UpstreamRequest, asked: bool, early: bool) -> None:
+        """Send a request that was prepared.  Args: as ``preparing.Then`` has them."""
+        self._asked = asked
+        insertions = self._route.insertions
+        if early and insertions is not None:
+            self._inserter = inserter = self._make_inserter(insertions)
+            inserter.wait(self._begin_early)
+        self._pass_on(request)
+
+    def _begin_early(self) -> bool:
+        """Send the head of an event stream before there is one; tell whether that could be done."""
+        client = self._client
+        if client.upload is not None and not client.upload.complete:
+            return False
+        to_client = self._route.to_client
+        fields = to_client.fields(early_head(self._sweeper.now), [], self._host)
+        client.begin(200, b"OK", fields, UNTIL_CLOSE)
+        return True
+
+    def _pass_on(self, request: UpstreamRequest) -> None:
+        """Send a request to the upstream, or to the step before it."""
+        step, client = self._route.step, self._client
         if step is None:
             self._upstream.send(request)
         else:
-            step.send(request, head, host, client.hop)
+            step.send(request, client.head, self._host, client.hop)
 
     def _note_route(self, route: Route, host: bytes) -> None:
         """Take note of which route it is."""
@@ -198,17 +241,24 @@ class Exchange:
             framing = response.framing
             if account is not None:
                 self._note_response(account, response, fields)
-            if self._route.watch is not None:
-                framing = uncoded(framing)
             if head.status == 101:
                 self._switch(response, reason, fields)
                 return
-            client.begin(head.status, reason, fields, framing)
-            self._response = response
-            if account is None:
-                download = Download(client, self._content_ended)
+            sink: ContentSink | None = client
+            if self._route.insertions is not None:
+                sink = self._begin_with_more(self._route.insertions, response, reason, fields)
             else:
-                download = self._followed(account, response)
+                if self._route.watch is not None:
+                    framing = uncoded(framing)
+                client.begin(head.status, reason, fields, framing)
+            self._response = response
+            download: Download
+            if sink is None:
+                download = LateAnswer(client, self._late_answer_ended)
+            elif account is None:
+                download = Download(sink, self._content_ended)
+            else:
+                download = self._followed(account, response, sink)
             self._download = download
             response.deliverBody(download)
             if not self._over:
@@ -228,14 +278,61 @@ class Exchange:
         if self._route.server_timing:
             fields.append((b"Server-Timing", account.server_timing))
 
-    def _followed(self, account: Account, response: UpstreamResponse) -> Download:
+    def _followed(
+        self, account: Account, response: UpstreamResponse, sink: ContentSink
+    ) -> Download:
         """Return what takes a content of which an account is kept."""
-        watch, client = self._route.watch, self._client
-        if watch is not None and client.head.method != b"HEAD":
+        watch = self._route.watch
+        if watch is not None and self._client.head.method != b"HEAD":
             watcher = watch(account, response.head)
             if watcher is not None:
-                return Watched(client, self._content_ended, account, watcher)
-        return Followed(client, self._content_ended, account)
+                return Watched(sink, self._content_ended, account, watcher)
+        return Followed(sink, self._content_ended, account)
+
+    def _begin_with_more(
+        self,
+        insertions: Insertions,
+        response: UpstreamResponse,
+        reason: bytes,
+        fields: Fields,
+    ) -> ContentSink | None:
+        """Send the head of a response where a route puts something into event streams.
+
+        Returns: what takes the content, None for what the client was not told of.
+        """
+        client, inserter = self._client, self._inserter
+        early = client.begun
+        if (
+            (self._asked or insertions.in_all)
+            and (early or not response.stored)
+            and response.framing.has_content
+            and takes_more(response.head)
+        ):
+            if inserter is None:
+                inserter = self._inserter = self._make_inserter(insertions)
+            if not early:
+                client.begin(200, reason, without_length(fields), UNTIL_CLOSE)
+            inserter.open()
+            return inserter
+        if early:
+            return None
+        if inserter is not None:
+            inserter.close()
+            self._inserter = None
+        client.begin(response.head.status, reason, fields, uncoded(response.framing))
+        return client
+
+    def _make_inserter(self, insertions: Insertions) -> Inserter:
+        """Return what puts something into the response."""
+        client = self._client
+        return Inserter(
+            client,
+            insertions,
+            self._sweeper,
+            self.fail,
+            dialect_of(client.head.target),
+            self._asked,
+        )
 
     def _content_ended(self, broken: BaseException | None) -> None:
         """End the response as its content ended."""
@@ -247,6 +344,8 @@ class Exchange:
             return
         # The connection is the pool's again.
         self._request = None
+        if self._inserter is not None:
+            self._inserter.finish()
         self._let_go()
         try:
             trailers = response.trailers
@@ -255,6 +354,19 @@ class Exchange:
             self._client.finish_content(trailers)
         except Exception as cause:  # noqa: BLE001 - the unknown is logged at the end
             self._tell(cause)
+
+    def _late_answer_ended(self, broken: BaseException | None) -> None:
+        """Say in an event what the upstream answered, when its client was told of a stream."""
+        response, download = self._response, self._download
+        if self._over or response is None or not isinstance(download, LateAnswer):
+            return
+        if broken is None:
+            self._request = None
+        status = response.head.status
+        error = LateRefusal(f"the upstream answered {status}, and no event stream")
+        if self._inserter is not None:
+            self._inserter.answer = download.answer
+        self._end(error)
 
     def _switch(self, response: UpstreamResponse, reason: bytes, fields: Fields) -> None:
         """Make a WebSocket of both connections; with that the exchange is over."""
@@ -357,6 +469,8 @@ class Exchange:
                 self._download.close(whole=False, left=self._left)
             # It holds this exchange through what it calls at the end: that would be a cycle.
             self._download = None
+        if self._inserter is not None:
+            self._inserter.close()
         upload = self._client.upload
         if upload is not None:
             upload.fail = None
@@ -385,6 +499,8 @@ class Exchange:
             if self._account is not None and marks and not self._account.cache:
                 self._account.cache = said(marks)
         if self._client.begun:
+            if self._inserter is not None:
+                self._inserter.tell(error)
             self._client.abort(error)
         else:
             self._client.refuse(error)
@@ -431,7 +547,7 @@ class Exchange:
             connection is not None,
             unsent,
             -1 if download is None else download.count,
-            0 if download is None else self._client.unsent(),
+            0 if download is None else (self._inserter or self._client).unsent(),
         )
         limit, error = self._limit(request, upload, uploading)
         if seen != self._seen:
@@ -451,7 +567,7 @@ class Exchange:
         """Return how long the present wait may last, and what it is called when it lasts longer."""
         limits = self._route.limits
         if self._download is not None:
-            if self._client.unsent():
+            if (self._inserter or self._client).unsent():
                 return limits.idle, ClientTimeout(
                     f"the client took nothing of its response for {limits.idle:g} s"
                 )

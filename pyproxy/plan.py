@@ -98,6 +98,7 @@ def route_of(
         name_of(config.match),
         watch_of(config),
         config.server_timing,
+        config.insertions,
     )
 
 

@@ -129,6 +129,10 @@ class UpstreamResponse(Protocol):
     trailers: Fields
 
     @property
+    def stored(self) -> bool:
+        """Whether it comes whole out of a cache."""
+
+    @property
     def overhead(self) -> int:
         """How many of the octets that were delivered are the coding's, and no content."""
 

@@ -500,6 +500,7 @@ class Answer:
         self.options: list[bytes] = []
         self.trailers: Fields = []
         self.overhead = 0
+        self.stored = False
         self.download: Download | None = None
 
     def deliverBody(self, protocol: Download) -> None:

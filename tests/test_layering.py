@@ -18,7 +18,7 @@ RINGS = (
     frozenset({"account"}),
     frozenset({"policy"}),
     frozenset({"relay"}),
-    frozenset({"exchange", "sides"}),
+    frozenset({"exchange", "held", "preparing", "sides"}),
     frozenset({"cache", "demo", "ingress", "observe", "sharing", "upstream"}),
     frozenset(
         {

@@ -17,12 +17,13 @@ from pyproxy.cache.delivery import Delivery
 from pyproxy.cache.fetch import Fetch
 from pyproxy.cache.keeping import mark
 from pyproxy.cache.lookup import Lookup, Passing
-from pyproxy.cache.posting import Held, Posting, Reading, may_be_kept
+from pyproxy.cache.posting import Posting, may_be_kept
 from pyproxy.cache.ready import Ready, ready_for
 from pyproxy.cache.replay import Replay
 from pyproxy.cache.seams import Entry
 from pyproxy.cache.waiters import Waiters
 from pyproxy.errors import InternalError, NotCached
+from pyproxy.held import Held, Reading
 from pyproxy.policy.cache_policy import CachePolicy
 from pyproxy.policy.instead import Reply
 from pyproxy.policy.routing import Limits

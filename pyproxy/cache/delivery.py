@@ -140,6 +140,11 @@ class Delivery:
 
     # as a response
 
+    @property
+    def stored(self) -> bool:
+        """Whether it was there whole."""
+        return self.grows is None
+
     def deliverBody(self, protocol: Download) -> None:
         """Let the content flow."""
         if self._over:

@@ -29,6 +29,7 @@ from pyproxy.config.value_kinds import FieldsToSet
 from pyproxy.config.walker import KeyPath, Walker, shown_path, unknown
 from pyproxy.observe.output import LogPlace
 from pyproxy.policy.cache_policy import CachePolicy
+from pyproxy.policy.insertions import Asks, Insertions
 from pyproxy.policy.instead import FixedAnswer, Instead, Redirection
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
@@ -39,6 +40,9 @@ T = TypeVar("T")
 
 MOST_PROBLEMS = 50
 """Problems that are told at once: each costs reading the file several times."""
+
+EARLY_PING = 15.0
+"""Seconds to the first ping where one is to be sent early, and nobody said when."""
 
 MAX_LOG_BYTES = 100 * 1024 * 1024
 """Octets after which an access log's file is put aside, unless it says otherwise."""
@@ -259,6 +263,7 @@ class FileReader:
         path = ("routes", number)
         options = route.over(root.defaults)
         instead = _instead(route)
+        self._check_asks(path, options["usage"], options["cache"])
         upstream, target = Upstream(), None
         if route.upstream is not None:
             if route.upstream not in targets:
@@ -300,6 +305,7 @@ class FileReader:
             cache=self._cache(path, route, options["cache"]),
             usage=bool(options["usage"]) and instead is None,
             server_timing=bool(options["server_timing"]) and instead is None,
+            insertions=_insertions(options) if instead is None else None,
         )
 
     # the log
@@ -360,6 +366,14 @@ class FileReader:
             return None
         self._check_posts(path, route.cache)
         return said.policy if isinstance(said, RouteCache) else None
+
+    def _check_asks(self, path: KeyPath, usage: bool | Asks | None, cache: Any) -> None:
+        """Refuse to ask where answers are shared: some clients asked themselves, others did not."""
+        if isinstance(usage, Asks) and isinstance(cache, RouteCache) and cache.post is not None:
+            self.walker.also_wrong(
+                (*path, "usage"),
+                "answers to POST are kept here, with a usage or without; say usage = true",
+            )
 
     def _check_posts(self, path: KeyPath, said: RouteCache | bool | None) -> None:
         post = said.post if isinstance(said, RouteCache) else None
@@ -438,6 +452,19 @@ def _limits(options: Mapping[str, Any], connect: float) -> Limits:
     }
     given = {limit: options[name] for limit, name in names.items() if options[name] is not None}
     return Limits(connect=connect, **given)
+
+
+def _insertions(options: Mapping[str, Any]) -> Insertions | None:
+    """Return what is put into event streams, None for nothing."""
+    early = bool(options["early"])
+    insertions = Insertions(
+        ping=EARLY_PING if early and options["ping"] is None else options["ping"],
+        early=early,
+        stall=options["stall_timeout"],
+        error_event=early or bool(options["error_event"]),
+        asks=options["usage"] if isinstance(options["usage"], Asks) else Asks.NOT,
+    )
+    return None if insertions == Insertions() else insertions
 
 
 def _instead(route: Route) -> Instead | None:

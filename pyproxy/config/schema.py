@@ -11,6 +11,7 @@ from pyproxy.config.values import is_loopback, listens_on_loopback
 from pyproxy.observe.json_log import COMBINED
 from pyproxy.observe.output import LogPlace
 from pyproxy.policy.cache_policy import CachePolicy
+from pyproxy.policy.insertions import Insertions
 from pyproxy.policy.instead import Instead
 from pyproxy.policy.matching import Match
 from pyproxy.policy.routing import Limits
@@ -58,6 +59,7 @@ class RouteConfig:
         cache: what the cache may do here, None for no cache.
         usage: what models answer is watched.
         server_timing: responses tell how long each part took.
+        insertions: what is put into event streams, None for nothing.
     """
 
     target: Target | None
@@ -77,6 +79,12 @@ class RouteConfig:
     cache: CachePolicy | None = None
     usage: bool = False
     server_timing: bool = False
+    insertions: Insertions | None = None
+
+    @property
+    def waits(self) -> tuple[float, ...]:
+        """What a sweeper has to keep, in seconds."""
+        return self.limits.waits + (() if self.insertions is None else self.insertions.waits)
 
     @property
     def needs_demo(self) -> bool:
@@ -248,4 +256,4 @@ class Config:
     @property
     def waits(self) -> tuple[float, ...]:
         """The limits that have to be kept."""
-        return (self.client_limit, *(wait for route in self.routes for wait in route.limits.waits))
+        return (self.client_limit, *(wait for route in self.routes for wait in route.waits))

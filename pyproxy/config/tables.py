@@ -16,6 +16,7 @@ from pyproxy.config.kinds import Named, Several, Switch, Table, Tables, key
 from pyproxy.config.trace_tables import Traces
 from pyproxy.config.value_kinds import FieldsToSet
 from pyproxy.observe.json_log import COMBINED
+from pyproxy.policy.insertions import Asks
 from pyproxy.policy.matching import Condition
 from pyproxy.semantics.origins import WebOrigin
 from pyproxy.semantics.urls import Target
@@ -140,9 +141,35 @@ class RouteOptions:
         "With a credential: origins whose web pages may use the proxy.",
         default=None,
     )
-    usage: bool | None = key(
+    usage: bool | Asks | None = key(
+        kinds.USAGE,
+        "Watch what a model answers: how it ended, when it began to speak, what it took.  `ask` "
+        "asks chat streams for what they took, `ask-continuous` in each chunk too (vLLM).",
+        default=None,
+        shown="false",
+    )
+    ping: float | None = key(
+        kinds.SECONDS,
+        "Send a comment into an event stream in which nothing came for so long.",
+        default=None,
+        shown="off",
+    )
+    early: bool | None = key(
         kinds.FLAG,
-        "Watch what a model answers: how it ended, when it began to speak, what it took.",
+        "Send the head of an event stream, and comments, before the upstream has answered; its "
+        "errors become events.",
+        default=None,
+        shown="false",
+    )
+    stall_timeout: float | None = key(
+        kinds.SECONDS,
+        "End an event stream in which no event came for so long; comments do not count.",
+        default=None,
+        shown="off",
+    )
+    error_event: bool | None = key(
+        kinds.FLAG,
+        "Have an event stream that breaks off say why in a last event.",
         default=None,
         shown="false",
     )

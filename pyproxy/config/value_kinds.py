@@ -14,6 +14,7 @@ import attrs
 from pyproxy.config import values
 from pyproxy.config.kinds import JsonSchema, Kind, Sources, WrongParts
 from pyproxy.observe.json_log import COMBINED, JSON, parse_format
+from pyproxy.policy.insertions import Asks
 from pyproxy.policy.matching import PRESENT, Condition
 from pyproxy.semantics.fields import Field, is_field_value, is_token
 from pyproxy.semantics.hosts import parse_socket
@@ -104,6 +105,17 @@ def count(name: str, most: int) -> Kind:
 def _flag(value: Any, sources: Sources) -> bool:
     if not isinstance(value, bool):
         raise ValueError("it has to be true or false")
+    return value
+
+
+_ASKS = {"ask": Asks.AT_END, "ask-continuous": Asks.IN_EVERY_EVENT}
+
+
+def _usage(value: Any, sources: Sources) -> bool | Asks:
+    if isinstance(value, str) and value in _ASKS:
+        return _ASKS[value]
+    if not isinstance(value, bool):
+        raise ValueError('it has to be true, false, "ask" or "ask-continuous"')
     return value
 
 
@@ -217,6 +229,7 @@ TOKEN_PATTERN = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
 PATH_PATTERN = r"^/[!-\"$->@-~]*$"
 
 FLAG = Kind("true or false", {"type": "boolean"}, _flag)
+USAGE = Kind("true, false or ask", {"enum": [True, False, *_ASKS]}, _usage)
 SECONDS = number(
     "seconds",
     0,

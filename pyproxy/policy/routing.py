@@ -14,6 +14,7 @@ import attrs
 from pyproxy.account import Account
 from pyproxy.errors import BadRequest, MethodRefused, RouteNotFound, TargetAmbiguous
 from pyproxy.policy.cross_origin import Guard
+from pyproxy.policy.insertions import Insertions
 from pyproxy.policy.instead import Instead, Reply
 from pyproxy.policy.matching import Match, MatchIndex
 from pyproxy.semantics.forwarding import Hop
@@ -102,6 +103,7 @@ class Route:
         name: what it is called where it is counted.
         watch: makes what watches a response, None where none is watched.
         server_timing: responses tell how long each part took.
+        insertions: what is put into event streams, None for nothing.
     """
 
     target: Target
@@ -119,6 +121,7 @@ class Route:
     name: str = "/"
     watch: Watch | None = None
     server_timing: bool = False
+    insertions: Insertions | None = None
 
 
 # A tuple: a frozen attrs class costs 0.5 us more to make.

@@ -42,6 +42,7 @@ class ForwardedResponse(_Response):
         trailers: the trailer section, once the content ended.
     """
 
+    stored = False
     request = None
     previousResponse = None
     _cookiejar = _NO_COOKIES

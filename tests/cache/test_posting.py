@@ -9,8 +9,8 @@ from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.web.iweb import IBodyProducer
 from zope.interface.verify import verifyObject
 
-from pyproxy.cache.posting import Held, Reading
 from pyproxy.cache.seams import Store
+from pyproxy.held import Held, Reading
 from pyproxy.policy.routing import Limits
 from pyproxy.semantics.forwarding import FieldRules
 from tests.cache.kit import FRESH, CacheTestCase, answer, asked, caching, read, together

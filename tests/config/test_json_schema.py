@@ -69,6 +69,7 @@ GOOD: dict[str, list[Any]] = {
     "keep": [1, 10_000, 2.0],
     "service_name": ["front"],
     "sample": [0, 0.5, 1],
+    "usage": [True, False, "ask", "ask-continuous"],
 }
 """Values that are right, by key; any other key takes those of its kind."""
 

@@ -7,6 +7,7 @@ import os
 from pyproxy.config.file import KEPT_LOGS, MAX_LOG_BYTES
 from pyproxy.config.schema import LogConfig
 from pyproxy.observe.output import LogPlace
+from pyproxy.policy.insertions import Asks, Insertions
 from tests.config.test_file import ROUTE, SMALL, FileTestCase
 
 
@@ -105,3 +106,40 @@ class AccountTests(FileTestCase):
         routes = self.load(text).routes
         self.assertEqual([True, False, False], [route.usage for route in routes])
         self.assertEqual([True, False, False], [route.server_timing for route in routes])
+
+
+class InsertionTests(FileTestCase):
+    """What is put into event streams."""
+
+    def test_options(self) -> None:
+        """Each by its key; with none there is nothing."""
+        for text, insertions in (
+            ("", None),
+            ("usage = true\nerror_event = false", None),
+            ("ping = 15", Insertions(ping=15.0)),
+            ("stall_timeout = 2", Insertions(stall=2.0)),
+            ("error_event = true", Insertions(error_event=True)),
+            ("early = true", Insertions(ping=15.0, early=True, error_event=True)),
+            ("early = true\nping = 3", Insertions(ping=3.0, early=True, error_event=True)),
+            ('usage = "ask"', Insertions(asks=Asks.AT_END)),
+            ('usage = "ask-continuous"', Insertions(asks=Asks.IN_EVERY_EVENT)),
+        ):
+            config = self.load(f"{SMALL}{text}\n")
+            self.assertEqual(insertions, config.routes[0].insertions, text)
+        self.assertIs(True, self.load(f'{SMALL}usage = "ask"\n').routes[0].usage)
+
+    def test_waits(self) -> None:
+        """They are kept as exactly as other limits."""
+        self.assertIn(0.2, self.load(f"{SMALL}ping = 0.2\n").waits)
+        self.assertIn(0.2, self.load(f"{SMALL}stall_timeout = 0.2\n").waits)
+
+    def test_wrong(self) -> None:
+        """What is no such value, and what does not go together."""
+        for text, why in (
+            ("ping = 0", "greater than 0"),
+            ('usage = "often"', '"ask-continuous"'),
+            ('usage = "ask"\ncache = { post = { ttl = 5 } }', "say usage = true"),
+            ('cache = { post = { ttl = 5 } }\n[defaults]\nusage = "ask"', "say usage = true"),
+        ):
+            (error,) = self.errors(f"{SMALL}{text}\n")
+            self.assertIn(why, error)
