@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import attrs
 
+from pyproxy.carrier import Carrier
 from pyproxy.errors import (
     ConnectFailed,
     ConnectionTerminated,
@@ -66,6 +67,7 @@ class Account:
         outcome: of a watched answer: ``ended``, ``truncated``, ``empty``, ``failed``.
         trace: the trace to which the request belongs.
         trace_begun: it was begun here.
+        carrier: who carries the exchange and can end it, None once it is over.
     """
 
     number: int
@@ -114,6 +116,7 @@ class Account:
     outcome: str = ""
     trace: TraceContext | None = None
     trace_begun: bool = False
+    carrier: Carrier | None = None
 
     def end(self, status: int, sent: int, error: ProxyError | None, left: bool) -> None:
         """Close the account; a second time changes nothing.
@@ -124,6 +127,8 @@ class Account:
         if self.ended is not None:
             return
         self.ended = self.clock()
+        # It holds the account too.
+        self.carrier = None
         self.status, self.sent = status, sent
         if error is not None:
             self.error, self.detail = error.error_type, error.for_log

@@ -394,6 +394,15 @@ class Unavailable(ProxyError):
     close_code = 1001
 
 
+class Stopped(ProxyError):
+    """The operator has ended the exchange."""
+
+    status = 503
+    title = "Service Unavailable"
+    error_type = "http_request_denied"
+    remedy = "Ask the operator, who ended it by hand, before you send it again."
+
+
 class Exhausted(ProxyError):
     """The proxy's machine has no descriptor or memory left for a connection."""
 

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from pyproxy.account import Account
+from pyproxy.carrier import Flow
 from pyproxy.errors import (
     BadRequest,
     BadResponse,
@@ -390,6 +391,17 @@ class Exchange:
             log_failure=Failure(cause),
         )
         return InternalError("the proxy could not handle this exchange")
+
+    def flow(self) -> Flow:
+        """Return how it flows at this moment."""
+        upload, download, request = self._client.upload, self._download, self._request
+        connection = None if request is None else request.connection
+        return Flow(
+            0 if upload is None else upload.count - upload.overhead,
+            0 if download is None else download.count,
+            0 if download is None else self._client.unsent(),
+            0 if connection is None else connection.unsent(),
+        )
 
     # time limits
 

@@ -5,17 +5,20 @@ Knows no listening port; who opens those gives them ``site``.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from pyproxy.config.schema import CacheConfig, Config
 from pyproxy.ingress.resource import PrefixResource
 from pyproxy.ingress.seams import Terms
 from pyproxy.ingress.site import ProxySite
-from pyproxy.life.desk import CacheDesk
+from pyproxy.life.board import BoardAsked, ask_board
+from pyproxy.life.desk import Asked, CacheDesk, Document, ask
+from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import Place
 from pyproxy.observe.access_log import AccessLog
 from pyproxy.observe.accounts import Accounts, Sink
@@ -26,12 +29,13 @@ from pyproxy.plan import Plan, make_plan
 from pyproxy.policy.routing import Peer
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
-from pyproxy.semantics.forwarding import Network
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
 
 if TYPE_CHECKING:
     from pyproxy.cache.cache import Cache
+    from pyproxy.observe.board import Board
+    from pyproxy.observe.metrics import Metrics
 
 
 @attrs.frozen
@@ -39,7 +43,6 @@ class Accounting:
     """How accounts are kept.  Attributes: as ``Accounts`` has them."""
 
     sinks: tuple[Sink, ...]
-    trusted: tuple[Network, ...]
     begins_traces: bool
 
 
@@ -66,7 +69,8 @@ class Proxy:
         too (RFC 9110 7.6.3); count is told how many connections are open, whenever that changes;
         to_file takes lines of an access log that has a file of its own.
     Attributes: site, the factory of clients' connections; cache, who answers for what is stored,
-        None where nothing is.
+        None where nothing is; metrics, what counts exchanges, None where nothing does; board, what
+        shows them, None where nothing does.
     """
 
     def __init__(
@@ -79,11 +83,12 @@ class Proxy:
     ) -> None:
         self._reactor = reactor
         self._to_file = to_file
-        self._accounts: Accounts | None = None
         self._pseudonym = pseudonym
         self._peers: dict[Peer, Peer] = {}
         self._secrets: tuple[bytes, ...] = ()
         self._injects = False
+        self._accounts: Accounts | None = None
+        self._lasting: tuple[Sink, ...] = ()
         self._shared: Cache | None = None
         self._bounds = config.cache
         self._close_store: Callable[[], object] = lambda: None
@@ -91,6 +96,8 @@ class Proxy:
         self.cache: CacheDesk | None = None
         self._agent = ForwardingAgent(reactor, self._sweeper)
         self._client = ForwardingClient(self._agent)
+        self.metrics = self._metrics() if config.metrics else None
+        self.board = self._keep_board() if config.admin is not None else None
         first = self.prepare(config)
         self._resource = PrefixResource(first.plan.table, self._client, self._sweeper)
         self.site = ProxySite(self._resource, reactor, self._sweeper, first.terms)
@@ -111,6 +118,43 @@ class Proxy:
     def start(self) -> None:
         """Begin to keep time limits."""
         self._sweeper.start()
+        if self.metrics is not None:
+            self.metrics.lag.start()
+
+    def _metrics(self) -> Metrics:
+        """Return what counts; a reload neither begins nor ends that."""
+        from pyproxy.observe.families import CLIENT_CONNECTIONS, IDLE_CONNECTIONS
+        from pyproxy.observe.metrics import Metrics
+
+        metrics = Metrics.of(self._reactor)
+        self._lasting += (metrics.record,)
+        if self._accounts is None:
+            self._accounts = Accounts(self._reactor)
+        accounts = self._accounts
+        metrics.opened = accounts.open.values
+        metrics.gauges[CLIENT_CONNECTIONS.name] = lambda: self.site.connections
+        metrics.gauges[IDLE_CONNECTIONS.name] = lambda: self._agent.idle
+        return metrics
+
+    def _keep_board(self) -> Board:
+        """Return what shows every exchange that is kept an account of; a reload does not end it."""
+        from pyproxy.observe.board import Board
+
+        if self._accounts is None:
+            self._accounts = Accounts(self._reactor)
+        board = Board(self._accounts, self._reactor.seconds, secrets.randbits(52))
+        self._lasting += (board.ended,)
+        return board
+
+    def ask_board(self, process: int, asked: BoardAsked) -> Document | None:
+        """Ask the board.  Args: by which number this process is known."""
+        return ask_board(self.board, process, asked)
+
+    def answer(self, asked: Asked | Measuring) -> Deferred[Document | None]:
+        """Answer a question about the cache, or what was counted; None where there is none."""
+        if isinstance(asked, Measuring):
+            return succeed(None if self.metrics is None else self.metrics.page(asked.start))
+        return ask(self.cache, asked)
 
     def prepare(self, config: Config) -> Prepared:
         """Make what a configuration brings; nothing of it is used yet, and nothing changes."""
@@ -135,9 +179,13 @@ class Proxy:
         """
         if prepared.terms.access_log is not None or prepared.accounting is not None:
             take_lines_everywhere()
-        terms = attrs.evolve(prepared.terms, accounts=self._keep_accounts(prepared.accounting))
+        terms = attrs.evolve(prepared.terms, accounts=self._keep_accounts(prepared))
         self._resource.table = prepared.plan.table
         self._peers = {peer: peer for peer in prepared.plan.peers}
+        if self.metrics is not None:
+            self.metrics.mask = Mask.of(prepared.secrets + self._secrets)
+        if self.board is not None:
+            self.board.mask = Mask.of(prepared.secrets + self._secrets)
         self._secrets, self._injects = prepared.secrets, prepared.injects
         self.site.take(terms)
         self._sweeper.suit(prepared.waits)
@@ -208,20 +256,21 @@ class Proxy:
         sinks: tuple[Sink, ...] = ()
         if config.log.access != COMBINED:
             sinks = (account_log(config.log.access, self._mask(config), self._write_of(config)),)
-        return Accounting(sinks, config.trusted, config.log.trace)
+        return Accounting(sinks, config.log.trace)
 
-    def _keep_accounts(self, accounting: Accounting | None) -> Accounts | None:
+    def _keep_accounts(self, prepared: Prepared) -> Accounts | None:
         """Return who keeps the accounts of requests that begin from now on, None for nobody."""
-        if accounting is None:
-            if self._accounts is not None:
+        accounts, accounting = self._accounts, prepared.accounting
+        if accounting is None and not self._lasting:
+            if accounts is not None:
                 # What is open is told to those who want to know now.
-                self._accounts.sinks = ()
+                accounts.sinks = ()
             return None
-        if self._accounts is None:
-            self._accounts = Accounts(self._reactor)
-        accounts = self._accounts
-        accounts.sinks, accounts.trusted = accounting.sinks, accounting.trusted
-        accounts.begins_traces = accounting.begins_traces
+        if accounts is None:
+            self._accounts = accounts = Accounts(self._reactor)
+        accounts.sinks = self._lasting + (() if accounting is None else accounting.sinks)
+        accounts.trusted = prepared.terms.trusted
+        accounts.begins_traces = accounting is not None and accounting.begins_traces
         return accounts
 
     def drain(self, timeout: float) -> Deferred[None]:
@@ -239,6 +288,8 @@ class Proxy:
         if self._shared is not None:
             self._shared.close()
             self._close_store()
+        if self.metrics is not None:
+            self.metrics.lag.stop()
         self._sweeper.stop()
         self._agent.close()
         return result

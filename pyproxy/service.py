@@ -8,7 +8,9 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from pyproxy.config.schema import Config
+from pyproxy.life.board import BoardAsked, together
 from pyproxy.life.desk import Asked, Document, ask
+from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import (
     DemoUpstream,
     GiveUp,
@@ -118,6 +120,18 @@ class ProxyService(Service):
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Ask the cache."""
         return ask(None if self._proxy is None else self._proxy.cache, asked)
+
+    def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
+        """Ask the metrics, as of a worker of number 0."""
+        if self._proxy is None:
+            return succeed(None)
+        answered = self._proxy.answer(asked)
+        return answered.addCallback(lambda page: None if page is None else {"workers": {0: page}})
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Ask the board, as of a process of number 1."""
+        found = None if self._proxy is None else self._proxy.ask_board(1, asked)
+        return succeed(None if found is None else {**together(asked, {1: found}), "silent": []})
 
     def reopen_logs(self) -> None:
         """Open the access log's own file anew."""

@@ -64,6 +64,12 @@ class Options(usage.Options):
             "Endpoint of the admin site (tcp:9000 is on loopback); off by default.",
         ],
         [
+            "admin-token",
+            None,
+            None,
+            "What has to be shown at the admin site: @FILE or ${VARIABLE}; none by default.",
+        ],
+        [
             "drain-timeout",
             None,
             "30",
@@ -91,6 +97,7 @@ class Options(usage.Options):
         ["open", None, "Listen beyond loopback although a credential is added."],
         ["no-stream-hints", None, "Do not ask the next hop to pass event streams on at once."],
         ["no-access-log", None, "Write no line for each request."],
+        ["metrics", None, "Count what passes, and tell it at /metrics of the admin site."],
         ["watch", None, "Reload when the configuration's file, or one that it names, changes."],
         ["check", None, "Say whether the configuration can be used, and end; nothing starts."],
         ["print-config", None, "Print the configuration as a file, without secrets, and end."],

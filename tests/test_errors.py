@@ -41,6 +41,7 @@ STATUS = {
     "TLSFailed": 502,
     "UpstreamMessageTooBig": 502,
     "Exhausted": 503,
+    "Stopped": 503,
     "Unavailable": 503,
     "ConnectTimeout": 504,
     "FirstByteTimeout": 504,

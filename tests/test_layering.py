@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).resolve().parents[1] / "pyproxy"
 
 RINGS = (
-    frozenset({"errors"}),
+    frozenset({"errors", "carrier"}),
     frozenset({"semantics"}),
     frozenset({"account"}),
     frozenset({"policy"}),

@@ -12,7 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.config.schema import CacheConfig, Config, Listen
 from pyproxy.ingress.site import SHUTDOWN_SECONDS
+from pyproxy.life.desk import Document
+from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import Place
+from pyproxy.observe.families import FAMILIES
+from pyproxy.observe.rows import Key, Numbers
 from pyproxy.policy.routing import Limits
 from pyproxy.proxy import Proxy
 from pyproxy.relay.limits import MAX_INTERVAL, MIN_INTERVAL
@@ -378,3 +382,60 @@ class EndTests(ProxyTestCase):
         self.successResultOf(stopped)
         for transport in (client, other, *self.network.opened):
             self.assertIsNotNone(transport.lost)
+
+
+class MetricsTests(ProxyTestCase):
+    """What passes is counted where that was asked for."""
+
+    def page(self) -> Document:
+        """Return what the proxy tells."""
+        page = self.successResultOf(self.proxy.answer(Measuring()))
+        assert page is not None
+        return page
+
+    def rows(self) -> dict[Key, Numbers]:
+        """Return what was counted."""
+        return dict(self.page()["rows"])
+
+    def test_off(self) -> None:
+        """It is not asked for: nothing keeps an account of anything, and nothing runs."""
+        self.start(to(ONE))
+        self.assertIsNone(self.successResultOf(self.proxy.answer(Measuring())))
+        self.assertIsNone(self.proxy.site.accounts)
+
+    def test_exchange(self) -> None:
+        """An exchange is counted when it is over, and stands among the open ones until then."""
+        self.start(to(ONE, metrics=True))
+        client = self.client(request())
+        page = self.page()
+        self.assertEqual(({"/": [1, 0]}, []), (page["open"], page["rows"]))
+        self.deliver(self.network.opened[0], OK)
+        client.take()
+        page = self.page()
+        self.assertEqual({}, page["open"])
+        self.assertEqual([("/", "GET", "2xx", "")], list(self.rows()))
+        gauges = {"pyproxy_client_connections": 1, "pyproxy_upstream_idle_connections": 1}
+        self.assertEqual(gauges, page["gauges"])
+        self.ask(client)
+        family = next(one for one in FAMILIES if one.name == "pyproxy_upstream_requests_total")
+        (numbers,) = self.rows().values()
+        self.assertEqual([1, 1], numbers[family.at : family.at + family.size])
+
+    def test_reload(self) -> None:
+        """A reload goes on counting where it was, and masks by the new secrets too."""
+        self.start(to(ONE, metrics=True))
+        client = self.client()
+        self.ask(client)
+        self.take(to(ONE, metrics=True, cache=CacheConfig(secrets=(b"new-secret-new",))))
+        self.ask(client)
+        (numbers,) = self.rows().values()
+        self.assertEqual(2, sum(numbers[: FAMILIES[0].size - 1]))
+        assert self.proxy.metrics is not None
+        self.assertNotIn(b"new-secret", self.proxy.metrics.mask.apply(b"a new-secret-new"))
+
+    def test_lag(self) -> None:
+        """The event loop is looked at."""
+        self.start(to(ONE, metrics=True))
+        self.network.pass_time(3)
+        page = self.page()
+        self.assertGreater(sum(page["lag"][:-1]), 1)

@@ -698,6 +698,6 @@ class PluginTests(TestCase):
             "upstream-socket",
             *("ws-max-message", "ws-idle-timeout", "ws-ping"),
             *("version", "open", "workers", "config", "check", "print-config"),
-            *("admin", "drain-timeout", "drain-delay", "watch"),
+            *("admin", "metrics", "drain-timeout", "drain-delay", "watch"),
         ):
             self.assertIn(f"--{option}", text)

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -65,10 +66,17 @@ def connection_to(place: str) -> HTTPConnection:
     return kind(host, number, timeout=LIMIT)
 
 
-def asked(place: str, method: str, target: str, content: object = None) -> Any:
-    """Return what the site answers, from JSON.  Args: content, sent as JSON.  Raises: Trouble."""
+def asked(
+    place: str, method: str, target: str, content: object = None, token: str | None = None
+) -> Any:
+    """Return what the site answers, from JSON.
+
+    Args: content, sent as JSON; the site's token, if it has one.  Raises: Trouble.
+    """
     connection = connection_to(place)
     headers = {} if content is None else {"Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
     octets = None if content is None else json.dumps(content).encode("ascii")
     try:
         connection.request(method, target, octets, headers)
@@ -105,15 +113,26 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def token_of(file: str | None) -> str | None:
+    """Return the token that a file holds.  Raises: Trouble."""
+    if file is None:
+        return None
+    try:
+        return Path(file.removeprefix("@")).read_text("ascii").strip()
+    except (OSError, ValueError) as error:
+        raise Trouble(f"--admin-token {file}: {error}") from error
+
+
 def _ask(options: argparse.Namespace) -> Any:
+    token = token_of(options.admin_token)
     if options.what == "show":
-        return asked(options.admin, "GET", "/api/cache")
+        return asked(options.admin, "GET", "/api/cache", token=token)
     names = ("url", "prefix", "tag")
     which = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.what == "purge":
-        return asked(options.admin, "POST", "/api/cache/purge", which)
+        return asked(options.admin, "POST", "/api/cache/purge", which, token)
     query = urlencode({**which, "limit": options.limit})
-    return asked(options.admin, "GET", f"/api/cache/entries?{query}")
+    return asked(options.admin, "GET", f"/api/cache/entries?{query}", token=token)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument(
             "--admin", required=True, metavar="PLACE", help=f"Where the admin site is: {_WAYS}."
+        )
+        command.add_argument(
+            "--admin-token", metavar="@FILE", help="The file of the site's token, if it has one."
         )
         if name == "show":
             continue

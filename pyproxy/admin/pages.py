@@ -59,7 +59,7 @@ class Refusal(Resource):
         return answer(request, self._content)
 
 
-NOTHING = Refusal(problem(404, "Nothing is here; GET / lists what there is."))
+NOTHING = Refusal(problem(404, "Nothing is here; GET /api lists what there is."))
 
 
 class Branch(Resource):

@@ -13,7 +13,7 @@ import attrs
 from pyproxy.config.cache_tables import Cache, RouteCache
 from pyproxy.config.endpoints import Check, can_be_shared, check_endpoint, files_of
 from pyproxy.config.kinds import Sources
-from pyproxy.config.loader import ConfigError, read_authorities_file
+from pyproxy.config.loader import NO_ADMIN, ConfigError, read_authorities_file
 from pyproxy.config.places import Places
 from pyproxy.config.schema import CacheConfig, Config, Listen, LogConfig, RouteConfig
 from pyproxy.config.tables import Answer, Log, Root, Route, Upstream
@@ -146,6 +146,8 @@ class FileReader:
             client_limit=root.client_timeout,
             workers=root.workers,
             admin=admin,
+            admin_token=root.admin_token,
+            metrics=root.metrics,
             drain_timeout=root.drain_timeout,
             drain_delay=root.drain_delay,
             unready_on_failed_reload=root.unready_on_failed_reload,
@@ -179,6 +181,8 @@ class FileReader:
 
     def _admin(self, root: Root) -> Listen | None:
         if root.admin is None:
+            if root.metrics:
+                self.walker.also_wrong(("metrics",), NO_ADMIN)
             return None
         self._try(root.admin, ("admin",))
         return Listen(root.admin)

@@ -30,6 +30,9 @@ SETTING_OPTIONS = frozenset({"header", "response-header"})
 REMOVING_OPTIONS = frozenset({"remove-header", "remove-response-header"})
 """Options of whose values an error repeats what stands before a colon."""
 
+NO_ADMIN = "there is no admin site that would tell them; admin says where it listens"
+"""What is wrong with metrics that nobody can read."""
+
 _has_no_secret = re.compile(
     r"(?:[A-Za-z0-9+.-]*://)?[^/?#@:]*(?::\d*)?(?:/(?!/)[^?#@]*)?"
 ).fullmatch
@@ -106,6 +109,8 @@ class Loader:
             client_limit=self._seconds("client-timeout"),
             workers=self._one("workers", values.parse_workers, 1),
             admin=self._admin(),
+            admin_token=self._optional("admin-token", self._token),
+            metrics=bool(self._options["metrics"]),
             drain_timeout=self._one("drain-timeout", values.parse_wait, 0.0),
             drain_delay=self._one("drain-delay", values.parse_wait, 0.0),
             files=frozenset(self._sources.files),
@@ -252,11 +257,16 @@ class Loader:
 
     def _admin(self) -> Listen | None:
         if self._options["admin"] is None:
+            if self._options["metrics"]:
+                self._errors.append(f"--metrics: {NO_ADMIN}, such as --admin tcp:9000")
             return None
         description = self._one("admin", values.parse_admin, "")
         if description:
             self._try("admin", description)
         return Listen(description)
+
+    def _token(self, text: str) -> bytes:
+        return values.parse_admin_token(text, self._sources)
 
     def _try(self, option: str, endpoint: str) -> None:
         self._sources.files.update(Path(name).absolute() for name in files_of(endpoint))

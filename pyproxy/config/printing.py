@@ -93,6 +93,7 @@ def _in_use(document: dict[str, Any], config: Config) -> dict[str, Any]:
     found.pop("admin", None)
     if config.admin is not None:
         found["admin"] = _endpoint(config.admin)
+    found["metrics"] = config.metrics
     found.pop("cache", None)
     if cache := _cache(document.get("cache", {}), config.cache):
         found["cache"] = cache
@@ -141,7 +142,7 @@ def document_of(options: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "workers": _typed(options["workers"]),
         "client_timeout": _number(options["client-timeout"]),
-        **_said(options, ("admin", "drain-timeout", "drain-delay")),
+        **_said(options, ("admin", "admin-token", "metrics", "drain-timeout", "drain-delay")),
         "open": bool(options["open"]),
         "trust_proxy": list(options["trust-proxy"]),
         "listeners": [{"endpoint": endpoint} for endpoint in _endpoints(options)],

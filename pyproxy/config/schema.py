@@ -153,6 +153,8 @@ class Config:
         client_limit: seconds for the head of a request, and for an idle connection.
         workers: processes that share the listening sockets.
         admin: where the admin site listens, None for nowhere.
+        admin_token: what has to be shown there, None for nothing.
+        metrics: it tells what is counted.
         drain_timeout, drain_delay: seconds; see ``life.service.LifeService`` and docs/reload.rst.
         unready_on_failed_reload: it is not ready while the last reload has failed.
         cache: where stored responses are kept, if a route stores any.
@@ -167,6 +169,8 @@ class Config:
     client_limit: float = 75.0
     workers: int = 1
     admin: Listen | None = None
+    admin_token: bytes | None = attrs.field(default=None, repr=False)
+    metrics: bool = False
     drain_timeout: float = 30.0
     drain_delay: float = 0.0
     unready_on_failed_reload: bool = False
@@ -192,8 +196,10 @@ class Config:
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
-        """What must not be shown: the credentials of all routes, and the store's password."""
+        """What must not be shown: all routes' credentials, the store's password, the token."""
         injected = tuple(secret for route in self.routes for secret in route.secrets)
+        if self.admin_token is not None:
+            injected += (self.admin_token,)
         return injected + self.cache.secrets
 
     @property

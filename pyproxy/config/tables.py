@@ -305,6 +305,19 @@ class Root:
         default=None,
         shown="off",
     )
+    admin_token: bytes | None = key(
+        kinds.ADMIN_TOKEN,
+        "What has to be shown at the admin site, to see its board from another machine and to see "
+        "anything but health and readiness: `@FILE`, or `${VARIABLE}`.",
+        default=None,
+        shown="none: the board is for this machine alone",
+    )
+    metrics: bool = key(
+        kinds.FLAG,
+        "Count what passes, and tell it at `/metrics` of the admin site, for Prometheus.  Needs "
+        "`admin`.",
+        default=False,
+    )
     drain_timeout: float = key(
         kinds.WAIT,
         "After SIGTERM: for open requests and WebSockets to end by themselves; 0 ends them at "

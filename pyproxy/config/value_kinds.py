@@ -81,6 +81,12 @@ def number_or_text(
     return Kind(name, {"anyOf": [whole, {"type": "string", **schema}]}, read)
 
 
+def _admin_token(value: Any, sources: Sources) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("it has to be a string")
+    return values.parse_admin_token(value, sources)
+
+
 def count(name: str, most: int) -> Kind:
     """Return a kind of whole number from 1 on."""
     why = f"it has to be a whole number from 1 to {most}"
@@ -239,6 +245,12 @@ _HOST_PATTERN = r"^(?:\*\.)?[!$&-).0-9;=A-Za-z_~-]+$|^\[?[0-9A-Fa-f:.]+\]?$"
 HOST = text("host", values.parse_allowed_host, pattern=_HOST_PATTERN)
 ORIGIN = text("origin", values.parse_allowed_origin, pattern=r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+$")
 ADMIN = text("endpoint", values.parse_admin, pattern="^(?:tcp6?|ssl|unix):[^:]")
+ADMIN_TOKEN = Kind(
+    "@FILE or ${VARIABLE}",
+    {"type": "string", "pattern": r"^(?:@.|\$\{)"},
+    _admin_token,
+    secret=True,
+)
 NAME = text("name", _some, minLength=1)
 ENDPOINT = text("endpoint", _some, minLength=1)
 FILE = text("file", _some, minLength=1)

@@ -46,6 +46,11 @@ _decimal = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:e[0-9]{1,
 _variable = re.compile(r"\$(\$)\{|\$\{([^}]*)\}")
 _are_variables = re.compile(r"(?:\$\{[A-Za-z0-9_]+\})+").fullmatch
 _is_variable_name = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
+MIN_TOKEN_BYTES = 16
+"""Octets of the admin site's token, at least: nobody guesses it."""
+
+# Spec: RFC 6750 2.1.
+_is_bearer = re.compile(rb"[A-Za-z0-9\-._~+/]+=*").fullmatch
 _admin_kind = re.compile(r"(tcp6?|ssl|unix):[^:]").match
 _interface = re.compile(r"(?:^|:)interface=((?:\\.|[^:\\])*)")
 
@@ -254,6 +259,22 @@ def expand(text: str, sources: Sources) -> tuple[bytes, list[bytes]]:
     name_of_file, _ = _expand(text[1:], sources.environment)
     value = _read_value(sources.path(os.fsdecode(name_of_file)))
     return value, [value]
+
+
+def parse_admin_token(text: str, sources: Sources) -> bytes:
+    """Parse what names the token of the admin site: ``@FILE`` or ``${NAME}``.
+
+    Raises: ValueError, which never quotes it.
+    """
+    if not (text.startswith("@") or is_named(text)):
+        raise ValueError("it has to name the token and not be it: @FILE, or ${VARIABLE}")
+    token, _ = expand(text, sources)
+    if len(token) < MIN_TOKEN_BYTES or not _is_bearer(token):
+        raise ValueError(
+            f"the token has to have {MIN_TOKEN_BYTES} characters at least: letters, digits and "
+            "-._~+/=, such as `openssl rand -hex 32` writes"
+        )
+    return token
 
 
 def is_named(text: str) -> bool:

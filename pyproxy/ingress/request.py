@@ -18,7 +18,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 
 from pyproxy.account import Account
-from pyproxy.errors import BadRequest, ProxyError
+from pyproxy.carrier import Flow
+from pyproxy.errors import BadRequest, ProxyError, Stopped
 from pyproxy.ingress.seams import ChannelSide, SiteSide
 from pyproxy.policy.routing import Limits
 from pyproxy.relay.content import Upload
@@ -61,6 +62,9 @@ class Ending(Protocol):
 
     def fail(self, error: ProxyError) -> None:
         """End it because of an error, and say so to the client."""
+
+    def flow(self) -> Flow:
+        """Return how it flows."""
 
 
 class ClientRequest(server.Request):
@@ -120,7 +124,10 @@ class ClientRequest(server.Request):
         self._without_content = self.head.method == b"HEAD"
         self._persists = channel.persists
         accounts = channel.site.accounts
-        self.account: Account | None = None if accounts is None else accounts.begin(self)
+        self.account: Account | None = None
+        if accounts is not None:
+            self.account = account = accounts.begin(self)
+            account.carrier = self
 
     # what an exchange asks for
 
@@ -228,6 +235,16 @@ class ClientRequest(server.Request):
             self.exchange.fail(error)
         else:
             self.channel.response_broken(self, flush=False)
+
+    # what who looks at its account asks for
+
+    def flow(self) -> Flow:
+        """Return how it flows."""
+        return Flow() if self.exchange is None else self.exchange.flow()
+
+    def stop(self) -> None:
+        """End it because the operator wants that."""
+        self.end(Stopped("the operator has stopped this request"))
 
     # what the resource tree asks for
 

@@ -108,6 +108,11 @@ class ProxySite(server.Site):
             self._tell_if_gone()
 
     @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    @property
     def streams(self) -> int:
         """How many requests and WebSockets are open."""
         return sum(connection.busy for connection in self._connections)

@@ -118,4 +118,7 @@ class ClientWebSocketFactory(WebSocketServerFactory):
                 record.end(pair)
                 site.log(record)
 
-        return client, Pair(client, upstream, limits, site.reactor, site.sweeper, ended)
+        pair = Pair(client, upstream, limits, site.reactor, site.sweeper, ended)
+        if request.account is not None:
+            request.account.carrier = pair
+        return client, pair

@@ -10,7 +10,9 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from pyproxy.config.schema import Config
+from pyproxy.life.board import BoardAsked
 from pyproxy.life.desk import Asked, Document
+from pyproxy.life.measuring import Measured
 
 
 class Phase(Enum):
@@ -33,6 +35,7 @@ class Condition:
         taken_at: seconds since the epoch at which it took the present one.
         failures: what is wrong with what the last reload found; empty when it went well.
         wanted: the files that it asked for then.
+        refusals: how many reloads were refused.
     """
 
     config: Config
@@ -42,6 +45,7 @@ class Condition:
     generation: int = 1
     failures: tuple[str, ...] = ()
     wanted: frozenset[Path] = frozenset()
+    refusals: int = 0
 
     @property
     def ready(self) -> bool:
@@ -50,7 +54,7 @@ class Condition:
         return self.phase is Phase.SERVING and not doubted
 
 
-class Serving(Protocol):
+class Serving(Measured, Protocol):
     """What serves, in one process or in several: ``ProxyService``, ``WorkersService``."""
 
     def serves(self) -> Deferred[None]:
@@ -77,4 +81,11 @@ class Serving(Protocol):
 
         Returns: what ``desk.ask`` returns, of all together; None where nothing is cached.  It fails
             with NobodyAnswers.
+        """
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Ask the board of every process.
+
+        Returns: what ``board.together`` returns, with the numbers of the ``silent``; None where
+            nobody keeps accounts.  It fails with NobodyAnswers.
         """

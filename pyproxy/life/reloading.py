@@ -98,6 +98,7 @@ class Reloader:
     def _failed(self, failure: Failure) -> None:
         _log.failure("the reload failed; nothing is known to have changed", failure)
         self._condition.failures = ("an internal error; the log has its traceback",)
+        self._condition.refusals += 1
 
     def _over(self, result: object) -> None:
         self._runs = False
@@ -152,6 +153,7 @@ class Reloader:
 
     def _refuse(self, errors: Collection[str]) -> None:
         self._condition.failures = tuple(errors)
+        self._condition.refusals += 1
         _log.error(
             "The reload is refused and nothing has changed:\n{errors}", errors="\n".join(errors)
         )
@@ -162,6 +164,7 @@ class Reloader:
         for name, new, old in (
             ("workers", config.workers, present.workers),
             ("admin", config.admin, present.admin),
+            ("metrics", config.metrics, present.metrics),
             ("cache.disk", config.cache.place_on_disk, present.cache.place_on_disk),
             ("cache.redis", config.cache.redis, present.cache.redis),
         ):
@@ -173,6 +176,7 @@ class Reloader:
             config,
             workers=present.workers,
             admin=present.admin,
+            metrics=present.metrics,
             cache=config.cache.kept(present.cache),
         )
 

@@ -15,11 +15,13 @@ from functools import partial
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from pyproxy.carrier import Flow
 from pyproxy.errors import (
     ClientMessageTooBig,
     ProxyError,
     ReadTimeout,
     ResponseIncomplete,
+    Stopped,
     Unavailable,
     UpstreamMessageTooBig,
 )
@@ -140,7 +142,21 @@ class Pair:
         """Octets of the client that passed to the upstream."""
         return self._to_upstream.count
 
+    def flow(self) -> Flow:
+        """Return how it flows at this moment."""
+        to_client, to_upstream = self.client.transport, self._upstream.transport
+        return Flow(
+            self.received,
+            self.sent,
+            backlog(to_client) + unsent(to_client),
+            backlog(to_upstream) + unsent(to_upstream),
+        )
+
     # how it ends
+
+    def stop(self) -> None:
+        """End because the operator wants that."""
+        self.end(Stopped("the operator has stopped this WebSocket"))
 
     def end(self, error: ProxyError) -> None:
         """End both ends with a Close frame that says why."""

@@ -188,6 +188,11 @@ class ForwardingAgent:
         self.send(awaited.request)
         return cast(IResponse, await awaited.response)
 
+    @property
+    def idle(self) -> int:
+        """How many connections are kept, to all upstreams."""
+        return sum(upstream.pool.size for upstream in self._upstreams.values())
+
     def close(self) -> None:
         """Close every kept connection."""
         for upstream in self._upstreams.values():

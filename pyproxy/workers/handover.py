@@ -18,7 +18,9 @@ import attrs
 
 from pyproxy.config.endpoints import FILE_ARGUMENT, unquoted
 from pyproxy.config.schema import Config, Listen
+from pyproxy.life.board import BoardAsked
 from pyproxy.life.desk import Asked
+from pyproxy.life.measuring import Measuring
 
 LOG = 3
 """The descriptor on which a worker writes its log."""
@@ -103,12 +105,16 @@ class Draining:
     timeout: float
 
 
+Question = Asked | Measuring | BoardAsked
+"""What a parent asks its workers: about their caches, what they have counted, what is open."""
+
+
 @attrs.frozen
 class Asking:
-    """Answer a question about the cache.  Args: number, by which the answer names it."""
+    """Answer a question.  Args: number, by which the answer names it."""
 
     number: int
-    asked: Asked
+    asked: Question
 
 
 Order = Taking | Draining | Asking

@@ -1,24 +1,32 @@
-"""Of the answers of several workers about the cache one answer.
+"""Of the answers of several workers one answer.
 
-Each has a store of its own, unless it says that the store is shared: then one of them tells of it
-for all.
+Each has a cache of its own, unless it says that the store is shared: then one of them tells of it
+for all.  What they have counted is left to who asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from pyproxy.life.desk import Asked, Counting, Document, Purging, within
+from pyproxy.life.board import BoardLook, BoardStop, BoardStopAll, together
+from pyproxy.life.desk import Counting, Document, Purging, within
+from pyproxy.life.measuring import Measuring
+from pyproxy.workers.handover import Question
 
 _SERVED = ("hits", "stale", "validated", "collapsed")
 
 
-def merged(asked: Asked, answers: Mapping[int, Document], silent: Collection[int]) -> Document:
+def merged(asked: Question, answers: Mapping[int, Document], silent: Collection[int]) -> Document:
     """Return the answer of all.
 
     Args: answers by the workers' numbers, one at least; the numbers of those that gave none.
     """
-    if isinstance(asked, Counting):
+    found: Document
+    if isinstance(asked, Measuring):
+        found = {"workers": dict(answers)}
+    elif isinstance(asked, BoardLook | BoardStop | BoardStopAll):
+        found = together(asked, answers)
+    elif isinstance(asked, Counting):
         found = _counts(answers)
     elif isinstance(asked, Purging):
         found = {"purged": sum(answer["purged"] for answer in answers.values())}

@@ -9,8 +9,8 @@ import attrs
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from pyproxy.life.desk import Asked, Document, NobodyAnswers
-from pyproxy.workers.handover import Asking
+from pyproxy.life.desk import Document, NobodyAnswers
+from pyproxy.workers.handover import Asking, Question
 from pyproxy.workers.merging import merged
 from pyproxy.workers.orders import OrderLine, octets_of
 
@@ -30,7 +30,7 @@ class _Question:
         silent: of those that will not, or not in time.
     """
 
-    asked: Asked
+    asked: Question
     done: Deferred[Document | None]
     waiting: set[int] = attrs.Factory(set)
     silent: set[int] = attrs.Factory(set)
@@ -47,11 +47,11 @@ class Questions:
         self._open: dict[int, _Question] = {}
         self._owed: dict[int, set[int]] = {}
 
-    def ask(self, asked: Asked, workers: Mapping[int, OrderLine]) -> Deferred[Document | None]:
+    def ask(self, asked: Question, workers: Mapping[int, OrderLine]) -> Deferred[Document | None]:
         """Ask workers, by their numbers.
 
-        Returns: the answer of all, with the numbers of the ``silent``; None when they have no
-            cache.  It fails with NobodyAnswers.
+        Returns: the answer of all, with the numbers of the ``silent``; None when they have nothing
+            that could be asked.  It fails with NobodyAnswers.
         """
         if len(self._open) >= MOST_OPEN:
             return fail(NobodyAnswers("Too many questions are open already; ask again later."))

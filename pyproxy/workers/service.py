@@ -14,7 +14,9 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from pyproxy.config.schema import Config
+from pyproxy.life.board import BoardAsked
 from pyproxy.life.desk import Asked, Document
+from pyproxy.life.measuring import Measuring
 from pyproxy.listeners import (
     DemoUpstream,
     GiveUp,
@@ -27,7 +29,7 @@ from pyproxy.listeners import (
 )
 from pyproxy.observe.output import Output
 from pyproxy.observe.twistd_log import take_lines_everywhere
-from pyproxy.workers.handover import Bound, Draining, Handover, Taking
+from pyproxy.workers.handover import Bound, Draining, Handover, Question, Taking
 from pyproxy.workers.orders import OrderLine, octets_of
 from pyproxy.workers.process import Running, Told, WorkerProtocol, spawn
 from pyproxy.workers.questions import Questions
@@ -273,6 +275,17 @@ class WorkersService(Service):
 
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Ask the cache of every worker."""
+        return self._ask(asked)
+
+    def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
+        """Ask the metrics of every worker."""
+        return self._ask(asked)
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Ask the board of every worker."""
+        return self._ask(asked)
+
+    def _ask(self, asked: Question) -> Deferred[Document | None]:
         return self._questions.ask(asked, {n: line.orders for n, line in self._lines.items()})
 
     def reopen_logs(self) -> None:

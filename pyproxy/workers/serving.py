@@ -11,7 +11,7 @@ import signal
 from importlib import import_module
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, DeferredLock, gatherResults
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogBeginner
 from twisted.python.failure import Failure
@@ -19,7 +19,8 @@ from twisted.python.failure import Failure
 from pyproxy.adopting import AdoptingReactor
 from pyproxy.collector import importing
 from pyproxy.ending import End
-from pyproxy.life.desk import Document, ask
+from pyproxy.life.board import BoardLook, BoardStop, BoardStopAll
+from pyproxy.life.desk import Document
 from pyproxy.listeners import Place, accept_waiting, endpoint_of, leave, open_now
 from pyproxy.observe.twistd_log import publish_to_file
 from pyproxy.threads import in_own_thread
@@ -32,6 +33,7 @@ from pyproxy.workers.handover import (
     Draining,
     Handover,
     Order,
+    Question,
     Taking,
 )
 from pyproxy.workers.logpipe import LogPipe
@@ -163,19 +165,24 @@ class Worker:
         self._drain(Draining(LAST_STREAMS))
 
     def _answer(self, asking: Asking) -> None:
-        """Answer a question about the cache."""
+        """Answer a question."""
 
         def known(found: Document | None) -> str:
             return answer_of(asking.number, found)
 
         def failed(failure: Failure) -> str:
-            _log.failure("a question about the cache has no answer", failure)
+            _log.failure("a question has no answer", failure)
             return failure_of(asking.number)
 
-        answered = ask(self._proxy.cache, asking.asked)
+        answered = self._asked(asking.asked)
         answered.addTimeout(asking.asked.limit, self._reactor)
         told = answered.addCallback(known).addErrback(failed)
         told.addCallback(lambda text: self._pipe.tell(ANSWER, text))
+
+    def _asked(self, asked: Question) -> Deferred[Document | None]:
+        if isinstance(asked, BoardLook | BoardStop | BoardStopAll):
+            return maybeDeferred(self._proxy.ask_board, self._tally.number, asked)
+        return self._proxy.answer(asked)
 
     def _obey(self, order: Taking | Draining, sockets: dict[int, int]) -> Deferred[None] | None:
         if isinstance(order, Taking):

@@ -51,11 +51,13 @@ def vacate(descriptor: int, number: int) -> None:
 class Tally:
     """What all workers have, and one of them writes about itself.
 
-    Args: the board's descriptor; how many workers there are; the number of this one, from 1.
+    Args: the board's descriptor; how many workers there are.
+    Attributes: number, of this worker, from 1.
     """
 
     def __init__(self, descriptor: int, workers: int, number: int) -> None:
         self._memory = mmap.mmap(descriptor, workers * _pair.size)
+        self.number = number
         self._place = (number - 1) * _pair.size
         self._others = [
             place for place in range(0, workers * _pair.size, _pair.size) if place != self._place

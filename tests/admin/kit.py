@@ -17,8 +17,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from pyproxy.admin.channel import AdminChannel
 from pyproxy.admin.site import AdminSite
 from pyproxy.config.schema import Config
+from pyproxy.life.board import BoardAsked, BoardDesk, ask_board, together
 from pyproxy.life.condition import Condition, Phase
 from pyproxy.life.desk import Asked, CacheDesk, Document, ask
+from pyproxy.life.measuring import Measuring
+from pyproxy.observe.metrics import Metrics
 from tests.configs import one_route
 from tests.demo.kit import Answer, read_answer
 
@@ -27,10 +30,12 @@ HERE = IPv4Address("TCP", "127.0.0.1", 9000)
 
 @attrs.define
 class Served:
-    """A service of which only the number of open streams, and its cache, are asked."""
+    """A service of which the number of open streams, its cache and its metrics are asked."""
 
     open: int = 0
     desk: CacheDesk | None = None
+    board: BoardDesk | None = None
+    metrics: Metrics | None = None
 
     def serves(self) -> Deferred[None]:
         """Serve already."""
@@ -54,6 +59,16 @@ class Served:
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Ask the desk, if there is one."""
         return ask(self.desk, asked)
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Ask the board, if there is one."""
+        found = ask_board(self.board, 1, asked)
+        return succeed(None if found is None else {**together(asked, {1: found}), "silent": []})
+
+    def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
+        """Ask what counts, if there is anything, as of a worker of number 0."""
+        found = self.metrics
+        return succeed(None if found is None else {"workers": {0: found.page(asked.start)}})
 
 
 class Connection:

@@ -10,9 +10,21 @@ from pyproxy.admin.pages import Page, in_json
 from pyproxy.life.condition import Phase
 from tests.admin.kit import AdminTestCase
 
-PATHS = ("/", "/healthz", "/readyz", "/api/config", "/api/routes")
+PATHS = ("/api", "/healthz", "/readyz", "/api/config", "/api/routes")
 
 CACHE_PATHS = ("/api/cache", "/api/cache/entries", "/api/cache/purge")
+OTHER_PATHS = (
+    "/",
+    "/board.css",
+    "/board.js",
+    "/board.svg",
+    "/login.js",
+    "/api/board/events",
+    "/api/board/stop",
+    "/api/login",
+    *CACHE_PATHS,
+    "/metrics",
+)
 
 
 class HealthTests(AdminTestCase):
@@ -109,17 +121,17 @@ class MapTests(AdminTestCase):
     """What is where."""
 
     def test_index(self) -> None:
-        """``/`` lists what there is."""
-        self.assertEqual(sorted((*PATHS, *CACHE_PATHS)), self.ask("GET", "/").json)
+        """``/api`` lists what there is."""
+        self.assertEqual(sorted((*PATHS, *OTHER_PATHS)), self.ask("GET", "/api").json)
 
     def test_mounted(self) -> None:
         """What is mounted later is found, listed, and kept from foreign pages."""
-        self.site.root.putChild(b"metrics", Page(lambda: in_json(1)))
+        self.site.root.putChild(b"figures", Page(lambda: in_json(1)))
         self.site.api.putChild(b"streams", Page(lambda: in_json(2)))
-        for path, value in (("/metrics", 1), ("/api/streams", 2)):
+        for path, value in (("/figures", 1), ("/api/streams", 2)):
             with self.subTest(path=path):
                 self.assertEqual(value, self.ask("GET", path).json)
-                self.assertIn(path, self.ask("GET", "/").json)
+                self.assertIn(path, self.ask("GET", "/api").json)
                 self.assertEqual(421, self.ask("GET", path, host="evil.example").status)
 
     def test_query(self) -> None:
@@ -130,7 +142,6 @@ class MapTests(AdminTestCase):
         """A path that leads nowhere is 404, whatever the method."""
         for path in (
             "/x",
-            "/api",
             "/api/",
             "/api/x",
             "/api/config/",
@@ -192,7 +203,7 @@ class AnswerTests(AdminTestCase):
     def test_connection_persists(self) -> None:
         """A connection serves one request after the other, refusals too."""
         connection = self.connect()
-        for target, status in (("/x", 404), ("/api/config", 200), ("/", 200)):
+        for target, status in (("/x", 404), ("/api/config", 200), ("/api", 200)):
             with self.subTest(target=target):
                 self.assertEqual(status, connection.ask("GET", target).status)
                 self.assertFalse(connection.transport.disconnecting)

@@ -232,6 +232,7 @@ class LoadTests(FileTestCase):
             workers = 2
             client_timeout = 5.5
             admin = "tcp:0"
+            metrics = true
             drain_timeout = 0
             drain_delay = 2.5
             unready_on_failed_reload = true
@@ -250,6 +251,7 @@ class LoadTests(FileTestCase):
         )
         self.assertEqual((2, 5.5, True), (config.workers, config.client_limit, config.trust_unix))
         self.assertEqual(Listen("tcp:0:interface=127.0.0.1"), config.admin)
+        self.assertTrue(config.metrics)
         self.assertEqual((0.0, 2.5), (config.drain_timeout, config.drain_delay))
         self.assertTrue(config.unready_on_failed_reload)
         self.assertEqual(1, len(config.trusted))
@@ -406,6 +408,12 @@ watch = true
             (error,) = self.errors(text)
             self.assertIn("choose another", error)
             load_file(self.path, ENVIRONMENT, check_endpoint, tries=False)
+
+    def test_metrics(self) -> None:
+        """Without an admin site nobody could read them."""
+        (error,) = self.errors("metrics = true\n" + SMALL)
+        self.assertTrue(error.startswith("1: metrics"), error)
+        self.assertIn("admin says where it listens", error)
 
     def test_what_goes_together(self) -> None:
         """What each value alone does not show."""

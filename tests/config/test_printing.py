@@ -63,7 +63,7 @@ class PrintingTests(SynchronousTestCase):
             ("--allow-host=a.example", "--allow-origin=https://b.example", "--workers=2"),
             ("--trust-proxy=10.0.0.0/8", "--trust-proxy=unix", "--client-timeout=9"),
             ("--upstream-socket=/run/app.sock", "--upstream-insecure"),
-            ("--admin=tcp:0", "--drain-timeout=0", "--drain-delay=2.5"),
+            ("--admin=tcp:0", "--metrics", "--drain-timeout=0", "--drain-delay=2.5"),
         ):
             config = self.options(*target, *more).config
             again = self.read_again(self.printed(*target, *more))

@@ -13,6 +13,7 @@ from pyproxy.config.values import (
     is_loopback,
     listens_on_loopback,
     parse_admin,
+    parse_admin_token,
     parse_allowed_host,
     parse_allowed_origin,
     parse_field,
@@ -119,6 +120,18 @@ class NumberTests(SynchronousTestCase):
         for text in ("tcp:9000", "tcp6:9000", "ssl:9000:privateKey=k", "unix:/run/a.sock"):
             self.assertTrue(listens_on_loopback(parse_admin(text)), text)
         self.assertFalse(listens_on_loopback(parse_admin("tcp:9000:interface=0.0.0.0")))
+
+    def test_admin_token(self) -> None:
+        """The token is named and not written out; nobody guesses it, and no field breaks at it."""
+        path = Path(self.mktemp())
+        path.write_text("0123456789abcdef\n")
+        sources = Sources(path.parent, {"T": "x" * 16, "SHORT": "x" * 15, "ODD": "x" * 16 + ";"})
+        self.assertEqual(b"0123456789abcdef", parse_admin_token(f"@{path.name}", sources))
+        self.assertEqual(b"x" * 16, parse_admin_token("${T}", sources))
+        for text in ("0123456789abcdef", "", "x${T}", "${SHORT}", "${ODD}", "${NONE}", "@nothing"):
+            with self.assertRaises(ValueError) as raised:
+                parse_admin_token(text, sources)
+            self.assertNotIn("0123456789abcdef", str(raised.exception))
 
     def test_sizes(self) -> None:
         """A size is octets, or a number with a unit that is a power of 1024."""

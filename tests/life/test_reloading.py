@@ -14,8 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import CacheConfig, Config, Listen
+from pyproxy.life.board import BoardAsked
 from pyproxy.life.condition import Condition, Phase, Serving
 from pyproxy.life.desk import Asked, Document
+from pyproxy.life.measuring import Measuring
 from pyproxy.life.reloading import Load, Loaded, Observer, Reloader
 from pyproxy.semantics.urls import parse_target
 from tests.configs import one_route
@@ -62,6 +64,14 @@ class FakeServing:
 
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Have no cache."""
+        return succeed(None)
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Keep no accounts."""
+        return succeed(None)
+
+    def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
+        """Count nothing."""
         return succeed(None)
 
 
@@ -178,14 +188,16 @@ class TakenTests(ReloaderTestCase):
     def test_fixed(self) -> None:
         """What a reload cannot change stays as it is, and is said; the rest is taken."""
         admin = Listen("tcp:9000")
-        self.found = attrs.evolve(SECOND, workers=4, admin=admin, drain_timeout=7.0)
+        self.found = attrs.evolve(SECOND, workers=4, admin=admin, metrics=True, drain_timeout=7.0)
         self.reloader.reload()
         taken = attrs.evolve(SECOND, drain_timeout=7.0)
         self.assertEqual(([taken], taken), (self.serving.taken, self.condition.config))
-        for line, name in zip(self.logged(LogLevel.warn), ("workers", "admin"), strict=True):
+        for line, name in zip(
+            self.logged(LogLevel.warn), ("workers", "admin", "metrics"), strict=True
+        ):
             self.assertTrue(line.startswith(f"{name} is not changed by a reload; restart"), line)
         self.reloader.reload()
-        self.assertEqual(4, len(self.logged(LogLevel.warn)))
+        self.assertEqual(6, len(self.logged(LogLevel.warn)))
 
     def test_store(self) -> None:
         """Of the cache the bounds of memory change, and where it is kept stays, with its secret."""

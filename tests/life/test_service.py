@@ -27,8 +27,10 @@ from zope.interface.verify import verifyObject
 from pyproxy.admin.site import AdminSite
 from pyproxy.config.loader import ConfigError
 from pyproxy.config.schema import Config, Listen
+from pyproxy.life.board import BoardAsked
 from pyproxy.life.condition import Phase, Serving
 from pyproxy.life.desk import Asked, Document
+from pyproxy.life.measuring import Measuring
 from pyproxy.life.reloading import Loaded
 from pyproxy.life.service import STATUS_INTERVAL, LifeService
 from pyproxy.life.watching import INTERVAL
@@ -144,6 +146,14 @@ class FakeServing:
 
     def ask_cache(self, asked: Asked) -> Deferred[Document | None]:
         """Have no cache."""
+        return succeed(None)
+
+    def ask_board(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Keep no accounts."""
+        return succeed(None)
+
+    def ask_metrics(self, asked: Measuring) -> Deferred[Document | None]:
+        """Count nothing."""
         return succeed(None)
 
 

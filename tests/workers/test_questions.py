@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessTerminated
 
+from pyproxy.life.board import BoardAsked, BoardLook, BoardStop, BoardStopAll
 from pyproxy.life.desk import (
     ASK_LIMIT,
     PURGE_LIMIT,
@@ -19,6 +20,7 @@ from pyproxy.life.desk import (
     Purging,
     ask,
 )
+from pyproxy.life.measuring import Measuring
 from pyproxy.workers.handover import Asking
 from pyproxy.workers.questions import MOST_OPEN, MOST_OWED, answer_of, failure_of
 from pyproxy.workers.records import ANSWER
@@ -50,6 +52,7 @@ class QuestionsTestCase(WorkersTestCase):
         """Let workers answer all that they were asked."""
         for number in numbers:
             for asking in self.asked(self.workers[number]):
+                assert isinstance(asking.asked, Counting | Looking | Purging)
                 found = self.successResultOf(ask(self.desks[number], asking.asked))
                 self.workers[number].tell(ANSWER, answer_of(asking.number, found))
 
@@ -124,6 +127,45 @@ class AnswerTests(QuestionsTestCase):
         purged = [self.service.ask_cache(Purging(TAG)) for _ in range(2)]
         self.answer(2, 1)
         self.assertEqual([2, 0], [(self.successResultOf(one) or {})["purged"] for one in purged])
+
+
+class MeasureTests(QuestionsTestCase):
+    """What they have counted is not added here: who asks keeps it apart, by worker."""
+
+    def test_pages(self) -> None:
+        """Each worker's own, by its number; None where nothing is counted."""
+        found = self.service.ask_metrics(Measuring(5))
+        for number, answer in ((1, {"rows": []}), (2, None)):
+            (asking,) = self.asked(self.workers[number])
+            self.assertEqual(Measuring(5), asking.asked)
+            self.workers[number].tell(ANSWER, answer_of(asking.number, answer))
+        self.assertEqual({"workers": {1: {"rows": []}}, "silent": []}, self.successResultOf(found))
+
+
+class BoardTests(QuestionsTestCase):
+    """What is open in them is not added either; what was ended is."""
+
+    def tell(self, asked: BoardAsked, *answers: dict[str, Any] | None) -> Any:
+        """Let the workers answer; return that of both."""
+        found = self.service.ask_board(asked)
+        for number, answer in enumerate(answers, 1):
+            (asking,) = self.asked(self.workers[number])
+            self.assertEqual(asked, asking.asked)
+            self.workers[number].tell(ANSWER, answer_of(asking.number, answer))
+        return self.successResultOf(found)
+
+    def test_look(self) -> None:
+        """Each worker's own, by its number."""
+        found = self.tell(BoardLook({1: (7, 3)}), {"version": 4}, {"version": 1})
+        rows = {1: {"version": 4}, 2: {"version": 1}}
+        self.assertEqual({"processes": rows, "silent": []}, found)
+
+    def test_stop(self) -> None:
+        """How many were ended, of one request or of a whole route; None where there is no board."""
+        ended = {"stopped": 1}, {"stopped": 2}
+        for asked in (BoardStop(1, 7, 4), BoardStopAll("/v1")):
+            self.assertEqual({"stopped": 3, "silent": []}, self.tell(asked, *ended))
+        self.assertIsNone(self.tell(BoardStopAll("/v1"), None, None))
 
 
 class SilenceTests(QuestionsTestCase):

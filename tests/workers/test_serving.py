@@ -9,13 +9,16 @@ import sys
 from typing import Any
 
 import attrs
+from twisted.internet.task import Clock
 
 from pyproxy.config.schema import Config, Listen
 from pyproxy.ending import End
-from pyproxy.life.desk import Asked, CacheQuestion, Counting, Looking, Purging
+from pyproxy.life.desk import CacheQuestion, Counting, Looking, Purging
+from pyproxy.life.measuring import Measuring
+from pyproxy.observe.metrics import Metrics
 from pyproxy.policy.instead import FixedAnswer
 from pyproxy.semantics.urls import parse_target
-from pyproxy.workers.handover import Asking, Bound, Draining, Handover, Taking
+from pyproxy.workers.handover import Asking, Bound, Draining, Handover, Question, Taking
 from pyproxy.workers.logpipe import LogPipe
 from pyproxy.workers.questions import answer_of
 from pyproxy.workers.records import ANSWER, READY, STREAMS, TAKEN, RecordReader
@@ -24,6 +27,7 @@ from pyproxy.workers.tally import ABSENT, Tally, make_board
 from tests.cache_desk import desk_of
 from tests.configs import one_route
 from tests.memory import request
+from tests.observe.ended import over
 from tests.turning import PATIENCE, TurningTestCase, descriptors
 
 FAMILY = "AF_INET"
@@ -223,7 +227,7 @@ class TakeTests(WorkerTestCase):
 class AskingTests(WorkerTestCase):
     """A worker answers questions about its cache."""
 
-    def answer(self, number: int, asked: Asked) -> Any:
+    def answer(self, number: int, asked: Question) -> Any:
         """Return what the parent is told."""
         self.hears()
         self.worker.obey(Asking(number, asked), [])
@@ -249,6 +253,16 @@ class AskingTests(WorkerTestCase):
         while (TAKEN, "2") not in told:
             told += self.turn_until(self.hears)
         self.assertIn((ANSWER, answer_of(3, {"purged": 2})), told)
+
+    def test_metrics(self) -> None:
+        """It tells what it has counted; nothing where nothing is."""
+        self.assertEqual({"number": 5, "answer": None}, self.answer(5, Measuring()))
+        metrics = self.worker._proxy.metrics = Metrics.of(Clock())
+        metrics.record(over(route="/a"))
+        (row,) = self.answer(6, Measuring())["answer"]["rows"]
+        self.assertEqual(["/a", "GET", "2xx", ""], row[0])
+        # It was never started.
+        self.worker._proxy.metrics = None
 
     def test_failure(self) -> None:
         """A question that has no answer is told too, and why stands in the log."""
