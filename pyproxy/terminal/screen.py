@@ -115,8 +115,6 @@ def taken() -> Iterator[Screen]:
 
     before = {number: signal.signal(number, leave) for number in _ENDS}
     try:
-        # It would ask the terminal named in TERM, and end the process if there is none such.
-        curses.setupterm()
         window = curses.initscr()
         try:
             yield _screen(window)

@@ -187,8 +187,7 @@ class View:
             f"{number(known.counts.get('open', 0))} open",
             f"{number(sum(bool(row['websocket']) for row in rows))} WebSockets",
             f"{pace:,.0f} events/s",
-            f"slow: {number(slow.count('client'))} clients, {number(slow.count('upstream'))}"
-            " upstreams",
+            f"slow: {slow.count('client'):,} clients, {slow.count('upstream'):,} upstreams",
         ]
         state = "AWAY" if self.away else "live" if known.now else "connecting"
         text = fitted(f"{'   '.join(parts)}   {self.place}", max(width - len(state) - 1, 0))
