@@ -41,7 +41,7 @@ class Terminal:
         self.before = termios.tcgetattr(its)
         # What it was is looked at when the process has ended.
         self._its = its
-        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "pyproxy", *arguments],
             stdin=its,
             stdout=its,

@@ -168,7 +168,7 @@ class NoSiteTests(TopTestCase):
 
     def test_no_terminal(self) -> None:
         """Without a terminal it says where the same is to be read."""
-        found = subprocess.run(  # noqa: S603 - our own interpreter
+        found = subprocess.run(
             [sys.executable, "-m", "pyproxy", "top", "--admin", self.url],
             stdin=subprocess.DEVNULL,
             capture_output=True,
