@@ -1,10 +1,11 @@
 # make run     install into .venv and start the proxy in front of a demo upstream
 # make test    install into .venv and run lint, types, docs and all tests
 #
-# Variables: PYTHON (python3), PORT (8000).
+# Variables: PYTHON (python3), PORT (8000), BOARD (8001).
 
 PYTHON ?= python3
 PORT ?= 8000
+BOARD ?= 8001
 SHELL := /bin/sh
 
 VENV := .venv
@@ -58,13 +59,14 @@ run: $(VENV)/.installed-run
 	@echo "pyproxy on http://127.0.0.1:$(PORT), in front of a demo upstream.  Ctrl-C ends it.  Try:"
 	@echo
 	@echo "  http://127.0.0.1:$(PORT)/chat in a browser"
+	@echo "  http://127.0.0.1:$(BOARD)/ beside it: what is open, live, and a button that stops it"
 	@echo "  curl http://127.0.0.1:$(PORT)/"
 	@echo "  curl http://127.0.0.1:$(PORT)/v1/models"
 	@echo "  curl -N http://127.0.0.1:$(PORT)/v1/chat/completions -H 'Content-Type: application/json' \\"
 	@echo "    -d '{\"model\": \"demo\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
 	@echo "  python -m websockets ws://127.0.0.1:$(PORT)/ws/echo     (after pip install websockets)"
 	@echo
-	@exec $(BIN)/twistd --nodaemon --pidfile= pyproxy --demo --port $(PORT)
+	@exec $(BIN)/twistd --nodaemon --pidfile= pyproxy --demo --port $(PORT) --admin tcp:$(BOARD)
 
 # One after the other, also under ``make -j``: two cores and real sockets do not go well together.
 test: $(VENV)/.installed-test

@@ -56,6 +56,7 @@ class Account:
         peer: origin that was asked, empty for none.
         attempts: connections that the request was written to, or tried to be.
         received, sent: octets of content from and to the client; of a WebSocket, with its frames.
+        messages_received, messages_sent: of a WebSocket.
         status: what the client was sent, 0 for nothing.
         closed_by: ``client``, ``upstream``, ``proxy`` or ``operator``; empty for a good end.
         error: the error type of what the proxy ended it for; detail: in words, not masked.

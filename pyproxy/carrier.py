@@ -9,17 +9,19 @@ import attrs
 
 @attrs.frozen
 class Flow:
-    """How an exchange flows at this moment, in octets.
+    """How an exchange flows at this moment.
 
-    Attributes:
+    Attributes, in octets:
         received, sent: content from and to the client so far.
         to_client, to_upstream: what has still to be taken by either side.
+        messages: of a WebSocket, both ways.
     """
 
     received: int = 0
     sent: int = 0
     to_client: int = 0
     to_upstream: int = 0
+    messages: int = 0
 
 
 class Carrier(Protocol):

@@ -108,10 +108,9 @@ class Exchange:
         route, target, authority = self._table.find(head, client.asked_host)
         # A target in absolute-form outranks Host.  Spec: RFC 9112 3.2.2.
         self._host = host = client.asked_host if authority is None else authority
-        client.unlogged = not route.logs
         account = self._account = client.account
-        if account is not None:
-            account.route, account.host, account.logged = route.name, host, route.logs
+        if account is not None or not route.logs:
+            self._note_route(route, host)
         if route.guard is not None:
             route.guard.admit(head, host, client.hop)
         if route.instead is not None:
@@ -157,6 +156,14 @@ class Exchange:
             self._upstream.send(request)
         else:
             step.send(request, head, host, client.hop)
+
+    def _note_route(self, route: Route, host: bytes) -> None:
+        """Take note of which route it is."""
+        if not route.logs:
+            self._client.unlogged = True
+        account = self._account
+        if account is not None:
+            account.route, account.host, account.logged = route.name, host, route.logs
 
     def _note_asked(self, account: Account, peer: Peer, fields: Fields) -> None:
         """Take note of a request that goes to the upstream, as part of the trace begun for it."""

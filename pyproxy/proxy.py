@@ -29,6 +29,7 @@ from pyproxy.plan import Plan, make_plan
 from pyproxy.policy.routing import Peer
 from pyproxy.relay.limits import Sweeper
 from pyproxy.relay.transports import IProxyReactor
+from pyproxy.semantics.forwarding import Network
 from pyproxy.upstream.agent import ForwardingAgent
 from pyproxy.upstream.client import ForwardingClient
 
@@ -43,6 +44,7 @@ class Accounting:
     """How accounts are kept.  Attributes: as ``Accounts`` has them."""
 
     sinks: tuple[Sink, ...]
+    trusted: tuple[Network, ...]
     begins_traces: bool
 
 
@@ -88,7 +90,6 @@ class Proxy:
         self._secrets: tuple[bytes, ...] = ()
         self._injects = False
         self._accounts: Accounts | None = None
-        self._lasting: tuple[Sink, ...] = ()
         self._shared: Cache | None = None
         self._bounds = config.cache
         self._close_store: Callable[[], object] = lambda: None
@@ -127,11 +128,7 @@ class Proxy:
         from pyproxy.observe.metrics import Metrics
 
         metrics = Metrics.of(self._reactor)
-        self._lasting += (metrics.record,)
-        if self._accounts is None:
-            self._accounts = Accounts(self._reactor)
-        accounts = self._accounts
-        metrics.opened = accounts.open.values
+        metrics.opened = lambda: () if self._accounts is None else self._accounts.open.values()
         metrics.gauges[CLIENT_CONNECTIONS.name] = lambda: self.site.connections
         metrics.gauges[IDLE_CONNECTIONS.name] = lambda: self._agent.idle
         return metrics
@@ -142,9 +139,7 @@ class Proxy:
 
         if self._accounts is None:
             self._accounts = Accounts(self._reactor)
-        board = Board(self._accounts, self._reactor.seconds, secrets.randbits(52))
-        self._lasting += (board.ended,)
-        return board
+        return Board(self._accounts, self._reactor.seconds, secrets.randbits(52))
 
     def ask_board(self, process: int, asked: BoardAsked) -> Document | None:
         """Ask the board.  Args: by which number this process is known."""
@@ -179,7 +174,7 @@ class Proxy:
         """
         if prepared.terms.access_log is not None or prepared.accounting is not None:
             take_lines_everywhere()
-        terms = attrs.evolve(prepared.terms, accounts=self._keep_accounts(prepared))
+        terms = attrs.evolve(prepared.terms, accounts=self._keep_accounts(prepared.accounting))
         self._resource.table = prepared.plan.table
         self._peers = {peer: peer for peer in prepared.plan.peers}
         if self.metrics is not None:
@@ -256,21 +251,24 @@ class Proxy:
         sinks: tuple[Sink, ...] = ()
         if config.log.access != COMBINED:
             sinks = (account_log(config.log.access, self._mask(config), self._write_of(config)),)
-        return Accounting(sinks, config.log.trace)
+        if self.metrics is not None:
+            sinks += (self.metrics.record,)
+        if self.board is not None:
+            sinks += (self.board.ended,)
+        return Accounting(sinks, config.trusted, config.log.trace)
 
-    def _keep_accounts(self, prepared: Prepared) -> Accounts | None:
+    def _keep_accounts(self, accounting: Accounting | None) -> Accounts | None:
         """Return who keeps the accounts of requests that begin from now on, None for nobody."""
-        accounts, accounting = self._accounts, prepared.accounting
-        if accounting is None and not self._lasting:
-            if accounts is not None:
+        if accounting is None:
+            if self._accounts is not None:
                 # What is open is told to those who want to know now.
-                accounts.sinks = ()
+                self._accounts.sinks = ()
             return None
-        if accounts is None:
-            self._accounts = accounts = Accounts(self._reactor)
-        accounts.sinks = self._lasting + (() if accounting is None else accounting.sinks)
-        accounts.trusted = prepared.terms.trusted
-        accounts.begins_traces = accounting is not None and accounting.begins_traces
+        if self._accounts is None:
+            self._accounts = Accounts(self._reactor)
+        accounts = self._accounts
+        accounts.sinks, accounts.trusted = accounting.sinks, accounting.trusted
+        accounts.begins_traces = accounting.begins_traces
         return accounts
 
     def drain(self, timeout: float) -> Deferred[None]:

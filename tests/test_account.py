@@ -316,7 +316,17 @@ class WebSocketTests(AccountTestCase):
         self.assertEqual("", account.closed_by)
         self.assertEqual(len(MASKED_TEXT + MASKED_CLOSE), account.received)
         self.assertEqual(len(TEXT + TEXT + CLOSE), account.sent)
+        self.assertEqual((1, 2), (account.messages_received, account.messages_sent))
         self.assertEqual(self.network.seconds(), account.ended)
+
+    def test_watched_frames(self) -> None:
+        """Messages are counted where frames pass one by one, too."""
+        self.begin(limits=Limits(max_message=1000))
+        account = self.open()
+        self.client.lose(ConnectionLost)
+        self.scene.upstream.lose()
+        self.last()
+        self.assertEqual((1, 2), (account.messages_received, account.messages_sent))
 
     def test_ends(self) -> None:
         """One side that leaves without a word."""

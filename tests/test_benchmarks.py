@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import plot, report, targets
+from benchmarks import metrics, plot, report, targets
 from benchmarks.__main__ import MEASURES, USUAL, plan
 from benchmarks.descriptors import descriptors_missing
 from benchmarks.load import Client, Flood, Job, Soak, Tally, summary
@@ -378,3 +378,14 @@ class LoadTests(SynchronousTestCase):
             for at in range(0, len(octets), size):
                 client.data_received(octets[at : at + size])
             self.assertEqual(client.tally.messages, 2 * FLOOD_EVENTS, size)
+
+
+class MetricsTests(SynchronousTestCase):
+    """The measure of a scrape writes all that was counted."""
+
+    def test_scrape(self) -> None:
+        """More routes are more octets, of however many processes."""
+        *_, few = metrics.scrape(2, 1)
+        *_, more = metrics.scrape(20, 2)
+        self.assertGreater(few, 10_000)
+        self.assertGreater(more, 5 * few)

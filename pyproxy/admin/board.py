@@ -17,7 +17,7 @@ from pyproxy.admin.channel import MAX_CONTENT, AdminRequest
 from pyproxy.admin.credential import Credential
 from pyproxy.admin.feed import Feed
 from pyproxy.admin.pages import Branch, Content, Page, answer, in_json, problem
-from pyproxy.life.board import STOP_LIMIT
+from pyproxy.life.board import STOP_LIMIT, BoardAsked
 from pyproxy.life.condition import Condition, Serving
 from pyproxy.life.desk import Document, NobodyAnswers
 
@@ -225,6 +225,9 @@ def _finish(request: Request, content: Content | None) -> None:
 def feed_of(condition: Condition, serving: Serving, clock: IReactorTime) -> Feed:
     """Return what feeds the board's pages."""
 
+    def ask(asked: BoardAsked) -> Deferred[Document | None]:
+        return serving.ask_board(asked)
+
     def more() -> Document:
         return {
             "phase": condition.phase.value,
@@ -233,4 +236,4 @@ def feed_of(condition: Condition, serving: Serving, clock: IReactorTime) -> Feed
             "failures": len(condition.failures),
         }
 
-    return Feed(serving.ask_board, clock, more)
+    return Feed(ask, clock, more)

@@ -217,7 +217,9 @@ class Config:
         """Whether somebody wants to know what happened to each exchange."""
         log = self.log
         return (
-            log.trace
+            self.admin is not None
+            or self.metrics
+            or log.trace
             or (log.access != COMBINED and any(route.access_log for route in self.routes))
             or any(route.usage or route.server_timing for route in self.routes)
         )

@@ -89,7 +89,10 @@ class ClientRequest(server.Request):
     site: SiteSide  # type: ignore[assignment]
     transport: StreamTransport  # type: ignore[assignment]
     queued = 0  # twisted.web's finish() asks for it.
+    # Set where it is otherwise: each name that all instances have costs every open stream memory,
+    # and from 30 on CPython does not share the table of their names any more.
     unlogged = False
+    account: Account | None = None
 
     def __init__(
         self,
@@ -124,7 +127,6 @@ class ClientRequest(server.Request):
         self._without_content = self.head.method == b"HEAD"
         self._persists = channel.persists
         accounts = channel.site.accounts
-        self.account: Account | None = None
         if accounts is not None:
             self.account = account = accounts.begin(self)
             account.carrier = self

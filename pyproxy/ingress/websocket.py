@@ -60,6 +60,7 @@ class WebSocketRecord:
         self.sentLength, self.error, self.left = pair.sent, pair.error, pair.client_left
         if self.account is not None:
             self.account.received = pair.received
+            self.account.messages_received, self.account.messages_sent = pair.messages
 
 
 # The two bases of autobahn's own class declare some attributes with different types.
@@ -118,7 +119,8 @@ class ClientWebSocketFactory(WebSocketServerFactory):
                 record.end(pair)
                 site.log(record)
 
-        pair = Pair(client, upstream, limits, site.reactor, site.sweeper, ended)
+        counts = request.account is not None
+        pair = Pair(client, upstream, limits, site.reactor, site.sweeper, ended, counts)
         if request.account is not None:
             request.account.carrier = pair
         return client, pair

@@ -5,6 +5,7 @@ Octets of clients and upstreams are masked and cut here, before anybody sees the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -34,6 +35,9 @@ MOVING = (
 MOST_SHOWN = 200
 """Characters that are shown of anything that a client or an upstream has said."""
 
+MOST_SAID = 4
+"""Texts of an exchange that are remembered as they are shown."""
+
 PATIENCE = 2.0
 """Seconds of silence after which an upstream is called slow."""
 
@@ -55,6 +59,16 @@ class Lookout:
     to_upstream: float | None = None
     sent: int = 0
     moved: float = 0.0
+    _said: dict[str, str] = attrs.Factory(dict)
+
+    def shown(self, text: str, mask: Mask) -> str:
+        """Return a text that can be shown; to mask it at every look is most of what a row costs."""
+        known = self._said.get(text)
+        if known is None:
+            if len(self._said) >= MOST_SAID:
+                self._said.clear()
+            self._said[text] = known = shown_text(text, mask)
+        return known
 
     def look(self, flow: Flow, now: float) -> None:
         """Take note of how it flows now."""
@@ -69,7 +83,7 @@ def fixed_of(account: Account, mask: Mask) -> Document:
     return {
         "number": account.number,
         "request": account.request_id,
-        "route": shown(account.route.encode("utf-8", "replace"), mask),
+        "route": shown_text(account.route, mask),
         "method": shown(account.method, mask),
         "target": shown(account.target, mask),
         "host": shown(account.host, mask),
@@ -84,7 +98,7 @@ def moving_of(account: Account, flow: Flow, lookout: Lookout, now: float, mask: 
     return [
         state_of(account, lookout, slow, now),
         slow,
-        *_answer(account, mask),
+        *_answer(account, lambda text: lookout.shown(text, mask), flow.messages),
         account.received or flow.received,
         flow.sent,
         flow.to_client,
@@ -92,11 +106,11 @@ def moving_of(account: Account, flow: Flow, lookout: Lookout, now: float, mask: 
     ]
 
 
-def _answer(account: Account, mask: Mask) -> list[Any]:
-    messages = account.messages_received + account.messages_sent
+def _answer(account: Account, write: Callable[[str], str], messages: int = 0) -> list[Any]:
+    messages = messages or account.messages_received + account.messages_sent
     return [
-        shown(account.peer.encode("utf-8", "replace"), mask),
-        None if account.model is None else shown(account.model.encode("utf-8", "replace"), mask),
+        write(account.peer),
+        None if account.model is None else write(account.model),
         account.status,
         account.websocket,
         _since(account, account.first_token or account.first),
@@ -110,12 +124,12 @@ def ended_of(account: Account, mask: Mask) -> Document:
     names = ("peer", "model", "status", "websocket", "first", "events", "tokens")
     return {
         **fixed_of(account, mask),
-        **dict(zip(names, _answer(account, mask), strict=True)),
+        **dict(zip(names, _answer(account, lambda text: shown_text(text, mask)), strict=True)),
         "received": account.received,
         "sent": account.sent,
         "duration": _since(account, account.ended) or 0.0,
         "good": is_good(account),
-        "how": shown(how_it_ended(account).encode("utf-8", "replace"), mask),
+        "how": shown_text(how_it_ended(account), mask),
         "closed_by": account.closed_by,
         "milestones": {
             name: _since(account, getattr(account, name))
@@ -187,6 +201,11 @@ def tokens_of(account: Account) -> int | None:
 def _since(account: Account, moment: float | None) -> float | None:
     """Return the seconds from the head to a moment, to the millisecond."""
     return None if moment is None else round(max(moment - account.began, 0.0), 3)
+
+
+def shown_text(text: str, mask: Mask) -> str:
+    """Return a text as it can be shown."""
+    return shown(text[: 4 * MOST_SHOWN].encode("utf-8", "replace"), mask)
 
 
 def shown(octets: bytes, mask: Mask) -> str:

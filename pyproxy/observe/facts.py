@@ -52,6 +52,8 @@ FACTS = (
     Fact("status", COUNT, "", "What the client was sent; 499 when it left before that."),
     Fact("received", COUNT, "bytes", "Content from the client; of a WebSocket, its frames."),
     Fact("sent", COUNT, "bytes", "Content to the client; of a WebSocket, its frames."),
+    Fact("messages_received", COUNT, "messages", "Of a WebSocket, from the client."),
+    Fact("messages_sent", COUNT, "messages", "Of a WebSocket, to the client."),
     Fact("duration", NUMBER, SECONDS, "When all was over."),
     Fact("passed", NUMBER, SECONDS, "When routing and guards had let it pass."),
     Fact("asked", NUMBER, SECONDS, "When it was given to the cache, or to the upstream's side."),
@@ -127,6 +129,8 @@ def facts_of(account: Account, mask: Mask) -> dict[str, Any]:
         "status": account.status or CLIENT_GONE,
         "received": account.received,
         "sent": account.sent,
+        "messages_received": account.messages_received if account.websocket else None,
+        "messages_sent": account.messages_sent if account.websocket else None,
         "duration": _since(account, account.ended),
     }
     for name in _MOMENTS:

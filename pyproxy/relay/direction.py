@@ -37,6 +37,7 @@ class Frames(Protocol):
 
     left: int
     closing: bool
+    messages: int
 
     @property
     def at_boundary(self) -> bool:
@@ -103,6 +104,11 @@ class Direction(Generic[F]):
     def closed(self) -> bool:
         """Whether a Close frame of the source has passed whole."""
         return self._frames.closed
+
+    @property
+    def messages(self) -> int:
+        """How many messages of the source have passed, where they are counted."""
+        return self._frames.messages
 
     # octets
 

@@ -33,7 +33,7 @@ from pyproxy.relay.patience import Patience
 from pyproxy.relay.seams import WebSocketEnd
 from pyproxy.relay.sockets import has_left, has_reset, not_sent, said_goodbye, tune, unsent
 from pyproxy.relay.writing import backlog
-from pyproxy.semantics.frames import FrameCount, FrameWatch
+from pyproxy.semantics.frames import FrameCount, FrameWatch, MessageCount
 
 PING_BYTES = 8
 """Octets of payload in our pings: random ones, so that no other Pong is taken for the answer."""
@@ -74,6 +74,7 @@ class Pair:
         client: the client's end.
         error: why the proxy, or the upstream's end, ended it; None otherwise.
         client_left: the client went away without a closing handshake.
+        messages: how many passed, from the client and from the upstream; counted if ``counts``.
     """
 
     client: WebSocketEnd
@@ -82,6 +83,7 @@ class Pair:
     _clock: IReactorTime
     _sweeper: Sweeper
     _on_end: Callable[[Pair], None]
+    _counts: bool = False
     error: ProxyError | None = None
     client_left: bool = False
     _state: State = State.OPEN
@@ -102,8 +104,9 @@ class Pair:
         self._heard_at = self._pinged_at = self._sweeper.now
         if self._limits.ws_ping is None and self._limits.max_message is None:
             on_pause = self._lookout.begin
-            self._to_upstream = PlainDirection(self.client, self._upstream, on_pause, FrameCount())
-            self._to_client = PlainDirection(self._upstream, self.client, on_pause, FrameCount())
+            count = MessageCount if self._counts else FrameCount
+            self._to_upstream = PlainDirection(self.client, self._upstream, on_pause, count())
+            self._to_client = PlainDirection(self._upstream, self.client, on_pause, count())
         else:
             self._watch()
         # The client's connection was set up so when it began.
@@ -142,6 +145,11 @@ class Pair:
         """Octets of the client that passed to the upstream."""
         return self._to_upstream.count
 
+    @property
+    def messages(self) -> tuple[int, int]:
+        """Messages of the client and of the upstream that passed, where they are counted."""
+        return self._to_upstream.messages, self._to_client.messages
+
     def flow(self) -> Flow:
         """Return how it flows at this moment."""
         to_client, to_upstream = self.client.transport, self._upstream.transport
@@ -150,6 +158,7 @@ class Pair:
             self.sent,
             backlog(to_client) + unsent(to_client),
             backlog(to_upstream) + unsent(to_upstream),
+            sum(self.messages),
         )
 
     # how it ends

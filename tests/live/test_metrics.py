@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import unittest
 import urllib.request
+from pathlib import Path
 
 from tests.live.kit import (
     PATIENCE,
@@ -20,6 +23,27 @@ from tests.live.kit import (
 from tests.live.test_workers import wait_workers
 from tests.observe.exposed import Exposed, read
 from tests.turning import free_port
+
+WATCHED = """
+workers = 2
+admin = "tcp:{admin}"
+metrics = true
+drain_timeout = 0
+[[listeners]]
+endpoint = "tcp:0:interface=127.0.0.1"
+[upstreams.demo]
+demo = true
+[[routes]]
+upstream = "demo"
+usage = true
+"""
+
+QUESTION = {
+    "model": "demo",
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "messages": [{"role": "user", "content": "Hello there"}],
+}
 
 COUNT = "http_server_request_duration_seconds_count"
 
@@ -99,6 +123,36 @@ class MetricsTests(unittest.TestCase):
         for _ in range(20):
             self.assertEqual(200, proxy.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").status)
         self.assertTrue(eventually(lambda: self.counted() == 40))
+
+    def test_model(self) -> None:
+        """Of a watched route the model, its tokens and its times stand there, in any worker."""
+        self.admin = free_port()
+        directory = Path(self.enterContext(tempfile.TemporaryDirectory(prefix="metrics-")))
+        (directory / "pyproxy.toml").write_text(WATCHED.format(admin=self.admin))
+        with Proxy(f"--config={directory / 'pyproxy.toml'}") as proxy:
+            wait_workers(proxy)
+            content = json.dumps(QUESTION).encode()
+            lines = (
+                b"POST /v1/chat/completions HTTP/1.1",
+                b"Host: localhost",
+                b"Content-Type: application/json",
+                b"Content-Length: %d" % len(content),
+                b"",
+                content,
+            )
+            for _ in range(6):
+                answer = proxy.ask(b"\r\n".join(lines), b"POST")
+                self.assertIn(b"[DONE]", answer.body)
+            self.assertTrue(eventually(lambda: self.counted() == 6))
+            found = scrape(self.admin)
+        usage = {"gen_ai_response_model": "demo", "http_route": "/"}
+        output = found.value("pyproxy_tokens_total", gen_ai_token_type="output", **usage)
+        self.assertGreater(output, 6)
+        self.assertEqual(0, output % 6)
+        for name in ("time_to_first_token", "time_per_output_token"):
+            self.assertEqual(6, found.value(f"gen_ai_server_{name}_seconds_count", **usage))
+        self.assertEqual(6, found.value("pyproxy_event_streams_total", **usage))
+        self.assertEqual(0, found.value("pyproxy_quiet_failures_total", **usage))
 
     def test_upstream_that_breaks(self) -> None:
         """A response that the upstream breaks off is counted as that."""

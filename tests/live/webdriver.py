@@ -15,7 +15,7 @@ from http.client import HTTPConnection
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from tests.live.kit import eventually, free_port
+from tests.live.kit import PATIENCE, eventually, free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -93,6 +93,7 @@ class Browser:
         }
         said = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         self._session = said["sessionId"]
+        self._ask("POST", "/timeouts", {"implicit": int(PATIENCE * 1000)})
         # A window of a desktop cannot be as narrow as a phone.
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1}
         self.command("Emulation.setDeviceMetricsOverride", mobile=width < 500, **metrics)

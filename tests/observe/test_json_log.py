@@ -67,6 +67,8 @@ class JsonTests(SynchronousTestCase):
             user_agent=b"curl",
             websocket=True,
             received=7,
+            messages_received=1,
+            messages_sent=2,
             passed=BEGAN,
             asked=BEGAN,
             connected=BEGAN + 0.1,

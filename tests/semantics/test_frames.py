@@ -20,6 +20,7 @@ from pyproxy.semantics.frames import (
     FrameCount,
     FrameWatch,
     Header,
+    MessageCount,
     parse_header,
     unmasked,
 )
@@ -130,6 +131,11 @@ def frames_of(octets: bytes) -> Iterator[Seen]:
                 length = length * 256 + octet
         yield Seen(opcode, at, body, body + length, body - 4 if masked else None)
         at = body + length
+
+
+def messages_in(octets: bytes) -> int:
+    """Return how many messages have begun their last frame."""
+    return sum(seen.opcode < 8 and octets[seen.begins] >= FIN for seen in frames_of(octets))
 
 
 @attrs.frozen
@@ -397,6 +403,83 @@ class CountTests(SynchronousTestCase):
         """Follow octets in steps."""
         for begin in range(0, len(octets), step):
             count.follow(octets[begin : begin + step], min(step, len(octets) - begin))
+
+
+class MessageTests(SynchronousTestCase):
+    """Messages that pass and are counted; all else is as it is without."""
+
+    def follow(self, parts: Iterable[bytes]) -> MessageCount:
+        """Follow parts, out of a buffer that holds more, and compare what is said after each."""
+        plain, count, passed = FrameCount(), MessageCount(), b""
+        for part in parts:
+            plain.follow(part, len(part))
+            count.follow(memoryview(part + b"\x88" * MAX_HEADER_BYTES), len(part))
+            passed += part
+            self.assertEqual(
+                (plain.left, plain.at_boundary, plain.closing, plain.closed),
+                (count.left, count.at_boundary, count.closing, count.closed),
+                passed,
+            )
+            self.assertEqual(messages_in(passed), count.messages, passed)
+        return count
+
+    @given(ANYTHING)
+    @example(frame(TEXT, bytes(200), KEY, 126) + frame(CLOSE, b"\x03\xe8", KEY) + b"\x81")
+    def test_every_split(self, octets: bytes) -> None:
+        """Wherever octets were cut."""
+        self.follow([octets, b""])
+        for parts in strict.splits(octets):
+            self.follow(parts)
+
+    @given(LARGE, PLACES)
+    def test_several_pieces(self, octets: bytes, places: list[int]) -> None:
+        """In any number of pieces."""
+        self.follow(cut(octets, places))
+
+    @given(ANYTHING)
+    def test_finish_frame(self, octets: bytes) -> None:
+        """The frame at hand is finished as it is without."""
+        for place in range(len(octets) + 1):
+            plain, count = FrameCount(), MessageCount()
+            for each in (plain, count):
+                each.follow(octets[:place], place)
+            rest = octets[place:]
+            self.assertEqual(plain.finish_frame(rest), count.finish_frame(rest))
+            self.assertEqual((plain.left, plain.closing), (count.left, count.closing))
+
+    def test_many_frames_are_linear(self) -> None:
+        """Many small frames cost no more than their octets, in one read or octet by octet."""
+        crowd = b"\x81\x00" * (strict.CROWD // 2)
+        for step in (len(crowd), 1):
+            taken = strict.cpu_seconds(self.run_through, crowd, step)
+            self.assertLess(taken, strict.CPU_BUDGET)
+
+    def run_through(self, octets: bytes, step: int) -> None:
+        """Follow octets in steps."""
+        count = MessageCount()
+        for begin in range(0, len(octets), step):
+            count.follow(octets[begin : begin + step], min(step, len(octets) - begin))
+
+    def test_messages(self) -> None:
+        """Fragments make one message; what is within or between them makes none.  RFC 6455 5.4."""
+        octets = b"".join(
+            (
+                frame(TEXT, b"one"),
+                frame(TEXT, b"tw", first=0),
+                frame(PING, b"hello"),
+                frame(CONTINUATION, b"o", KEY),
+                frame(BINARY, bytes(300)),
+                frame(PONG),
+                frame(TEXT, b"unfinished", first=0),
+                frame(CLOSE),
+            )
+        )
+        for parts in ([octets], *strict.splits(octets)):
+            self.assertEqual(3, self.follow(parts).messages)
+            watch = FrameWatch()
+            for part in parts:
+                watch.let_through(part)
+            self.assertEqual(3, watch.messages)
 
 
 class WatchTests(SynchronousTestCase):
