@@ -46,6 +46,7 @@ class Accounts:
         sinks: are given each account when it is closed.
         trusted: networks whose word of a client is believed.
         begins_traces: a request without a trace begins one.
+        on_begin: is told of each that begins, and of its head; None for nobody.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Accounts:
         self.sinks = sinks
         self.trusted = trusted
         self.begins_traces = begins_traces
+        self.on_begin: Callable[[Account, RequestHead], None] | None = None
         self._seconds = clock.seconds
         self._begun = 0
 
@@ -86,6 +88,8 @@ class Accounts:
             account.trace = begin(os.urandom(TRACE_ID_BYTES + SPAN_ID_BYTES), sampled=False)
             account.trace_begun = True
         self.open[account.number] = account
+        if self.on_begin is not None:
+            self.on_begin(account, head)
         return account
 
     def over(self, account: Account) -> None:
