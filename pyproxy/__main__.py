@@ -1,6 +1,6 @@
 """``python -m pyproxy``: the same as ``twistd --nodaemon --pidfile= pyproxy``, in one word.
 
-``python -m pyproxy cache`` and ``top`` start nothing: they ask a proxy that runs.
+``python -m pyproxy cache``, ``top`` and ``trace`` start nothing: they ask a proxy that runs.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ def main() -> None:
         from pyproxy.terminal import top
 
         sys.exit(top.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["trace"]:
+        from pyproxy.terminal import trace
+
+        sys.exit(trace.main(sys.argv[2:]))
     # It would end the process until somebody heeds it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     options: Any = twistd.ServerOptions()  # type: ignore[attr-defined, no-untyped-call]

@@ -129,7 +129,7 @@ def _trace(tracers: Tracers, process: int, asked: TraceLook | TraceLeave) -> Doc
 def together(asked: BoardAsked, answers: Mapping[int, Document]) -> Document:
     """Return what several processes answer, by their numbers, as one answer.
 
-    Returns: the answers of a look, or of one that follows, by the processes' numbers in ``processes``, else their sum.
+    Returns: what was looked at, by the processes' numbers in ``processes``; else their sum.
     """
     if isinstance(asked, BoardLook | TraceLook | TraceLeave):
         return {"processes": dict(answers)}
