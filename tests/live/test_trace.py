@@ -23,7 +23,7 @@ class TraceTestCase(BoardTestCase):
 
     def trace(self, *more: str) -> subprocess.Popen[str]:
         """Follow an exchange; it waits already."""
-        found = subprocess.Popen(  # noqa: S603 - our own interpreter
+        found = subprocess.Popen(
             [sys.executable, "-m", "pyproxy", "trace", "--admin", self.url, *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -175,7 +175,7 @@ class ReachTests(TraceTestCase):
 
     def test_token(self) -> None:
         """It needs the token where there is one."""
-        found = subprocess.run(  # noqa: S603 - our own interpreter
+        found = subprocess.run(
             [sys.executable, "-m", "pyproxy", "trace", "--admin", self.url],
             capture_output=True,
             text=True,
@@ -189,7 +189,7 @@ class ReachTests(TraceTestCase):
 
     def test_nobody(self) -> None:
         """Without a site it says so at once."""
-        found = subprocess.run(  # noqa: S603 - our own interpreter
+        found = subprocess.run(
             [sys.executable, "-m", "pyproxy", "trace", "--admin", f"tcp:{free_port()}"],
             capture_output=True,
             text=True,
