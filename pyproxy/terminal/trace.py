@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -80,6 +81,10 @@ def main(arguments: Sequence[str]) -> int:
         return follow(link, not options.no_fields)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Python would try to write the rest at the end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Trouble as trouble:
         sys.stderr.write(f"pyproxy: {trouble}\n")
         return 1

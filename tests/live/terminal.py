@@ -30,11 +30,14 @@ LAST_LINE = b"q quit"
 class Terminal:
     """A process of pyproxy in a terminal of its own.
 
-    Args: what stands behind ``python -m pyproxy``; cells of a line, and lines.
+    Args: what stands behind ``python -m pyproxy``; cells of a line, and lines; of which kind it is:
+        vt220 has no colours, and no order that repeats a character, so words stay whole.
     Attributes: octets, all that was written.
     """
 
-    def __init__(self, *arguments: str, size: tuple[int, int] = (140, 30)) -> None:
+    def __init__(
+        self, *arguments: str, size: tuple[int, int] = (140, 30), kind: str = "vt220"
+    ) -> None:
         self.octets = b""
         self._mine, its = pty.openpty()
         self.resize(*size)
@@ -47,8 +50,7 @@ class Terminal:
             stdout=its,
             stderr=its,
             cwd=CHECKOUT,
-            # vt220 has no colours and no orders that repeat a character: words stay whole.
-            env={**os.environ, "TERM": "vt220", "LC_ALL": "C.UTF-8", "PYTHONPATH": str(CHECKOUT)},
+            env={**os.environ, "TERM": kind, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(CHECKOUT)},
             start_new_session=True,
         )
 

@@ -166,6 +166,16 @@ class NoSiteTests(TopTestCase):
         self.assertEqual(1, top.ends())
         self.assertIn(b"Connection refused", top.octets)
 
+    def test_terminals(self) -> None:
+        """A terminal with colours is given back as well; one that nobody knows is refused."""
+        top = self.stack.enter_context(Terminal("top", "--admin", self.url, kind="xterm-256color"))
+        self.assertTrue(top.shows("live", "0 open"))
+        top.type("q")
+        self.assertEqual((0, True), (top.ends(), top.is_as_before))
+        top = self.stack.enter_context(Terminal("top", "--admin", self.url, kind="no-such"))
+        self.assertEqual((1, True), (top.ends(), top.is_as_before))
+        self.assertIn(b"this terminal cannot show it", top.octets)
+
     def test_no_terminal(self) -> None:
         """Without a terminal it says where the same is to be read."""
         found = subprocess.run(

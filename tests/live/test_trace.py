@@ -160,6 +160,17 @@ class LiveTests(TraceTestCase):
         self.assertIn("status=101", out)
         self.assertEqual("over", self.steps(out)[-1])
 
+    def test_pipe(self) -> None:
+        """When nobody reads what it prints it ends, without a word."""
+        trace = self.trace()
+        assert trace.stdout is not None
+        assert trace.stderr is not None
+        trace.stdout.close()
+        self.open("/a/x")
+        self.assertEqual("", trace.stderr.read())
+        self.assertEqual(1, trace.wait(PATIENCE))
+        trace.stdout = None
+
     def test_proxy_ends(self) -> None:
         """When the proxy ends that is said."""
         trace = self.trace()
