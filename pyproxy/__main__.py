@@ -1,6 +1,6 @@
 """``python -m pyproxy``: the same as ``twistd --nodaemon --pidfile= pyproxy``, in one word.
 
-``python -m pyproxy cache`` starts nothing: it asks a proxy that runs.
+``python -m pyproxy cache``, ``top`` and ``trace`` start nothing: they ask a proxy that runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted.scripts import twistd
 
 
 def main() -> None:
-    """Run the proxy in the foreground, without a pid file; or ask another about its cache.
+    """Run the proxy in the foreground, without a pid file; or ask another that runs.
 
     Raises: SystemExit with the text of what is wrong with the options.
     """
@@ -22,6 +22,14 @@ def main() -> None:
         from pyproxy.admin import command
 
         sys.exit(command.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["top"]:
+        from pyproxy.terminal import top
+
+        sys.exit(top.main(sys.argv[2:]))
+    if sys.argv[1:2] == ["trace"]:
+        from pyproxy.terminal import trace
+
+        sys.exit(trace.main(sys.argv[2:]))
     # It would end the process until somebody heeds it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     options: Any = twistd.ServerOptions()  # type: ignore[attr-defined, no-untyped-call]

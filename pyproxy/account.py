@@ -26,6 +26,27 @@ CLIENT, UPSTREAM, PROXY = "client", "upstream", "proxy"
 """Who closed an exchange before its good end; an operator may, too."""
 
 
+Pairs = tuple[tuple[bytes, bytes], ...]
+"""Names and values of fields, in their order."""
+
+
+@attrs.define(eq=False, repr=False)
+class Noted:
+    """The fields of an exchange that somebody follows.
+
+    Attributes:
+        received: from the client.
+        forwarded: to the upstream.
+        responded: from the upstream, or from the cache.
+        answered: to the client.
+    """
+
+    received: Pairs = ()
+    forwarded: Pairs = ()
+    responded: Pairs = ()
+    answered: Pairs = ()
+
+
 @attrs.define(eq=False, repr=False)
 class Account:
     """What happened to one exchange; it may hold credentials, which whoever shows it masks.
@@ -68,6 +89,7 @@ class Account:
         outcome: of a watched answer: ``ended``, ``truncated``, ``empty``, ``failed``.
         trace: the trace to which the request belongs.
         trace_begun: it was begun here.
+        noted: its fields, None unless somebody follows it.
         carrier: who carries the exchange and can end it, None once it is over.
         span: the place in it of this exchange, None unless that is recorded; upstream_span, of what
             is asked of the upstream, which gets that as its ``traceparent``.
@@ -120,6 +142,7 @@ class Account:
     outcome: str = ""
     trace: TraceContext | None = None
     trace_begun: bool = False
+    noted: Noted | None = None
     carrier: Carrier | None = None
     span: TraceContext | None = None
     upstream_span: TraceContext | None = None

@@ -216,6 +216,8 @@ class Exchange:
             fields[:] = begun_in(account.upstream_span or account.trace, fields)
         elif account.upstream_span is not None:
             fields[:] = continued_in(account.upstream_span, fields)
+        if account.noted is not None:
+            account.noted.forwarded = tuple(fields)
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on an interim response.  Spec: RFC 9110 15.2."""
@@ -277,6 +279,9 @@ class Exchange:
             account.cache = said(response.head.fields)
         if self._route.server_timing:
             fields.append((b"Server-Timing", account.server_timing))
+        if account.noted is not None:
+            account.noted.responded = tuple(response.head.fields)
+            account.noted.answered = tuple(fields)
 
     def _followed(
         self, account: Account, response: UpstreamResponse, sink: ContentSink
@@ -417,6 +422,8 @@ class Exchange:
             account.status, account.cache = reply.status, said(reply.fields)
             if content:
                 account.first = account.last = account.responded
+            if account.noted is not None:
+                account.noted.answered = tuple(reply.fields)
         client.begin(reply.status, reply.reason, reply.fields, Framing(Kind.LENGTH, len(content)))
         if content:
             client.write_content(content)

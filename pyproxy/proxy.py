@@ -140,10 +140,14 @@ class Proxy:
     def _keep_board(self) -> Board:
         """Return what shows every exchange that is kept an account of; a reload does not end it."""
         from pyproxy.observe.board import Board
+        from pyproxy.observe.tracing import Tracers
 
         if self._accounts is None:
             self._accounts = Accounts(self._reactor)
-        return Board(self._accounts, self._reactor.seconds, secrets.randbits(52))
+        seconds, epoch = self._reactor.seconds, secrets.randbits(52)
+        board = Board(self._accounts, seconds, epoch)
+        board.tracers = Tracers(self._accounts, seconds, epoch, lambda: board.mask)
+        return board
 
     def ask_board(self, process: int, asked: BoardAsked) -> Document | None:
         """Ask the board.  Args: by which number this process is known."""

@@ -39,6 +39,7 @@ RINGS = (
             "reactors",
             "service",
             "tap",
+            "terminal",
             "threads",
             "turn",
             "unix_port",

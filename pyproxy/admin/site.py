@@ -18,6 +18,7 @@ from pyproxy.admin.credential import Credential, from_here
 from pyproxy.admin.metrics import MetricsPage
 from pyproxy.admin.pages import Branch, Content, Page, Refusal, in_json, paths, problem
 from pyproxy.admin.routes import routes_of
+from pyproxy.admin.trace import TracePage, Tracing
 from pyproxy.config.schema import Config
 from pyproxy.errors import CrossOriginRefused, MisdirectedRequest
 from pyproxy.life.condition import Condition, Serving
@@ -85,6 +86,7 @@ class AdminSite(server.Site):
         self._routes: tuple[Config, Content] | None = None
         self._credential = Credential(lambda: condition.config.admin_token)
         self._feed = feed_of(condition, serving, reactor)
+        self._tracing = Tracing(serving.ask_board, reactor)
         self.root.putChild(b"", Front(self._credential))
         for name, public in _ASSETS:
             self.root.putChild(name.encode("ascii"), Asset(name, public))
@@ -106,6 +108,7 @@ class AdminSite(server.Site):
         self.api.putChild(b"board", board)
         board.putChild(b"events", EventsPage(self._feed))
         board.putChild(b"stop", StopPage(self._feed, reactor))
+        self.api.putChild(b"trace", TracePage(self._tracing))
         super().__init__(  # type: ignore[no-untyped-call]
             self.root, requestFactory=AdminRequest, reactor=reactor, timeout=REQUEST_LIMIT
         )
@@ -158,6 +161,7 @@ class AdminSite(server.Site):
     def stopFactory(self) -> None:
         """End every connection."""
         self._feed.close()
+        self._tracing.close()
         for channel in list(self._channels):
             channel.end()
 

@@ -11,6 +11,7 @@ from typing import Protocol
 import attrs
 
 from pyproxy.life.desk import Document
+from pyproxy.observe.tracing import Tracers, Wanted
 
 LOOK_LIMIT = 1.0
 """Seconds in which a process has to tell; the others are shown without it then."""
@@ -51,11 +52,42 @@ class BoardStopAll:
     limit: float = STOP_LIMIT
 
 
-BoardAsked = BoardLook | BoardStop | BoardStopAll
+@attrs.frozen
+class TraceLook:
+    """Follow an exchange, or wait for one.
+
+    Attributes:
+        name: who follows.
+        wanted: which exchange he wants.
+        told: how many of its steps he was told.
+        chosen: its process, and that process's epoch; None before there is one.
+    """
+
+    name: str
+    wanted: Wanted
+    told: int = 0
+    chosen: tuple[int, int] | None = None
+    limit: float = LOOK_LIMIT
+
+
+@attrs.frozen
+class TraceLeave:
+    """Follow no more.  Attributes: name, who followed."""
+
+    name: str
+    limit: float = LOOK_LIMIT
+
+
+BoardAsked = BoardLook | BoardStop | BoardStopAll | TraceLook | TraceLeave
 
 
 class BoardDesk(Protocol):
-    """Who answers for the board of one process; ``observe.board.Board`` is one."""
+    """Who answers for the board of one process; ``observe.board.Board`` is one.
+
+    Attributes: tracers, who follow exchanges, None where nobody can.
+    """
+
+    tracers: Tracers | None
 
     def look(self, seen: tuple[int, int] | None) -> Document:
         """Return what has changed since an epoch and a version."""
@@ -75,6 +107,8 @@ def ask_board(desk: BoardDesk | None, process: int, asked: BoardAsked) -> Docume
     """
     if desk is None:
         return None
+    if isinstance(asked, TraceLook | TraceLeave):
+        return None if desk.tracers is None else _trace(desk.tracers, process, asked)
     if isinstance(asked, BoardLook):
         return desk.look(asked.seen.get(process))
     if isinstance(asked, BoardStopAll):
@@ -83,11 +117,20 @@ def ask_board(desk: BoardDesk | None, process: int, asked: BoardAsked) -> Docume
     return {"stopped": desk.stop(asked.epoch, asked.number) if mine else 0}
 
 
+def _trace(tracers: Tracers, process: int, asked: TraceLook | TraceLeave) -> Document:
+    if isinstance(asked, TraceLook) and (asked.chosen is None or asked.chosen[0] == process):
+        epoch = None if asked.chosen is None else asked.chosen[1]
+        return tracers.look(asked.name, asked.wanted, asked.told, epoch)
+    # His exchange is another process's.
+    tracers.leave(asked.name)
+    return {}
+
+
 def together(asked: BoardAsked, answers: Mapping[int, Document]) -> Document:
     """Return what several processes answer, by their numbers, as one answer.
 
-    Returns: the answers of a look by the processes' numbers in ``processes``, else their sum.
+    Returns: what was looked at, by the processes' numbers in ``processes``; else their sum.
     """
-    if isinstance(asked, BoardLook):
+    if isinstance(asked, BoardLook | TraceLook | TraceLeave):
         return {"processes": dict(answers)}
     return {"stopped": sum(answer["stopped"] for answer in answers.values())}

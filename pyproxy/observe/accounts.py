@@ -51,6 +51,7 @@ class Accounts:
         begins_traces: a request without a trace begins one.
         sample: the part of the traces begun here that is recorded, from 0 to 1; of others those are
             whose caller says so.  None where nothing is.
+        on_begin: is told of each that begins, and of its head; None for nobody.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Accounts:
         self.trusted = trusted
         self.begins_traces = begins_traces
         self.sample = sample
+        self.on_begin: Callable[[Account, RequestHead], None] | None = None
         self._seconds = clock.seconds
         self._begun = 0
 
@@ -95,6 +97,8 @@ class Accounts:
             account.span = trace.child(os.urandom(SPAN_ID_BYTES))
             account.upstream_span = trace.child(os.urandom(SPAN_ID_BYTES))
         self.open[account.number] = account
+        if self.on_begin is not None:
+            self.on_begin(account, head)
         return account
 
     def _begin_trace(self, account: Account) -> None:

@@ -15,6 +15,7 @@ from pyproxy.observe.board_rows import MOVING, Lookout, ended_of, fixed_of, is_g
 from pyproxy.observe.book import MOST_ENDED, Book, Document
 from pyproxy.observe.hour import Hour
 from pyproxy.observe.masking import Mask
+from pyproxy.observe.tracing import Tracers
 
 MOST_ROWS = 2000
 """Rows of one process; what is open beyond is counted."""
@@ -35,13 +36,15 @@ class Board:
     """What one process shows.
 
     Args: who keeps the accounts; seconds of the epoch; what marks this life of the process.
-    Attributes: mask, what takes credentials out.
+    Attributes: mask, what takes credentials out; tracers, who follow exchanges, None where nobody
+        can.
     """
 
     def __init__(
         self, source: Source, clock: Callable[[], float], epoch: int, mask: Mask | None = None
     ) -> None:
         self.mask = mask or Mask()
+        self.tracers: Tracers | None = None
         self._source = source
         self._clock = clock
         self._epoch = epoch

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from pyproxy.life.board import BoardLook, BoardStop, BoardStopAll, together
+from pyproxy.life.board import (
+    BoardLook,
+    BoardStop,
+    BoardStopAll,
+    TraceLeave,
+    TraceLook,
+    together,
+)
 from pyproxy.life.desk import Counting, Document, Purging, within
 from pyproxy.life.measuring import Measuring
 from pyproxy.workers.handover import Question
@@ -24,7 +31,7 @@ def merged(asked: Question, answers: Mapping[int, Document], silent: Collection[
     found: Document
     if isinstance(asked, Measuring):
         found = {"workers": dict(answers)}
-    elif isinstance(asked, BoardLook | BoardStop | BoardStopAll):
+    elif isinstance(asked, BoardLook | BoardStop | BoardStopAll | TraceLook | TraceLeave):
         found = together(asked, answers)
     elif isinstance(asked, Counting):
         found = _counts(answers)

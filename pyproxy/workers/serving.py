@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from pyproxy.adopting import AdoptingReactor
 from pyproxy.collector import importing
 from pyproxy.ending import End
-from pyproxy.life.board import BoardLook, BoardStop, BoardStopAll
+from pyproxy.life.board import BoardLook, BoardStop, BoardStopAll, TraceLeave, TraceLook
 from pyproxy.life.desk import Document
 from pyproxy.listeners import Place, accept_waiting, endpoint_of, leave, open_now
 from pyproxy.observe.twistd_log import publish_to_file
@@ -180,7 +180,7 @@ class Worker:
         told.addCallback(lambda text: self._pipe.tell(ANSWER, text))
 
     def _asked(self, asked: Question) -> Deferred[Document | None]:
-        if isinstance(asked, BoardLook | BoardStop | BoardStopAll):
+        if isinstance(asked, BoardLook | BoardStop | BoardStopAll | TraceLook | TraceLeave):
             return maybeDeferred(self._proxy.ask_board, self._tally.number, asked)
         return self._proxy.answer(asked)
 

@@ -12,6 +12,7 @@ from pyproxy.admin.feed import INTERVAL, MOST_WATCHERS, SILENCE
 from pyproxy.life.desk import Document
 from pyproxy.observe.board_rows import MOVING
 from pyproxy.observe.hour import Hour
+from pyproxy.observe.tracing import Tracers
 from tests.admin.kit import AdminTestCase, Connection
 from tests.demo.kit import Answer, read_answer
 
@@ -26,7 +27,7 @@ class Desk:
     """A board of which a test says what stands there.
 
     Attributes: rows that are open; stopped, what was to be ended; looks, how often somebody has
-        looked; quiet, nothing has changed for those who have looked.
+        looked; quiet, nothing has changed for those who have looked; tracers, who follow exchanges.
     """
 
     def __init__(self) -> None:
@@ -34,6 +35,7 @@ class Desk:
         self.stopped: list[object] = []
         self.looks = 0
         self.quiet = False
+        self.tracers: Tracers | None = None
 
     def look(self, seen: tuple[int, int] | None) -> Document:
         """Tell what has changed."""

@@ -21,6 +21,7 @@ OTHER_PATHS = (
     "/login.js",
     "/api/board/events",
     "/api/board/stop",
+    "/api/trace",
     "/api/login",
     *CACHE_PATHS,
     "/metrics",
