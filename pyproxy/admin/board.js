@@ -548,6 +548,3 @@ addEventListener("resize", () => {
 });
 setInterval(() => { openTable.changed ||= openTable.by === "rate"; draw(); }, 250);
 connect();
-  follow();
-}).observe($("open"), { childList: true, subtree: true });
-connect();
