@@ -260,7 +260,7 @@ class DemoUpstream:
 def board_address(admin: Listen | None) -> str:
     """Return scheme and port of a page of the admin site's host, as ``http:8001``.
 
-    Returns: empty where that is not known: it is nowhere, on a Unix socket, or on a port to be found.
+    Returns: empty where that is not known: it is nowhere, at a Unix socket, or at port 0.
     """
     found = _tcp_place((admin.description if admin else None) or "")
     if found is None or not int(found["port"]):

@@ -27,8 +27,8 @@ This is the demo upstream: it speaks the OpenAI wire format, without a model.
 A playground to open in a browser:
   {origin}/chat
 
-Chat, word by word (interval_ms and first_byte_ms change the timing, words the length; a fault is one of
-break, truncate, empty, error, stall):
+Chat, word by word (interval_ms and first_byte_ms change the timing, words the length; and what goes
+wrong is a fault: break, truncate, empty, error, stall):
   curl -N {origin}/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{{"model": "demo", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
