@@ -14,20 +14,20 @@ NEWEST := .venv-newest
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-SOURCES := pyproxy tests twisted/plugins $(wildcard benchmarks compliance examples) docs/conf.py
+SOURCES := pyproxy tests twisted/plugins $(wildcard benchmarks compliance examples docs/*.py)
 # twisted/plugins is no package of ours: mypy would take it for a part of Twisted.
-TYPED := pyproxy tests $(wildcard benchmarks compliance examples)
+TYPED := pyproxy tests $(wildcard benchmarks compliance examples docs/screenshots.py)
 # Every test but the live ones, which need a process of their own.
 UNIT := $(wildcard tests/test_*.py) $(filter-out tests/live/,$(dir $(wildcard tests/*/__init__.py)))
 # A few of them of each kind, for pytest: pure, by hypothesis, in memory, with processes.
 SAMPLE := tests/policy tests/semantics/test_chunked.py tests/test_exchange.py tests/test_tap.py
 
 .PHONY: help run test lint types unit pytest docs bench micro profile compliance test-lowest test-newest
-.PHONY: dist clean
+.PHONY: screenshots dist clean
 
 help:
 	@sed -n '1,2s/^# *//p' Makefile
-	@echo "others: lint types unit docs bench micro profile compliance test-lowest test-newest dist clean"
+	@echo "others: lint types unit docs bench micro profile compliance test-lowest test-newest screenshots dist clean"
 
 # (``sort`` leaves out what is named twice: test-newest makes its environment that of everything.)
 $(addsuffix /pyvenv.cfg,$(sort $(VENV) $(LOWEST) $(NEWEST))):
@@ -58,8 +58,8 @@ run: $(VENV)/.installed-run
 	@echo
 	@echo "pyproxy on http://127.0.0.1:$(PORT), in front of a demo upstream.  Ctrl-C ends it.  Try:"
 	@echo
-	@echo "  http://127.0.0.1:$(PORT)/chat in a browser"
-	@echo "  http://127.0.0.1:$(BOARD)/ beside it: what is open, live, and a button that stops it"
+	@echo "  http://127.0.0.1:$(PORT)/chat in a browser: a playground, with answers that end well or badly"
+	@echo "  http://127.0.0.1:$(BOARD)/ beside it: a board of what is open, live, with a button that stops it"
 	@echo "  curl http://127.0.0.1:$(PORT)/"
 	@echo "  curl http://127.0.0.1:$(PORT)/v1/models"
 	@echo "  curl -N http://127.0.0.1:$(PORT)/v1/chat/completions -H 'Content-Type: application/json' \\"
@@ -127,6 +127,10 @@ test-newest: | $(NEWEST)/pyvenv.cfg
 	@touch $(NEWEST)/.installed-test
 	$(MAKE) --no-print-directory VENV=$(NEWEST) unit
 	$(MAKE) --no-print-directory VENV=$(NEWEST) pytest
+
+# The pictures in the documents; needs chromium and chromium-driver.
+screenshots: $(VENV)/.installed-test
+	$(BIN)/python -m docs.screenshots
 
 dist: $(VENV)/.installed-test
 	$(BIN)/python -m build

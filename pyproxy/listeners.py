@@ -34,6 +34,8 @@ from pyproxy.semantics.urls import Target, parse_target
 
 _log = Logger("pyproxy")
 
+_tcp_place = re.compile(r"(?P<kind>tcp6?|ssl):(?:port=)?(?P<port>[0-9]{1,5})(?=:|$)").match
+
 
 class CannotStart(Exception):
     """Something beside a port cannot be as the configuration has it; the text says what to do."""
@@ -236,21 +238,34 @@ class DemoUpstream:
 
     _reactor: Any
     _port: IListeningPort | None = None
+    _board: str = ""
 
-    def start(self) -> Target:
-        """Return where it is."""
+    def start(self, admin: Listen | None = None) -> Target:
+        """Return where it is.  Args: where the admin site is, to which its page leads."""
+        self._board = board_address(admin)
         if self._port is None:
             # Imported only where it is asked for: it would add a fifth to the time of every start.
             from pyproxy.demo import demo_site
 
             endpoint = TCP4ServerEndpoint(self._reactor, 0, interface="127.0.0.1")
-            self._port = open_now(endpoint, demo_site(self._reactor))
+            self._port = open_now(endpoint, demo_site(self._reactor, lambda: self._board))
         return parse_target(f"http://127.0.0.1:{cast(IPv4Address, self._port.getHost()).port}")
 
     def stop(self) -> list[Deferred[Any]]:
         """Close it.  Returns: what fires when it is closed."""
         port, self._port = self._port, None
         return [] if port is None else [_close(port)]
+
+
+def board_address(admin: Listen | None) -> str:
+    """Return scheme and port of a page of the admin site's host, as ``http:8001``.
+
+    Returns: empty where that is not known: it is nowhere, at a Unix socket, or at port 0.
+    """
+    found = _tcp_place((admin.description if admin else None) or "")
+    if found is None or not int(found["port"]):
+        return ""
+    return f"{'https' if found['kind'] == 'ssl' else 'http'}:{int(found['port'])}"
 
 
 def make_pseudonym() -> bytes:

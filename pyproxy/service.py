@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -53,7 +54,7 @@ class ProxyService(Service):
         all_or_nothing(self._listen, self._give_up)
 
     def _listen(self) -> None:
-        config = self._config.with_demo(self._demo.start)
+        config = self._config.with_demo(partial(self._demo.start, self._config.admin))
         proxy = Proxy(config, self._reactor, make_pseudonym(), to_file=self._output)
         self._output.take(config.log.place)
         listeners = Listeners(self._reactor, proxy.site)
@@ -88,7 +89,7 @@ class ProxyService(Service):
         assert proxy is not None
         assert listeners is not None
         needs_demo = config.needs_demo
-        config = config.with_demo(self._demo.start)
+        config = config.with_demo(partial(self._demo.start, config.admin))
         # A thousand routes take 30 ms: streams go on meanwhile.
         prepared = await in_own_thread(self._reactor, proxy.prepare, config)
         if self._draining:

@@ -38,6 +38,7 @@ from pyproxy.listeners import (
     Place,
     accept_waiting,
     all_or_nothing,
+    board_address,
     open_now,
 )
 from pyproxy.workers.handover import Bound
@@ -568,3 +569,15 @@ class DemoUpstreamTests(TurningTestCase):
             (closed,) = demo.stop()
             self.turn_until(lambda closed=closed: closed.called)  # type: ignore[misc]
             self.assertTrue(self.refuses(address))
+
+    def test_board(self) -> None:
+        """Its page leads to the admin site, where that has a port that is known."""
+        for description, address in (
+            ("tcp:8001:interface=127.0.0.1", "http:8001"),
+            ("tcp6:port=8001", "http:8001"),
+            ("ssl:8443:privateKey=key.pem", "https:8443"),
+            ("tcp:0:interface=127.0.0.1", ""),
+            ("unix:/run/tcp:8001", ""),
+        ):
+            self.assertEqual(address, board_address(Listen(description)), description)
+        self.assertEqual("", board_address(None))

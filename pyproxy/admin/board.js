@@ -323,6 +323,7 @@ function draw() {
     openTable.draw();
     endedTable.draw();
     tiles();
+    if (leading) lead();
     frames.push(performance.now() - began);
     if (frames.length > MOST_FRAMES) frames.shift();
   });
@@ -522,9 +523,21 @@ $("theme").addEventListener("click", () => {
   localStorage.setItem("theme", theme);
   dress(theme);
 });
-function follow() {
+// A link leads to a row by its id, or by a text in what was asked for (#find=TEXT) that nobody else has asked for.
+let leading = true;
+function lead() {
+  const sought = new URLSearchParams(location.hash.slice(1)).get("find");
+  if (sought) {
+    const found = [...rows.values(), ...ended.values()].find((row) => row.target.includes(sought));
+    if (!found) return;
+    history.replaceState(null, "", `#${found.id}`);
+    draw();
+  }
   const id = location.hash.slice(1);
-  if (/^\d/.test(id)) openTable.show(id) || endedTable.show(id);
+  leading = /^\d/.test(id) && !openTable.show(id) && !endedTable.show(id);
+}
+function follow() {
+  leading = true;
   draw();
 }
 addEventListener("hashchange", follow);
@@ -534,11 +547,4 @@ addEventListener("resize", () => {
   draw();
 });
 setInterval(() => { openTable.changed ||= openTable.by === "rate"; draw(); }, 250);
-let arrived = false;
-new MutationObserver((_, observer) => {
-  if (arrived || !rows.size) return;
-  arrived = true;
-  observer.disconnect();
-  follow();
-}).observe($("open"), { childList: true, subtree: true });
 connect();

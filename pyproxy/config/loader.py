@@ -98,6 +98,8 @@ class Loader:
             insecure=bool(self._options["upstream-insecure"]),
             stream_hints=not self._options["no-stream-hints"],
             access_log=not self._options["no-access-log"],
+            # The board beside the demo shows all that it can.
+            usage=bool(self._options["demo"]) and self._options["admin"] is not None,
             allowed_hosts=self._each("allow-host", values.parse_allowed_host),
             allowed_origins=self._each("allow-origin", values.parse_allowed_origin),
         )

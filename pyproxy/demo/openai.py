@@ -10,6 +10,8 @@ SDK's ``extra_body``):
     the wait before anything is sent, head included, streamed or not (0).
 ``words``
     how many words the answer has, instead of what comes of itself.
+``fault``
+    what goes wrong with a streamed answer: see ``pyproxy.demo.faults``.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import Request
 
+from pyproxy.demo.faults import end_of, fault_asked, spoilt
 from pyproxy.demo.places import Refusal, json_content, whole_number, within
 from pyproxy.demo.request import CONTENT_LIMIT, DemoRequest
 from pyproxy.demo.streams import LONGEST_MS, TimedPiece, declare_event_stream, event, stream
@@ -134,7 +137,10 @@ def chat_completions(request: DemoRequest, clock: IReactorTime) -> int:
     question = _question(request)
     completion = _completion(question, request, int(clock.seconds()))
     delay = _number(request, question, "first_byte_ms", default=0, most=LONGEST_MS) / 1000
+    fault = fault_asked(request, question)
     if not _flag(question, "stream", "stream"):
+        if fault is not None:
+            raise Refusal(400, "A fault needs stream: true.", param="fault")
         content = json_content(request, completion.whole())
         request.responseHeaders.setRawHeaders(b"Content-Length", [str(len(content)).encode()])
         return stream(request, clock, [(content, 0.0)], delay=delay)
@@ -147,7 +153,9 @@ def chat_completions(request: DemoRequest, clock: IReactorTime) -> int:
     include_usage = _flag(options, "include_usage", "stream_options.include_usage")
     declare_event_stream(request)
     pieces = _events(completion, include_usage, interval_ms / 1000)
-    return stream(request, clock, pieces, delay=delay)
+    if fault is not None:
+        pieces = spoilt(fault, pieces, len(completion.words))
+    return stream(request, clock, pieces, delay=delay, end=end_of(fault))
 
 
 def _events(completion: Completion, include_usage: bool, interval: float) -> Iterator[TimedPiece]:

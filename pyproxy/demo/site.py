@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import partial
-from importlib.resources import files
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web import http
@@ -16,6 +16,7 @@ from pyproxy.demo.bodies import echo, sink, source, status
 from pyproxy.demo.handshake import WebSockets, echo_messages
 from pyproxy.demo.openai import chat_completions, models
 from pyproxy.demo.places import ANY_METHOD, Branch, Place, text_content
+from pyproxy.demo.playground import ASSETS, asset, page
 from pyproxy.demo.realtime import realtime
 from pyproxy.demo.request import DemoRequest
 from pyproxy.demo.streams import tick_forever, wait_first
@@ -23,10 +24,11 @@ from pyproxy.demo.streams import tick_forever, wait_first
 _INDEX = """\
 This is the demo upstream: it speaks the OpenAI wire format, without a model.
 
-A page to chat with:
+A playground to open in a browser:
   {origin}/chat
 
-Chat, word by word (interval_ms and first_byte_ms change the timing, words the length):
+Chat, word by word (interval_ms and first_byte_ms change the timing, words the length; and what goes
+wrong is a fault: break, truncate, empty, error, stall):
   curl -N {origin}/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{{"model": "demo", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
@@ -85,16 +87,19 @@ class DemoSite(Site):
         """Write nothing."""
 
 
-def demo_site(clock: IReactorTime) -> Site:
+def demo_site(clock: IReactorTime, board: Callable[[], str] = str) -> Site:
     """Build the demo upstream.
 
-    Args: clock: what times its streams, and limits the ends of its WebSockets.
+    Args:
+        clock: what times its streams, and limits the ends of its WebSockets.
+        board: tells where people see what passes, as ``http:8001``; empty for nowhere.
     """
     root = Branch()
     websockets = WebSockets(clock)
     root.putChild(b"", Place(index))
-    page = files("pyproxy.demo").joinpath("chat.html").read_bytes()
-    root.putChild(b"chat", Place(partial(chat_page, page)))
+    root.putChild(b"chat", Place(page(board)))
+    for name in ASSETS:
+        root.putChild(name.encode("ascii"), Place(asset(name)))
     root.putChild(b"echo", Place(echo, methods=ANY_METHOD, deep=True))
     root.putChild(b"upload", Place(sink, methods=ANY_METHOD))
     root.putChild(b"download", Place(partial(source, clock=clock)))
@@ -131,12 +136,6 @@ def origin(request: Request) -> str:
     if scheme not in (b"http", b"https") or not _AUTHORITY.fullmatch(host):
         return "http://localhost"
     return f"{scheme.decode()}://{host.decode()}"
-
-
-def chat_page(page: bytes, request: Request) -> bytes:
-    """Answer ``GET /chat`` with a page that chats through whatever it was fetched through."""
-    request.setHeader(b"Content-Type", b"text/html; charset=utf-8")
-    return page
 
 
 def _branch(name: bytes, place: Place | Branch) -> Branch:

@@ -25,6 +25,9 @@ T = TypeVar("T")
 TimedPiece = tuple[bytes, float]
 """Octets, and the seconds to wait after them."""
 
+End = Callable[[Request], None]
+"""What becomes of a response after its last piece."""
+
 LONGEST_MS = 3_600_000
 """The longest wait that a parameter may ask for."""
 
@@ -121,8 +124,11 @@ class TimedStream:
     more than the transport's own bound.
     """
 
-    def __init__(self, request: Request, clock: IReactorTime, pieces: Iterator[TimedPiece]) -> None:
+    def __init__(
+        self, request: Request, clock: IReactorTime, pieces: Iterator[TimedPiece], end: End
+    ) -> None:
         self._request = request
+        self._end = end
         self._pace = Pace(clock, pieces, request.write, self._finish)
 
     def start(self, delay: float) -> None:
@@ -147,8 +153,23 @@ class TimedStream:
         self._pace.stop()
 
     def _finish(self) -> None:
-        self._request.unregisterProducer()
-        self._request.finish()
+        self._end(self._request)
+
+
+def finish(request: Request) -> None:
+    """End a response that is whole."""
+    request.unregisterProducer()
+    request.finish()
+
+
+def hang_up(request: Request) -> None:
+    """Close the connection behind what has been written, the response unfinished."""
+    request.unregisterProducer()
+    request.loseConnection()
+
+
+def leave_open(request: Request) -> None:
+    """Say nothing more; the client ends it."""
 
 
 def stream(
@@ -157,15 +178,18 @@ def stream(
     pieces: Iterable[TimedPiece],
     *,
     delay: float = 0.0,
+    end: End = finish,
 ) -> int:
     """Write pieces as the response's content; to ``HEAD``, none of them.
 
-    Args: delay: seconds to the first byte, head included.
+    Args:
+        delay: seconds to the first byte, head included.
+        end: what is done after the last piece.
     """
     if request.method == b"HEAD":
         request.finish()
     else:
-        TimedStream(request, clock, iter(pieces)).start(delay)
+        TimedStream(request, clock, iter(pieces), end).start(delay)
     return NOT_DONE_YET
 
 

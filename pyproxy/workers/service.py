@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -106,7 +107,7 @@ class WorkersService(Service):
         all_or_nothing(self._listen, self._give_up)
 
     def _listen(self) -> None:
-        config = self._config.with_demo(self._demo.start)
+        config = self._config.with_demo(partial(self._demo.start, self._config.admin))
         try:
             fresh, _ = self._listeners.take(config.listen)
         except BaseException:
@@ -219,7 +220,7 @@ class WorkersService(Service):
 
     def _take(self, config: Config) -> Deferred[None]:
         needs_demo = config.needs_demo
-        config = config.with_demo(self._demo.start)
+        config = config.with_demo(partial(self._demo.start, config.admin))
         fresh, gone = self._listeners.take(config.listen)
         if not needs_demo:
             self._demo.stop()

@@ -165,6 +165,13 @@ class LoaderTests(SynchronousTestCase):
         """The demo needs no target."""
         self.assertIsNone(load(target=None, demo=1).routes[0].target)
 
+    def test_demo_beside_a_board(self) -> None:
+        """What the demo answers is watched where somebody can look at it."""
+        for admin, demo, usage in ((None, 1, False), ("tcp:0", 1, True), ("tcp:0", 0, False)):
+            target = None if demo else "http://example.com"
+            config = load(target=target, demo=demo, admin=admin)
+            self.assertIs(usage, config.routes[0].usage, (admin, demo))
+
     def test_authorities(self) -> None:
         """A PEM file of authorities replaces the system's."""
         path = Path(self.mktemp())

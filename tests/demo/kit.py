@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from http.client import HTTPResponse, IncompleteRead
 from io import BytesIO
 from socket import socket
@@ -106,7 +107,9 @@ class NarrowTransport(StringTransport):
 class DemoClient:
     """A connection to a demo site of its own.
 
-    Args: room: octets that nobody reads before the transport is full; None for no bound.
+    Args:
+        room: octets that nobody reads before the transport is full; None for no bound.
+        board: what the site is told of the board.
 
     Attributes:
         clock: the site's.
@@ -114,10 +117,10 @@ class DemoClient:
         transport: the site's end of the connection.
     """
 
-    def __init__(self, room: int | None = None) -> None:
+    def __init__(self, room: int | None = None, board: Callable[[], str] = str) -> None:
         self.clock = Clock()
         self.transport = StringTransport() if room is None else NarrowTransport(room)
-        self.site = demo_site(self.clock)
+        self.site = demo_site(self.clock, board)
         protocol = self.site.buildProtocol(self.transport.getPeer())
         assert protocol is not None
         self.protocol: IProtocol = protocol

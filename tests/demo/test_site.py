@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.demo.frames import TEXT, Frame
 from tests.demo.kit import DemoClient, WebSocketClient
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 class IndexTests(SynchronousTestCase):
@@ -82,9 +79,3 @@ class MapTests(SynchronousTestCase):
             with self.subTest(target=target):
                 self.assertEqual(client.ask("GET", target).status, status)
                 self.assertFalse(client.transport.disconnecting)
-
-    def test_chat_page_is_the_example(self) -> None:
-        """The page is served as it stands among the examples."""
-        answer = DemoClient().ask("GET", "/chat")
-        self.assertEqual(answer.field("Content-Type"), "text/html; charset=utf-8")
-        self.assertEqual(answer.content, (EXAMPLES / "chat.html").read_bytes())

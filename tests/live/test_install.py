@@ -144,10 +144,10 @@ class InstallTests(unittest.TestCase):
         ours = {path for path in files if ".dist-info" not in path}
         sources = {
             str(path.relative_to(environment.source))
-            for path in (environment.source / "pyproxy").rglob("*.py")
+            for path in (environment.source / "pyproxy").rglob("*")
+            if path.suffix in (".css", ".html", ".js", ".py", ".svg")
         }
         wanted = sources | {
-            "pyproxy/demo/chat.html",
             "pyproxy/py.typed",
             "twisted/plugins/pyproxy_plugin.py",
             "twisted/plugins/pyproxy_reactors.py",
