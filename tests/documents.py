@@ -78,6 +78,6 @@ def _starts_proxy(words: list[str]) -> bool:
     program = words[0].rpartition("/")[2]
     if program == "twistd":
         return "pyproxy" in words[1:]
-    # ``python -m pyproxy cache`` asks one that runs.
+    # These ask one that runs.
     is_ours = program.startswith("python") and words[1:3] == ["-m", "pyproxy"]
-    return is_ours and words[3:4] != ["cache"]
+    return is_ours and words[3:4] not in (["cache"], ["top"], ["trace"])

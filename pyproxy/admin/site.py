@@ -86,7 +86,7 @@ class AdminSite(server.Site):
         self._routes: tuple[Config, Content] | None = None
         self._credential = Credential(lambda: condition.config.admin_token)
         self._feed = feed_of(condition, serving, reactor)
-        self._tracing = Tracing(serving.ask_board, reactor)
+        self._tracing = Tracing(serving, reactor)
         self.root.putChild(b"", Front(self._credential))
         for name, public in _ASSETS:
             self.root.putChild(name.encode("ascii"), Asset(name, public))

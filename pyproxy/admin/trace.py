@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,6 +17,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from pyproxy.admin.pages import Branch, answer, problem
 from pyproxy.life.board import BoardAsked, TraceLeave, TraceLook
+from pyproxy.life.condition import Serving
 from pyproxy.life.desk import Document, NobodyAnswers
 from pyproxy.observe.tracing import Wanted
 
@@ -35,9 +36,6 @@ MAX_PARAMETERS = 8
 NAMES = ("method", "path", "host", "route")
 
 _log = Logger("pyproxy")
-
-Ask = Callable[[BoardAsked], Deferred[Document | None]]
-"""Asks every process; see ``life.condition.Serving``."""
 
 
 @attrs.define(eq=False)
@@ -152,12 +150,16 @@ def _unknown(failure: Failure) -> None:
 
 
 class Tracing:
-    """Those who follow exchanges.  Attributes: ask, asks every process."""
+    """Those who follow exchanges."""
 
-    def __init__(self, ask: Ask, clock: IReactorTime) -> None:
-        self.ask = ask
+    def __init__(self, serving: Serving, clock: IReactorTime) -> None:
         self.clock = clock
+        self._serving = serving
         self._readers: list[Reader] = []
+
+    def ask(self, asked: BoardAsked) -> Deferred[Document | None]:
+        """Ask every process."""
+        return self._serving.ask_board(asked)
 
     @property
     def full(self) -> bool:
