@@ -7,8 +7,8 @@ from base64 import b64encode
 from typing import Any
 
 import attrs
+import opentelemetry.proto.collector.trace.v1.trace_service_pb2 as trace_service_pb2
 from google.protobuf import json_format
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 
 @attrs.frozen
