@@ -6,6 +6,8 @@ not know sockets or parsers: the two sides are seams.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,16 +28,12 @@ from pyproxy.errors import (
     ReadTimeout,
     WriteTimeout,
 )
-from pyproxy.policy.insertions import Insertions
 from pyproxy.policy.instead import Instead
 from pyproxy.policy.routing import Peer, Route, RoutingTable, Step
-from pyproxy.preparing import prepare
 from pyproxy.relay.content import ContentSink, Download, Upload
-from pyproxy.relay.inserting import Inserter, LateAnswer, early_head, takes_more, without_length
 from pyproxy.relay.limits import LOOKS, Sweeper
 from pyproxy.relay.watching import Followed, Watched, uncoded
 from pyproxy.semantics.cache_status import said
-from pyproxy.semantics.error_events import dialect_of
 from pyproxy.semantics.fields import Fields, tokens
 from pyproxy.semantics.forwarding import (
     ALLOWED_METHODS,
@@ -44,12 +42,15 @@ from pyproxy.semantics.forwarding import (
     hops_left,
     one_hop_less,
 )
-from pyproxy.semantics.framing import NO_CONTENT, UNTIL_CLOSE, Framing, Kind
+from pyproxy.semantics.framing import NO_CONTENT, Framing, Kind
 from pyproxy.semantics.handshake import SWITCH, opening_key, opens_websocket
 from pyproxy.semantics.logins import logs_in
 from pyproxy.semantics.messages import ResponseHead, noted_values
 from pyproxy.semantics.trace_context import begun_in, continued_in
 from pyproxy.sides import Bond, ClientSide, UpstreamRequest, UpstreamResponse, UpstreamSide
+
+if TYPE_CHECKING:
+    from pyproxy.insertion import Insertion
 
 _LOGIN = frozenset({b"N", b"n"})
 """What a connection's login begins with: Negotiate, NTLM."""
@@ -84,8 +85,7 @@ class Exchange:
     _request: UpstreamRequest | None = None
     _response: UpstreamResponse | None = None
     _download: Download | None = None
-    _inserter: Inserter | None = None
-    _asked: bool = False
+    _insertion: Insertion | None = None
     _seen: tuple[object, ...] = ()
     _since: float = 0.0
     _log: Logger = Logger()
@@ -167,30 +167,17 @@ class Exchange:
 
     def _send(self, request: UpstreamRequest) -> None:
         """Send a request on a route that has more to do with it."""
-        insertions, client = self._route.insertions, self._client
-        if insertions is None:
+        route = self._route
+        if route.insertions is None:
             self._pass_on(request)
-        else:
-            prepare(request, client.head, client.upload, insertions, self._prepared)
+            return
+        # Where no route puts anything in, nobody waits for this at the start.
+        from pyproxy.insertion import Insertion
 
-    def _prepared(self, request: UpstreamRequest, asked: bool, early: bool) -> None:
-        """Send a request that was prepared.  Args: as ``preparing.Then`` has them."""
-        self._asked = asked
-        insertions = self._route.insertions
-        if early and insertions is not None:
-            self._inserter = inserter = self._make_inserter(insertions)
-            inserter.wait(self._begin_early)
-        self._pass_on(request)
-
-    def _begin_early(self) -> bool:
-        """Send the head of an event stream before there is one; tell whether that could be done."""
-        client = self._client
-        if client.upload is not None and not client.upload.complete:
-            return False
-        to_client = self._route.to_client
-        fields = to_client.fields(early_head(self._sweeper.now), [], self._host)
-        client.begin(200, b"OK", fields, UNTIL_CLOSE)
-        return True
+        self._insertion = insertion = Insertion(
+            self._client, route.insertions, route.to_client, self._host, self._sweeper, self.fail
+        )
+        insertion.prepare(request, self._pass_on)
 
     def _pass_on(self, request: UpstreamRequest) -> None:
         """Send a request to the upstream, or to the step before it."""
@@ -247,8 +234,9 @@ class Exchange:
                 self._switch(response, reason, fields)
                 return
             sink: ContentSink | None = client
-            if self._route.insertions is not None:
-                sink = self._begin_with_more(self._route.insertions, response, reason, fields)
+            insertion = self._insertion
+            if insertion is not None:
+                sink = insertion.begin(response, reason, fields)
             else:
                 if self._route.watch is not None:
                     framing = uncoded(framing)
@@ -256,7 +244,8 @@ class Exchange:
             self._response = response
             download: Download
             if sink is None:
-                download = LateAnswer(client, self._late_answer_ended)
+                assert insertion is not None
+                download = insertion.late_answer(self._late_answer_ended)
             elif account is None:
                 download = Download(sink, self._content_ended)
             else:
@@ -294,51 +283,6 @@ class Exchange:
                 return Watched(sink, self._content_ended, account, watcher)
         return Followed(sink, self._content_ended, account)
 
-    def _begin_with_more(
-        self,
-        insertions: Insertions,
-        response: UpstreamResponse,
-        reason: bytes,
-        fields: Fields,
-    ) -> ContentSink | None:
-        """Send the head of a response where a route puts something into event streams.
-
-        Returns: what takes the content, None for what the client was not told of.
-        """
-        client, inserter = self._client, self._inserter
-        early = client.begun
-        if (
-            (self._asked or insertions.in_all)
-            and (early or not response.stored)
-            and response.framing.has_content
-            and takes_more(response.head)
-        ):
-            if inserter is None:
-                inserter = self._inserter = self._make_inserter(insertions)
-            if not early:
-                client.begin(200, reason, without_length(fields), UNTIL_CLOSE)
-            inserter.open()
-            return inserter
-        if early:
-            return None
-        if inserter is not None:
-            inserter.close()
-            self._inserter = None
-        client.begin(response.head.status, reason, fields, uncoded(response.framing))
-        return client
-
-    def _make_inserter(self, insertions: Insertions) -> Inserter:
-        """Return what puts something into the response."""
-        client = self._client
-        return Inserter(
-            client,
-            insertions,
-            self._sweeper,
-            self.fail,
-            dialect_of(client.head.target),
-            self._asked,
-        )
-
     def _content_ended(self, broken: BaseException | None) -> None:
         """End the response as its content ended."""
         response = self._response
@@ -349,8 +293,8 @@ class Exchange:
             return
         # The connection is the pool's again.
         self._request = None
-        if self._inserter is not None:
-            self._inserter.finish()
+        if self._insertion is not None:
+            self._insertion.finish()
         self._let_go()
         try:
             trailers = response.trailers
@@ -362,16 +306,13 @@ class Exchange:
 
     def _late_answer_ended(self, broken: BaseException | None) -> None:
         """Say in an event what the upstream answered, when its client was told of a stream."""
-        response, download = self._response, self._download
-        if self._over or response is None or not isinstance(download, LateAnswer):
+        response = self._response
+        if self._over or response is None:
             return
         if broken is None:
             self._request = None
         status = response.head.status
-        error = LateRefusal(f"the upstream answered {status}, and no event stream")
-        if self._inserter is not None:
-            self._inserter.answer = download.answer
-        self._end(error)
+        self._end(LateRefusal(f"the upstream answered {status}, and no event stream"))
 
     def _switch(self, response: UpstreamResponse, reason: bytes, fields: Fields) -> None:
         """Make a WebSocket of both connections; with that the exchange is over."""
@@ -476,8 +417,8 @@ class Exchange:
                 self._download.close(whole=False, left=self._left)
             # It holds this exchange through what it calls at the end: that would be a cycle.
             self._download = None
-        if self._inserter is not None:
-            self._inserter.close()
+        if self._insertion is not None:
+            self._insertion.close()
         upload = self._client.upload
         if upload is not None:
             upload.fail = None
@@ -506,8 +447,8 @@ class Exchange:
             if self._account is not None and marks and not self._account.cache:
                 self._account.cache = said(marks)
         if self._client.begun:
-            if self._inserter is not None:
-                self._inserter.tell(error)
+            if self._insertion is not None:
+                self._insertion.tell(error)
             self._client.abort(error)
         else:
             self._client.refuse(error)
@@ -554,7 +495,7 @@ class Exchange:
             connection is not None,
             unsent,
             -1 if download is None else download.count,
-            0 if download is None else (self._inserter or self._client).unsent(),
+            0 if download is None else (self._insertion or self._client).unsent(),
         )
         limit, error = self._limit(request, upload, uploading)
         if seen != self._seen:
@@ -574,7 +515,7 @@ class Exchange:
         """Return how long the present wait may last, and what it is called when it lasts longer."""
         limits = self._route.limits
         if self._download is not None:
-            if (self._inserter or self._client).unsent():
+            if (self._insertion or self._client).unsent():
                 return limits.idle, ClientTimeout(
                     f"the client took nothing of its response for {limits.idle:g} s"
                 )

@@ -18,7 +18,7 @@ RINGS = (
     frozenset({"account"}),
     frozenset({"policy"}),
     frozenset({"relay"}),
-    frozenset({"exchange", "held", "preparing", "sides"}),
+    frozenset({"exchange", "held", "insertion", "preparing", "sides"}),
     frozenset({"cache", "demo", "ingress", "observe", "sharing", "upstream"}),
     frozenset(
         {

@@ -675,14 +675,15 @@ class PluginTests(TestCase):
     def test_what_only_some_need(self) -> None:
         """A start for plain HTTP imports neither WebSockets nor a client's TLS: 100 ms of 400.
 
-        And a command line nothing that reads a file.
+        And a command line nothing that reads a file, caches or puts something into streams.
         """
         script = (
             "import sys; from pyproxy.tap import Options, makeService; o = Options();"
             "o.parseOptions(sys.argv[1:]); makeService(o).privilegedStartService();"
             "print(*({'autobahn', 'pyproxy.relay.ends', 'pyproxy.semantics.frames',"
             " 'pyproxy.upstream.trust', 'tomllib', 'pyproxy.config.file', 'pyproxy.config.tables',"
-            " 'pyproxy.config.walker'} & set(sys.modules)))"
+            " 'pyproxy.config.walker', 'pyproxy.cache.caching', 'pyproxy.insertion',"
+            " 'pyproxy.relay.inserting', 'pyproxy.semantics.sse'} & set(sys.modules)))"
         )
         ended = subprocess.run(
             [sys.executable, "-c", script, *TARGET, "--port=0"],

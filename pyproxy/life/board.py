@@ -6,12 +6,14 @@ Must not know what a row is, nor who asks.  What is answered can be written as J
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from pyproxy.life.desk import Document
-from pyproxy.observe.tracing import Tracers, Wanted
+
+if TYPE_CHECKING:
+    from pyproxy.observe.tracing import Tracers, Wanted
 
 LOOK_LIMIT = 1.0
 """Seconds in which a process has to tell; the others are shown without it then."""
