@@ -12,7 +12,7 @@ from pyproxy.held import Held, Reading
 from pyproxy.policy.insertions import Asks, Insertions
 from pyproxy.relay.content import Upload
 from pyproxy.semantics.asking import asking, is_chat, may_be_read, streams, with_length
-from pyproxy.semantics.fields import list_members, values
+from pyproxy.semantics.fields import essence, lacking, list_members, values
 from pyproxy.semantics.messages import RequestHead
 from pyproxy.sides import UpstreamRequest
 
@@ -57,9 +57,7 @@ def prepare(
 def _send(request: UpstreamRequest, asked: bool, early: bool, then: Then) -> None:
     """Send a request; what may begin early must not come in a coding."""
     if early:
-        request.fields = [
-            field for field in request.fields if field[0].lower() != b"accept-encoding"
-        ]
+        request.fields = lacking(request.fields, (b"accept-encoding",))
         request.fields.append((b"Accept-Encoding", b"identity"))
     then(request, asked, early)
 
@@ -67,4 +65,4 @@ def _send(request: UpstreamRequest, asked: bool, early: bool, then: Then) -> Non
 def accepts_events(head: RequestHead) -> bool:
     """Tell whether a request's Accept names event streams; a range of types does not."""
     members = list_members(values(head.fields, b"accept"))
-    return any(member.partition(b";")[0].strip().lower() == _EVENTS for member in members)
+    return any(essence(member) == _EVENTS for member in members)

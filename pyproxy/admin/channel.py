@@ -10,6 +10,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
 
 from pyproxy.relay.transports import StreamTransport
+from pyproxy.semantics.fields import essence
 
 REQUEST_LIMIT = 75.0
 """Seconds for a whole request to come, and for an idle connection to be used again."""
@@ -49,7 +50,7 @@ class AdminRequest(Request):
         """Take the end of the head; what is kept is kept in memory, whatever the length."""
         super().gotLength(0)  # type: ignore[no-untyped-call]
         (media_type, *_) = self.requestHeaders.getRawHeaders(b"Content-Type", [b""])
-        self.is_json = media_type.partition(b";")[0].strip().lower() == b"application/json"
+        self.is_json = essence(media_type) == b"application/json"
 
     def handleContentChunk(self, data: bytes) -> None:
         """Keep octets of the content, or drop all of them."""

@@ -32,7 +32,7 @@ from pyproxy.semantics.answering import answer
 from pyproxy.semantics.cache_key import key_of, plain_key
 from pyproxy.semantics.cache_status import Why
 from pyproxy.semantics.caching import CONDITIONAL, Use, conditions, judge, select
-from pyproxy.semantics.fields import Fields
+from pyproxy.semantics.fields import Fields, lacking
 from pyproxy.semantics.forwarding import Hop
 from pyproxy.semantics.invalidation import SAFE, invalidated
 from pyproxy.semantics.messages import RequestHead, ResponseHead
@@ -208,12 +208,7 @@ class CachingRoute:
         head = ResponseHead(said.status, said.reason, 1, fields)
         post, reactor = lookup.post, self.cache.reactor
         if post is not None and entry.head.events:
-            head = ResponseHead(
-                said.status,
-                said.reason,
-                1,
-                [field for field in fields if field[0].lower() != b"content-length"],
-            )
+            head = ResponseHead(said.status, said.reason, 1, lacking(fields, (b"content-length",)))
             paced = post.policy.paced
             replay = Replay.of(head, entry.content, entry.head, paced, reactor)
             entry.visited = True
@@ -318,7 +313,7 @@ class CachingRoute:
         """Return a request as the cache sends it: with its own conditions, if it has any."""
         fields: Fields = request.fields
         if candidates or behind:
-            fields = [field for field in fields if field[0].lower() not in CONDITIONAL]
+            fields = lacking(fields, CONDITIONAL)
             fields += conditions([entry.head for entry in candidates])
         return UpstreamRequest(
             request.asking,

@@ -6,6 +6,7 @@ import attrs
 
 from pyproxy.cache.posting import Posting
 from pyproxy.semantics.caching import merged
+from pyproxy.semantics.fields import lacking
 from pyproxy.semantics.framing import Kind
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.posting import posted_of
@@ -47,9 +48,7 @@ def updated(stored: StoredResponse, response: UpstreamResponse) -> StoredRespons
     """Return a stored response with the fields of a 304 that it may be stored no more with."""
     gone = {b"age", *response.options}
     fields = merged(stored.fields, response.head)
-    return attrs.evolve(
-        stored, fields=tuple(field for field in fields if field[0].lower() not in gone)
-    )
+    return attrs.evolve(stored, fields=tuple(lacking(fields, gone)))
 
 
 def mark(head: ResponseHead, status: bytes) -> None:

@@ -13,7 +13,7 @@ from pyproxy.cache.seams import BLOCK_BYTES, Entry
 from pyproxy.policy.instead import Reply
 from pyproxy.semantics import cache_status
 from pyproxy.semantics.caching import select
-from pyproxy.semantics.fields import Fields
+from pyproxy.semantics.fields import Fields, lacking
 from pyproxy.semantics.forwarding import HOP_BY_HOP, WRITTEN_BY_US, connection_options
 from pyproxy.semantics.framing import STATUS_WITHOUT_CONTENT
 from pyproxy.semantics.messages import RequestHead, ResponseHead
@@ -85,7 +85,7 @@ def ready_for(route: RoutedOut, entry: Entry, host: bytes) -> Ready | None:
     content = entry.content.read(0) if head.length else b""
     if type(content) is not bytes or len(content) != head.length:
         return None
-    fields = [field for field in head.fields if field[0].lower() != b"content-length"]
+    fields = lacking(head.fields, (b"content-length",))
     fields.append((b"Content-Length", b"%d" % head.length))
     # No field's value has a NUL.
     marks = [(b"Age", b"\0"), (b"Cache-Status", b"\0")]

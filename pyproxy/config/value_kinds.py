@@ -16,7 +16,7 @@ from pyproxy.config.kinds import JsonSchema, Kind, Sources, WrongParts
 from pyproxy.observe.json_log import COMBINED, JSON, parse_format
 from pyproxy.policy.insertions import Asks
 from pyproxy.policy.matching import PRESENT, Condition
-from pyproxy.semantics.fields import Field, is_field_value, is_token
+from pyproxy.semantics.fields import Field, is_field_value, is_token, lacking
 from pyproxy.semantics.hosts import parse_socket
 from pyproxy.semantics.urls import climbs, parse_prefix, parse_target
 
@@ -38,7 +38,7 @@ class FieldsToSet:
     def __add__(self, other: FieldsToSet) -> FieldsToSet:
         """Return these with others, which take the place of those of the same name."""
         names = {name.lower() for name, _ in other.fields}
-        kept = tuple(field for field in self.fields if field[0].lower() not in names)
+        kept = tuple(lacking(self.fields, names))
         return FieldsToSet(kept + other.fields, self.secrets + other.secrets)
 
 

@@ -11,7 +11,7 @@ import attrs
 
 from pyproxy.account import Account
 from pyproxy.relay.watching import Watcher
-from pyproxy.semantics.fields import Octets, tokens, values
+from pyproxy.semantics.fields import Octets, essence, tokens, values
 from pyproxy.semantics.items import ItemReader, LineReader
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.sse import EventReader
@@ -36,7 +36,7 @@ def watch(account: Account, head: ResponseHead) -> Watcher | None:
     types = values(head.fields, b"content-type")
     if len(types) != 1:
         return None
-    media_type = types[0].partition(b";")[0].strip().lower()
+    media_type = essence(types[0])
     if media_type == _EVENTS:
         return EventWatch(account)
     if media_type in _LINES:

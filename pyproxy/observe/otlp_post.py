@@ -22,7 +22,7 @@ from pyproxy import __version__
 from pyproxy.errors import ProxyError
 from pyproxy.policy.routing import Peer
 from pyproxy.relay.content import RESPONSE_DONE
-from pyproxy.semantics.fields import Field, Fields, values
+from pyproxy.semantics.fields import Field, Fields, lacking, values
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.urls import Target
 from pyproxy.sides import UpstreamRequest, UpstreamResponse
@@ -146,7 +146,7 @@ class Post(Receiver):
             (b"Content-Type", b"application/json"),
             (b"Content-Length", b"%d" % len(content)),
         ]
-        fields += [field for field in destination.fields if field[0].lower() not in _OURS]
+        fields += lacking(destination.fields, _OURS)
         whole: Any = _Whole(content)
         self._request = UpstreamRequest(self, peer, b"POST", destination.path, fields, whole)
         agent.send(self._request)

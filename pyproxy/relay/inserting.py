@@ -20,7 +20,7 @@ from pyproxy.relay.limits import LOOKS, Sweeper
 from pyproxy.semantics.asking import without_usage
 from pyproxy.semantics.dialects.members import NONE, Members, parse_members
 from pyproxy.semantics.error_events import error_event
-from pyproxy.semantics.fields import Fields, Octets, tokens, values
+from pyproxy.semantics.fields import Fields, Octets, essence, lacking, tokens, values
 from pyproxy.semantics.http_dates import write_date
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.sse import MAX_EVENT_BYTES, EventReader
@@ -69,13 +69,12 @@ def takes_more(head: ResponseHead) -> bool:
     if not _DIGESTS.isdisjoint(tokens(values(fields, b"trailer"))):
         return False
     types = values(fields, b"content-type")
-    media_type = types[0].partition(b";")[0].strip().lower() if len(types) == 1 else b""
-    return media_type == b"text/event-stream"
+    return len(types) == 1 and essence(types[0]) == b"text/event-stream"
 
 
 def without_length(fields: Fields) -> Fields:
     """Return fields of a response whose length is not known any more."""
-    return [field for field in fields if field[0].lower() != b"content-length"]
+    return lacking(fields, (b"content-length",))
 
 
 def _nobody(error: ProxyError) -> None:

@@ -6,12 +6,11 @@ Spec: RFC 9111 4.3.2, RFC 9110 13.2, 14, 15.3.7, 15.4.5, 15.5.17.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import attrs
 
 from pyproxy.semantics.caching import opaque
-from pyproxy.semantics.fields import Field, Fields, list_members
+from pyproxy.semantics.fields import Field, Fields, lacking, list_members
 from pyproxy.semantics.framing import STATUS_WITHOUT_CONTENT
 from pyproxy.semantics.http_dates import read_date
 from pyproxy.semantics.stored import StoredResponse
@@ -49,7 +48,7 @@ def answer(stored: StoredResponse, method: bytes, wishes: Wishes, now: float) ->
         return None
     age = (b"Age", b"%d" % stored.age(now))
     if wishes.conditional and 200 <= stored.status < 300 and _unchanged(stored, wishes, now):
-        kept = _without(stored.fields, _REPRESENTATION)
+        kept = lacking(stored.fields, _REPRESENTATION)
         return Answer(304, b"Not Modified", [*kept, age], None)
     if stored.status in STATUS_WITHOUT_CONTENT:
         return Answer(stored.status, stored.reason, [*stored.fields, age], None)
@@ -67,17 +66,13 @@ def answer(stored: StoredResponse, method: bytes, wishes: Wishes, now: float) ->
                 part = _part(stored, members[0], length, age)
                 if part is not None:
                     return part
-    fields = [*_without(stored.fields, _LENGTH), (b"Content-Length", b"%d" % length), age]
+    fields = [*lacking(stored.fields, _LENGTH), (b"Content-Length", b"%d" % length), age]
     return Answer(stored.status, stored.reason, fields, None if method == b"HEAD" else (0, length))
 
 
 _LENGTH = frozenset({b"content-length"})
 _OF_WHOLE = _LENGTH | {b"content-digest", b"content-md5", b"content-range"}
 """What says something of the content that a part is not.  Spec: RFC 9110 14.4, RFC 9530 2."""
-
-
-def _without(fields: Sequence[Field], names: frozenset[bytes]) -> Fields:
-    return [field for field in fields if field[0].lower() not in names]
 
 
 def _unchanged(stored: StoredResponse, wishes: Wishes, now: float) -> bool:
@@ -127,7 +122,7 @@ def _part(stored: StoredResponse, asked: bytes, length: int, age: Field) -> Answ
         fields = [(b"Content-Range", b"bytes */%d" % length), (b"Content-Length", b"0"), age]
         return Answer(416, b"Range Not Satisfiable", fields, None)
     fields = [
-        *_without(stored.fields, _OF_WHOLE),
+        *lacking(stored.fields, _OF_WHOLE),
         (b"Content-Range", b"bytes %d-%d/%d" % (start, end - 1, length)),
         (b"Content-Length", b"%d" % (end - start)),
         age,

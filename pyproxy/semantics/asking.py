@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from pyproxy.semantics.dialects.members import Members, members, parse, parse_members
-from pyproxy.semantics.fields import Fields, tokens, values
+from pyproxy.semantics.fields import Fields, essence, tokens, values
 from pyproxy.semantics.messages import RequestHead
 from pyproxy.semantics.sse import EventReader
 
@@ -36,8 +36,8 @@ def may_be_read(head: RequestHead, length: int) -> bool:
         return False
     if not _UNTOUCHED.isdisjoint(head.names):
         return False
-    types = values(head.fields, b"content-type")
-    return len(types) == 1 and tokens(types)[0].partition(b";")[0].strip() == b"application/json"
+    types = tokens(values(head.fields, b"content-type"))
+    return len(types) == 1 and essence(types[0]) == b"application/json"
 
 
 def is_chat(target: bytes) -> bool:

@@ -10,7 +10,7 @@ from enum import Enum
 
 import attrs
 
-from pyproxy.semantics.fields import Field, Fields, tokens, values
+from pyproxy.semantics.fields import Field, Fields, lacking, tokens, values
 from pyproxy.semantics.forwarding import HOP_BY_HOP
 from pyproxy.semantics.messages import ResponseHead
 from pyproxy.semantics.stored import StoredResponse
@@ -175,7 +175,7 @@ def refreshed(
     fields = merged(stored.fields, head)
     if b"date" not in head.names:
         # It is as old as the 304, which is of now.
-        fields = [field for field in fields if field[0].lower() != b"date"]
+        fields = lacking(fields, (b"date",))
     new = ResponseHead(stored.status, stored.reason, 1, fields)
     fresh = stored_of(asked, new, sent_at, now, heuristic)
     if isinstance(fresh, str):
@@ -192,7 +192,7 @@ def merged(fields: Sequence[Field], head: ResponseHead) -> Fields:
     """Return stored fields, updated by those of a 304.  Spec: RFC 9111 3.2."""
     options = tokens(values(head.fields, b"connection"))
     updated = set(head.names) - _NOT_UPDATED - HOP_BY_HOP - set(options)
-    kept = [field for field in fields if field[0].lower() not in updated]
+    kept = lacking(fields, updated)
     for field, name in zip(head.fields, head.names, strict=True):
         if name in updated:
             kept.append(field)

@@ -6,7 +6,7 @@ Owns the grammar of a field section.  Must not know what any single field means.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from pyproxy.errors import HeadTooLarge, Malformed
 
@@ -96,6 +96,19 @@ def _explain(octets: bytes) -> str:
 def values(fields: Iterable[Field], name: bytes) -> list[bytes]:
     """Return the values of every field of a name, in order.  Args: name in lower case."""
     return [value for field, value in fields if field.lower() == name]
+
+
+def lacking(fields: Iterable[Field], names: Container[bytes]) -> Fields:
+    """Return the fields of other names than some.  Args: names in lower case."""
+    return [field for field in fields if field[0].lower() not in names]
+
+
+def essence(media_type: bytes) -> bytes:
+    """Return a media type in lower case and without its parameters.
+
+    Spec: WHATWG MIME Sniffing 3, RFC 9110 8.3.1.
+    """
+    return media_type.partition(b";")[0].strip().lower()
 
 
 def list_members(lines: Iterable[bytes]) -> list[bytes]:

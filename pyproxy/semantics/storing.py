@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import attrs
 
 from pyproxy.semantics.directives import MAX_SECONDS, Directives, read_directives, read_targeted
-from pyproxy.semantics.fields import Field, Fields, is_token, list_members, tokens, values
+from pyproxy.semantics.fields import Field, Fields, essence, is_token, list_members, tokens, values
 from pyproxy.semantics.forwarding import HOP_BY_HOP, alias
 from pyproxy.semantics.http_dates import read_date, write_date
 from pyproxy.semantics.messages import ResponseHead
@@ -198,8 +198,7 @@ def _shares_cookies(said: Directives, targeted: bool, lifetime: float | None) ->
 
 def is_event_stream(fields: Fields, names: Sequence[bytes]) -> bool:
     """Tell whether a response is a stream of events.  Spec: WHATWG HTML 9.2.1."""
-    value = _first(fields, names, b"content-type") or b""
-    return value.partition(b";")[0].strip().lower() == b"text/event-stream"
+    return essence(_first(fields, names, b"content-type") or b"") == b"text/event-stream"
 
 
 def _first(fields: Fields, names: Sequence[bytes], name: bytes) -> bytes | None:

@@ -11,7 +11,7 @@ import re
 
 import attrs
 
-from pyproxy.semantics.fields import Fields
+from pyproxy.semantics.fields import Fields, lacking
 
 SAMPLED, RANDOM = 0x01, 0x02
 """Flags: whoever called may have recorded it; the last 7 octets of the trace ID are random."""
@@ -110,7 +110,7 @@ def begun_in(context: TraceContext, fields: Fields) -> Fields:
 
     Spec: W3C Trace Context 4.3, where a ``tracestate`` without a trace is dropped.
     """
-    kept = [field for field in fields if field[0].lower() not in _TRACE_FIELDS]
+    kept = lacking(fields, _TRACE_FIELDS)
     return [*kept, (b"traceparent", context.field_value)]
 
 

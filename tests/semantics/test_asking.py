@@ -102,6 +102,7 @@ class PutInTests(SynchronousTestCase):
             (b"PUT", [JSON], 1, False),
             (b"POST", [], 1, False),
             (b"POST", [(b"Content-Type", b"text/plain")], 1, False),
+            (b"POST", [(b"Content-Type", b"")], 1, False),
             (b"POST", [JSON, JSON], 1, False),
             (b"POST", [JSON, (b"Content-Encoding", b"gzip")], 1, False),
             (b"POST", [JSON, (b"Content-Digest", b"x")], 1, False),

@@ -10,8 +10,10 @@ from pyproxy.errors import HeadTooLarge, Malformed
 from pyproxy.semantics.fields import (
     MAX_FIELDS,
     Fields,
+    essence,
     is_field_value,
     is_token,
+    lacking,
     list_members,
     parse_section,
     tokens,
@@ -235,3 +237,23 @@ class ListTests(SynchronousTestCase):
         ):
             taken = strict.cpu_seconds(list_members, [value])
             self.assertLess(taken, strict.CPU_BUDGET, value[:8])
+
+
+class ChoosingTests(SynchronousTestCase):
+    """What is asked of fields and of media types."""
+
+    def test_lacking(self) -> None:
+        """Every field of some names is left out, in whatever case; the others keep their order."""
+        fields = [(b"A", b"1"), (b"b", b"2"), (b"a", b"3"), (b"C", b"4")]
+        self.assertEqual([(b"b", b"2"), (b"C", b"4")], lacking(fields, {b"a"}))
+        self.assertEqual([], lacking(fields, (b"a", b"b", b"c")))
+
+    def test_essence(self) -> None:
+        """Parameters, white space and case are no part of it.  Spec: RFC 9110 8.3.1."""
+        for media_type in (
+            b"text/event-stream",
+            b" Text/Event-Stream ;charset=x;y",
+            b"text/event-stream;",
+        ):
+            self.assertEqual(b"text/event-stream", essence(media_type))
+        self.assertEqual(b"", essence(b""))
